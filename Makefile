@@ -1,0 +1,79 @@
+# `make help` lists the targets. Nothing here needs Docker or an AWS account.
+SHELL := /bin/sh
+PYTHON ?= python3
+RUN := PYTHONPATH=layers/common .venv/bin/python
+export PORT SAM_CLI_TELEMETRY := 0
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-unit test-integration demo up down status chaos sam bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+setup: ## install everything into .venv and .local (nothing outside this folder)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Darkroom needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Choose another: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
+	@$(MAKE) --silent -j3 .venv/installed .local/emulator/installed .local/sam/installed
+
+.venv/installed: requirements/dev.txt
+	@$(call install,.venv,the project's tools)
+.local/emulator/installed: requirements/emulator.txt
+	@$(call install,.local/emulator,the AWS emulator)
+.local/sam/installed: requirements/sam.txt
+	@$(call install,.local/sam,the SAM CLI)
+
+# $(1) folder of the virtual environment, $(2) what it is for people
+define install
+echo "Installing $(2) into $(1) ..."; mkdir -p .local; \
+rm -rf $(1); $(PYTHON) -m venv $(1) || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv"; exit 1; }; \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< 2>.local/pip-$(notdir $(1)).log \
+  || { cat .local/pip-$(notdir $(1)).log; echo "Installing $(2) failed: see above. Is there a network?"; exit 1; }; \
+touch $@; echo "Installed  $(2)"
+endef
+
+check: setup ## lint, types, template rules - no stack, no network
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/cfn-lint template.yaml
+	@.local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
+	@.venv/bin/pytest -q tests/template
+
+format: setup ## format the code
+	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
+
+test: check test-unit test-integration ## everything: check, unit tests, then the deployed laptop stack
+
+test-unit: setup ## unit tests, without network
+	@.venv/bin/pytest -q tests/unit
+
+test-integration: setup ## the deployed stack, on an emulator of its own
+	@.venv/bin/pytest -q tests/integration
+
+up: setup ## start the emulator and deploy the template to it
+	@$(RUN) -m local up
+
+down: ## stop the laptop stack
+	@test ! -x .venv/bin/python || $(RUN) -m local down
+
+status: setup ## queues, dead letters by reason and images of the laptop stack
+	@$(RUN) -m local status
+
+demo: setup ## real photos through the real template (PHOTOS=folder for your own)
+	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
+
+chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images ITEMS=200)
+	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
+
+sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
+	@$(RUN) -m local sam -- $(ARGS)
+
+bench: setup ## time the rendering of the sample photos
+	@$(RUN) -m benchmarks
+
+lock: setup ## pin the newest versions that the .in files allow
+	@for file in layers/imaging/requirements layers/powertools/requirements requirements/dev requirements/emulator requirements/sam; do \
+	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
+
+clean: down ## remove everything that make made
+	@rm -rf .venv .local .aws-sam

@@ -1,0 +1,54 @@
+"""Lambda's way in: a batch of image tasks from SQS, or one S3 notification invoked directly."""
+
+from __future__ import annotations
+
+import json
+import os
+from time import time
+from typing import Any
+
+from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from darkroom.errors import TransientFault
+from functions.process_image.batch import Message
+from functions.process_image.process import Deadline
+from functions.process_image.reporting import logger, metrics, report
+from functions.process_image.settings import Settings
+from functions.process_image.wiring import build_message_handler
+
+messages = build_message_handler(Settings.from_environment(os.environ))
+# A batch in which every message failed is no failure of the function: each message has its own way back.
+processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics(capture_cold_start_metric=True)
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
+    """Answer SQS with the messages that failed, a direct caller with what became of each image."""
+    deadline = Deadline(time() + context.get_remaining_time_in_millis() / 1000)
+    if _is_from_sqs(event):
+
+        async def take(record: SQSRecord) -> None:
+            await messages.take(record, deadline)
+
+        return async_process_partial_response(event, take, processor, context)
+    return _render_now(event, deadline)
+
+
+def _is_from_sqs(event: dict[str, Any]) -> bool:
+    records = event.get("Records")
+    return isinstance(records, list) and bool(records) and records[0].get("eventSource") == "aws:sqs"
+
+
+def _render_now(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+    message = Message.of(json.dumps(event))
+    message.work(messages.flow, deadline, redriven=False)
+    outcomes = []
+    for attempt in message.attempts:
+        report(attempt)
+        if isinstance(attempt.outcome, TransientFault):
+            raise attempt.outcome
+        outcomes.append(attempt.outcome.summary())
+    return {"outcomes": outcomes}

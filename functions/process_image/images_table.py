@@ -1,0 +1,148 @@
+"""The images table: one item per image, its newest version with all that readers need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+
+from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.errors import PermanentFault
+from functions.process_image.images import ImageRecord, ImageVersion, Standing, StoredRendition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class DynamoDbImages:
+    """The images table."""
+
+    dynamodb: DynamoDBClient
+    table: str
+
+    def standing(self, image_key: str) -> Standing | None:
+        """What stands under a key, or None. Raises ServiceUnavailable.
+
+        An eventually consistent read: `publish` decides, this only spares work that would be in vain.
+        """
+        with aws_faults_as_transient("look the image up"):
+            item = self.dynamodb.get_item(TableName=self.table, Key={"image_key": {"S": image_key}}).get("Item")
+        return _standing(item) if item and "version_order" in item else None
+
+    def publish(self, record: ImageRecord) -> Standing:
+        """Let the record stand unless a newer version does, in one conditional write.
+
+        The renditions it replaces move to ``replaced`` in the same write, so that a crash cannot lose them.
+
+        Returns
+        -------
+        Standing
+            What stands afterwards: this record, or the newer one that keeps it out.
+
+        Raises
+        ------
+        ServiceUnavailable
+            DynamoDB answered with an error.
+        """
+        attributes = _attributes(record)
+        names = {f"#{name}": name for name in attributes}
+        values = {f":{name}": _serialize(value) for name, value in attributes.items()}
+        assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
+        with aws_faults_as_transient("publish the image"):
+            try:
+                answer = self.dynamodb.update_item(
+                    TableName=self.table,
+                    Key={"image_key": {"S": record.image_key}},
+                    UpdateExpression=f"SET replaced = if_not_exists(#renditions, :nothing), {assignments}",
+                    ConditionExpression=(
+                        "attribute_not_exists(#version_order) OR #version_order < :version_order"
+                        " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)"
+                    ),
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues={**values, ":nothing": {"L": []}},
+                    ReturnValues="ALL_NEW",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                return _standing(error.response["Item"])  # type: ignore[typeddict-item] # not in the stubs
+        return _standing(answer["Attributes"])
+
+    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
+        """Remember the latest fault; a version that stands goes on standing. Raises ServiceUnavailable."""
+        latest = {
+            "task_id": task_id,
+            "error_code": fault.error_code,
+            "reason": str(fault),
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        }
+        with aws_faults_as_transient("note the image's fault"):
+            self.dynamodb.update_item(
+                TableName=self.table,
+                Key={"image_key": {"S": image_key}},
+                UpdateExpression="SET latest_fault = :latest, #state = if_not_exists(#state, :rejected)",
+                ExpressionAttributeNames={"#state": "state"},
+                ExpressionAttributeValues={":latest": _serialize(latest), ":rejected": {"S": "REJECTED"}},
+            )
+
+
+def _attributes(record: ImageRecord) -> dict[str, Any]:
+    """The item's attributes but for its key; what is not known is null."""
+    attributes = asdict(record)
+    del attributes["image_key"]
+    version = attributes.pop("version")
+    latitude_longitude = attributes.pop("location")
+    return {
+        **attributes,
+        "state": "READY",
+        "location": [Decimal(str(x)) for x in latitude_longitude] if latitude_longitude else None,
+        "renditions": list(attributes["renditions"]),
+        "version_source": version["source"],
+        "version_order": version["order"],
+        "rendition_set": version["rendition_set"],
+    }
+
+
+def _standing(item: Mapping[str, Any]) -> Standing:
+    values = {name: _deserialize(value) for name, value in item.items()}
+    location = values["location"]
+    record = ImageRecord(
+        image_key=values["image_key"],
+        bucket=values["bucket"],
+        version=ImageVersion(values["version_source"], values["version_order"], values["rendition_set"]),
+        version_id=values["version_id"],
+        uploaded_at=values["uploaded_at"],
+        format=values["format"],
+        bytes=int(values["bytes"]),
+        width=int(values["width"]),
+        height=int(values["height"]),
+        frames=int(values["frames"]),
+        camera=values["camera"],
+        taken_at=values["taken_at"],
+        location=(float(location[0]), float(location[1])) if location else None,
+        placeholder=values["placeholder"],
+        dominant_colour=values["dominant_colour"],
+        renditions=tuple(_rendition(r) for r in values["renditions"]),
+    )
+    return Standing(record, replaced=tuple(r["key"] for r in values["replaced"]))
+
+
+def _rendition(values: dict[str, Any]) -> StoredRendition:
+    return StoredRendition(
+        name=values["name"],
+        key=values["key"],
+        content_type=values["content_type"],
+        width=int(values["width"]),
+        height=int(values["height"]),
+        bytes=int(values["bytes"]),
+    )

@@ -1,0 +1,34 @@
+"""Memory that the records of one batch share, so that together they stay inside the function's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+
+class MemoryBudget:
+    """A number of bytes that threads reserve and give back.
+
+    Whoever wants more than there is gets all of it, alone. A thread that holds one budget and waits for another must
+    always take the two in the same order.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._free = capacity
+        self._given_back = Condition()
+
+    @contextmanager
+    def reserve(self, amount: int) -> Iterator[None]:
+        """Wait until ``amount`` bytes are free and hold them inside the ``with`` block."""
+        amount = min(amount, self._capacity)
+        with self._given_back:
+            self._given_back.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._free += amount
+                self._given_back.notify_all()

@@ -1,0 +1,225 @@
+"""What arrives, in each of its shapes, as image tasks.
+
+An SQS body holds an S3 notification, the same wrapped by SNS, an EventBridge event or a plain task. The shapes:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, NoReturn
+from urllib.parse import unquote_plus
+
+from darkroom.errors import MalformedMessage
+
+_LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+_LONGEST_TASK_ID = 200
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TASK_ID = re.compile(r"[!-~]+")  # printable ASCII without the space: safe in a key, an attribute and a log
+_SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
+
+SHAPES = (
+    "an S3 notification (alone or wrapped by SNS), an EventBridge 'Object Created' event, "
+    'or {"task_id", "bucket", "key", "version_id"?}'
+)
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image to render.
+
+    ``body`` is what a dead letter carries: the message as it came or, where it held several records, this one alone.
+    ``other_key`` is a second reading of the key, for EventBridge, whose documentation leaves the encoding open.
+    ``sequencer`` and ``event_time`` (when S3 took the upload) are known only for events.
+    """
+
+    task_id: str
+    bucket: str
+    key: str
+    body: str
+    version_id: str | None = None
+    sequencer: str | None = None
+    event_time: datetime | None = None
+    other_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A message, or one record of it, that is no image task."""
+
+    task_id: str
+    body: str
+    fault: MalformedMessage
+
+
+def read_body(body: str) -> list[ImageTask | Unreadable]:
+    """Read one SQS body.
+
+    Returns
+    -------
+    list
+        One entry per record it holds; empty for S3's test event, which asks for nothing.
+    """
+    try:
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise MalformedMessage(f"The body is not JSON: {error}. Expected {SHAPES}.") from error
+        return _read_message(message, body)
+    except MalformedMessage as fault:
+        return [Unreadable(unreadable_task_id(body), body, fault)]
+
+
+def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
+    match message:
+        case {"Type": "Notification", "Message": str(inner)}:
+            try:
+                return _read_message(json.loads(inner), body)
+            except (ValueError, RecursionError) as error:
+                raise MalformedMessage(f"The SNS notification's Message is not JSON: {error}.") from error
+        case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
+            return []
+        case {"Records": [_, *_] as records}:
+            return [_or_unreadable(_from_s3_record, r, body if len(records) == 1 else _alone(r)) for r in records]
+        case {"detail-type": _, "source": "aws.s3"}:
+            return [_or_unreadable(_from_eventbridge, message, body)]
+        case {"task_id": _, "bucket": _, "key": _}:
+            return [_or_unreadable(_from_plain_task, message, body)]
+    _malformed(f"The body is none of the shapes that are taken: {SHAPES}.")
+
+
+def _alone(record: Any) -> str:
+    return json.dumps({"Records": [record]})
+
+
+def _or_unreadable(read: Callable[[Any, str], ImageTask], part: Any, body: str) -> ImageTask | Unreadable:
+    try:
+        return read(part, body)
+    except MalformedMessage as fault:
+        return Unreadable(unreadable_task_id(body), body, fault)
+
+
+def _from_s3_record(record: Any, body: str) -> ImageTask:
+    match record:
+        case {
+            "eventSource": "aws:s3",
+            "eventVersion": str(version),
+            "eventName": str(name),
+            "s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}},
+        }:
+            if version.split(".")[0] != "2":
+                _malformed(f"The S3 record has version {version}; 2.x is understood.")
+            if not name.startswith("ObjectCreated:"):
+                _malformed(f"The S3 event is {name}; only ObjectCreated events ask for renditions.")
+        case _:
+            _malformed("A record is not an S3 record with eventVersion, eventName, s3.bucket.name and s3.object.key.")
+    return _from_event(bucket, unquote_plus(key), rest, record.get("eventTime"), body, other_key=None)
+
+
+def _from_eventbridge(event: Any, body: str) -> ImageTask:
+    match event:
+        case {
+            "detail-type": "Object Created",
+            "detail": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}},
+        }:
+            decoded = unquote_plus(key)
+            rest["versionId"] = rest.get("version-id")
+            other_key = decoded if decoded != key else None
+            return _from_event(bucket, key, rest, event.get("time"), body, other_key=other_key)
+    _malformed("The EventBridge event is not 'Object Created' with detail.bucket.name and detail.object.key.")
+
+
+def _from_event(
+    bucket: str, key: str, rest: dict[str, Any], time: Any, body: str, *, other_key: str | None
+) -> ImageTask:
+    version_id = rest.get("versionId") or None
+    sequencer = rest.get("sequencer") or None
+    _check(
+        _bucket_fault(bucket),
+        _key_fault(key),
+        None if version_id is None or isinstance(version_id, str) else "the version id is not text",
+        None
+        if sequencer is None or (isinstance(sequencer, str) and _SEQUENCER.fullmatch(sequencer))
+        else "the sequencer is not a hexadecimal number",
+    )
+    if version_id is None and sequencer is None:
+        _malformed("The event has neither a version id nor a sequencer, so it cannot be told from another.")
+    return ImageTask(
+        task_id=upload_task_id(bucket, key, version_id or sequencer or ""),
+        bucket=bucket,
+        key=key,
+        body=body,
+        version_id=None if version_id == "null" else version_id,
+        sequencer=sequencer,
+        event_time=_time(time),
+        other_key=other_key,
+    )
+
+
+def _from_plain_task(task: dict[str, Any], body: str) -> ImageTask:
+    task_id, version_id = task["task_id"], task.get("version_id")
+    _check(
+        None
+        if isinstance(task_id, str) and len(task_id) <= _LONGEST_TASK_ID and _TASK_ID.fullmatch(task_id)
+        else f"task_id must be 1 to {_LONGEST_TASK_ID} printable ASCII characters without spaces",
+        _bucket_fault(task["bucket"]),
+        _key_fault(task["key"]),
+        None
+        if version_id is None or (isinstance(version_id, str) and 1 <= len(version_id) <= _LONGEST_KEY_BYTES)
+        else "version_id must be text",
+    )
+    return ImageTask(task_id=task_id, bucket=task["bucket"], key=task["key"], body=body, version_id=version_id)
+
+
+def _bucket_fault(bucket: Any) -> str | None:
+    valid = isinstance(bucket, str) and _BUCKET.fullmatch(bucket)
+    return None if valid else "bucket must be a bucket's name of 3 to 63 characters"
+
+
+def _key_fault(key: Any) -> str | None:
+    try:
+        valid = isinstance(key, str) and 1 <= len(key.encode()) <= _LONGEST_KEY_BYTES
+    except UnicodeEncodeError:
+        valid = False
+    return None if valid else f"key must be text of 1 to {_LONGEST_KEY_BYTES} bytes"
+
+
+def _check(*faults: str | None) -> None:
+    found = [fault for fault in faults if fault]
+    if found:
+        _malformed(f"The task is not valid: {'; '.join(found)}.")
+
+
+def _time(value: Any) -> datetime | None:
+    """Read an event's time; one that cannot be read costs a metric, not the image."""
+    try:
+        time = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def upload_task_id(bucket: str, key: str, version_id: str) -> str:
+    """The task id that the S3 events of one upload get, or of its sequencer where the bucket keeps no versions."""
+    return _hash_id("s3", bucket, key, version_id)
+
+
+def unreadable_task_id(body: str) -> str:
+    """The task id that a message gets when it is none of the shapes we take."""
+    return _hash_id("body", body)
+
+
+def _hash_id(kind: str, *parts: str) -> str:
+    digest = sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{kind}-{digest[:40]}"
+
+
+def _malformed(reason: str) -> NoReturn:
+    raise MalformedMessage(reason)

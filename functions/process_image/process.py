@@ -1,0 +1,293 @@
+"""One image task from its message to its effect, step by step.
+
+Every step may be repeated: the renditions' names come from the image's version, publishing is one conditional write,
+and a task that was finished is not begun again. So the function may die between any two of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from time import time
+from typing import Protocol
+
+from darkroom.errors import BucketNotAllowed, DarkroomError, ObjectGone, OutOfTime, PermanentFault
+
+from functions.process_image.images import (
+    ImageRecord,
+    ImageVersion,
+    Standing,
+    StoredRendition,
+    rendition_key,
+    version_order,
+)
+from functions.process_image.messages import ImageTask, Unreadable
+from functions.process_image.photo import Limits, check_size, identify
+from functions.process_image.processing import Rendition, estimate_memory, render
+from functions.process_image.rendition_set import RenditionSet
+
+# An image that takes longer than this is beyond the limits; one begun with less may not be done in time.
+_SECONDS_TO_RENDER = 10
+
+
+class Result(StrEnum):
+    """How a task ended; each is counted under this name."""
+
+    PROCESSED = "Processed"
+    DUPLICATE = "Duplicate"
+    SUPERSEDED = "Superseded"
+    QUARANTINED = "Quarantined"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one task ended, with what its metrics and its log line need."""
+
+    result: Result
+    task_id: str
+    fault: PermanentFault | None = None
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def summary(self) -> dict[str, str]:
+        """The outcome as JSON, for whoever invoked the function directly."""
+        fault = {"error_code": self.fault.error_code, "reason": str(self.fault)} if self.fault else {}
+        return {"task_id": self.task_id, "result": self.result.value, **fault}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to do a task, until it is finished, released or out of date."""
+
+    task_id: str
+    owner: str
+
+
+class Upload(Protocol):
+    """An object of the uploads bucket, opened but not yet read. ``size`` in bytes."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def last_modified(self) -> datetime: ...
+    @property
+    def version_id(self) -> str | None: ...
+    @property
+    def source(self) -> str: ...
+    def read(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class Uploads(Protocol):
+    """The uploads bucket."""
+
+    def open(self, bucket: str, key: str, version_id: str | None) -> Upload:
+        """Open an object. Raises ObjectGone."""
+
+
+class Renditions(Protocol):
+    """The renditions bucket."""
+
+    def put(self, keyed: dict[str, Rendition]) -> None:
+        """Write every rendition under its key; returns when all are durable."""
+
+    def mark_stale(self, keys: tuple[str, ...]) -> None:
+        """Leave renditions that no record points to any more to the bucket's lifecycle."""
+
+
+class Tasks(Protocol):
+    """The tasks table: has this task been done, and who is at it."""
+
+    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+        """Take the task on; None if it was done before. Raises InProgressElsewhere.
+
+        The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
+        ``again`` lets a task that was set aside be done after all: its message was redriven.
+        """
+
+    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
+        """Remember that the task is done."""
+
+    def release(self, claim: Claim) -> None:
+        """Give the task back for another attempt."""
+
+
+class Images(Protocol):
+    """The images table: one record per image."""
+
+    def standing(self, image_key: str) -> Standing | None:
+        """What stands there now."""
+
+    def publish(self, record: ImageRecord) -> Standing:
+        """Let the record stand unless a newer version does; returns what stands afterwards."""
+
+    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
+        """Remember why the newest upload has no renditions."""
+
+
+class Results(Protocol):
+    """The results queue."""
+
+    def announce(self, task_id: str, record: ImageRecord) -> None:
+        """Tell that an image is finished; after a crash the same task may be told again."""
+
+
+class DeadLetters(Protocol):
+    """The dead-letter queue."""
+
+    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        """Keep the message with its reason."""
+
+
+class Budget(Protocol):
+    """Memory that the tasks of one function share."""
+
+    def reserve(self, amount: int) -> AbstractContextManager[None]:
+        """Wait until ``amount`` bytes are free and hold them."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When the function must have answered, in seconds since the epoch."""
+
+    at: float
+
+    def require(self, seconds: float, purpose: str) -> None:
+        """Raise OutOfTime if less than ``seconds`` are left."""
+        left = self.at - time()
+        if left < seconds:
+            raise OutOfTime(f"{max(left, 0):.0f} s are left, {seconds:.0f} s are wanted to {purpose}.")
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Everything one task meets on its way."""
+
+    uploads_bucket: str
+    limits: Limits
+    keep_location: bool
+    rendition_set: RenditionSet
+    uploads: Uploads
+    renditions: Renditions
+    tasks: Tasks
+    images: Images
+    results: Results
+    dead_letters: DeadLetters
+    download_budget: Budget
+    render_budget: Budget
+
+
+def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, redriven: bool = False) -> Outcome:
+    """Bring one task to its end.
+
+    Parameters
+    ----------
+    redriven:
+        The message comes back from the dead-letter queue, so a task that was set aside is done again.
+
+    Raises
+    ------
+    TransientFault
+        Nothing is lost and the task is released: try again later.
+    """
+    if isinstance(task, Unreadable):
+        flow.dead_letters.set_aside(task.body, task.task_id, task.fault)
+        return Outcome(Result.QUARANTINED, task.task_id, fault=task.fault)
+    claim = flow.tasks.claim(task, until=deadline.at, again=redriven)
+    if claim is None:
+        return Outcome(Result.DUPLICATE, task.task_id)
+    try:
+        outcome = _carry_out(task, flow, deadline)
+        flow.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
+    except BaseException:
+        flow.tasks.release(claim)
+        raise
+    return outcome
+
+
+def _carry_out(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
+    try:
+        if task.bucket != flow.uploads_bucket:
+            raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
+        return _publish_newest(task, flow, deadline)
+    except PermanentFault as fault:
+        if task.bucket == flow.uploads_bucket:
+            flow.images.note_fault(task.key, task.task_id, fault)
+        flow.dead_letters.set_aside(task.body, task.task_id, fault)
+        return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
+
+
+def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
+    key, upload = _open(task, flow)
+    with closing(upload):
+        standing = flow.images.standing(key)
+        version = _version(task, upload, standing, flow.rendition_set)
+        if standing is None or not standing.is_of(version):
+            if standing is not None and standing.replaces(version):
+                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
+            record = _render(task, key, upload, version, flow, deadline)
+            standing = flow.images.publish(record)
+            if not standing.is_of(version):
+                flow.renditions.mark_stale(tuple(r.key for r in record.renditions))
+                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
+    flow.renditions.mark_stale(standing.replaced)
+    flow.results.announce(task.task_id, standing.record)
+    bytes_out = sum(rendition.bytes for rendition in standing.record.renditions)
+    return Outcome(Result.PROCESSED, task.task_id, bytes_in=upload.size, bytes_out=bytes_out)
+
+
+def _version(task: ImageTask, upload: Upload, standing: Standing | None, rendition_set: RenditionSet) -> ImageVersion:
+    order = version_order(upload.last_modified, task.sequencer, upload.source)
+    if standing is not None and standing.record.version.source == upload.source:
+        # Rendered again, say with another rendition set, by a plain task that knows no sequencer.
+        order = max(order, standing.record.version.order)
+    return ImageVersion(source=upload.source, order=order, rendition_set=rendition_set.fingerprint)
+
+
+def _open(task: ImageTask, flow: Flow) -> tuple[str, Upload]:
+    """Open the upload under the task's key, or under the key's other reading if nothing stands there."""
+    try:
+        return task.key, flow.uploads.open(task.bucket, task.key, task.version_id)
+    except ObjectGone:
+        if task.other_key is None:
+            raise
+        return task.other_key, flow.uploads.open(task.bucket, task.other_key, task.version_id)
+
+
+def _render(
+    task: ImageTask, key: str, upload: Upload, version: ImageVersion, flow: Flow, deadline: Deadline
+) -> ImageRecord:
+    """Render one version and make its renditions durable. No reader sees them before the record is published."""
+    check_size(upload.size, flow.limits)
+    with flow.download_budget.reserve(upload.size):
+        deadline.require(_SECONDS_TO_RENDER, "render an image")
+        data = upload.read()
+        photo = identify(data, flow.limits)
+        with flow.render_budget.reserve(estimate_memory(photo, flow.rendition_set)):
+            deadline.require(_SECONDS_TO_RENDER, "render an image")
+            rendered = render(data, photo, flow.rendition_set)
+    keyed = {rendition_key(key, version, r.name, r.extension): r for r in rendered.renditions}
+    flow.renditions.put(keyed)
+    return ImageRecord(
+        image_key=key,
+        bucket=task.bucket,
+        version=version,
+        version_id=upload.version_id,
+        uploaded_at=upload.last_modified.isoformat(),
+        format=photo.format,
+        bytes=upload.size,
+        width=photo.display_width,
+        height=photo.display_height,
+        frames=photo.frames,
+        camera=photo.camera,
+        taken_at=photo.taken_at,
+        location=photo.location if flow.keep_location else None,
+        placeholder=rendered.placeholder,
+        dominant_colour=rendered.dominant_colour,
+        renditions=tuple(
+            StoredRendition(r.name, stored_as, r.content_type, r.width, r.height, len(r.body))
+            for stored_as, r in keyed.items()
+        ),
+    )

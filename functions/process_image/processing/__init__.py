@@ -1,0 +1,173 @@
+"""The pipeline, from an upload's bytes to its renditions. The tuples below are its specification.
+
+The file is decoded once, to its largest rendition, and each smaller one is made from the next larger. Equal
+renditions, as of a photo smaller than several boxes, are encoded once. A still's renditions are encoded side by side,
+an animation's one after the other, because each holds all its frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import pyvips
+from darkroom.errors import DamagedImage
+
+from functions.process_image.photo import FORMATS, Photo
+from functions.process_image.processing.canvas import Canvas, Target
+from functions.process_image.processing.colour import to_srgb
+from functions.process_image.processing.crop import crop
+from functions.process_image.processing.encode import Rendition, encode
+from functions.process_image.processing.flatten import flatten
+from functions.process_image.processing.layout import Layout, lay_out
+from functions.process_image.processing.load import load
+from functions.process_image.processing.memory import estimate_memory
+from functions.process_image.processing.orient import turn_upright
+from functions.process_image.processing.placeholder import SIDE, dominant_colour, rgba_of, thumb_hash
+from functions.process_image.processing.resize import resize
+from functions.process_image.processing.settle import settle
+from functions.process_image.rendition_set import RenditionSet
+
+__all__ = ["Rendered", "Rendition", "estimate_memory", "render"]
+
+#: From a file just opened, or from the next larger size, to the whole photo at a rendition's size. Each step does
+#: nothing where there is nothing to do.
+SHRINK: tuple[Callable[[Canvas, Layout], Canvas], ...] = (resize, to_srgb, settle, turn_upright, settle)
+
+#: From there to what the encoder writes.
+FINISH: tuple[Callable[[Canvas, Target], Canvas], ...] = (crop, flatten)
+
+# One thread per image: the renditions of a photo and the messages of a batch are what runs side by side here. And no
+# cache of operations, because no two photos share one.
+pyvips.concurrency_set(1)
+pyvips.cache_set_max(0)
+
+#: Encoders at work at once, whoever asks; pyvips gives up the interpreter's lock while they run.
+_ENCODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
+
+#: What pi_heif raises on pixels it cannot decode.
+_HEIC_FAULTS = (RuntimeError, ValueError, OSError, SyntaxError, LookupError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """All that is made of one photo.
+
+    Parameters
+    ----------
+    renditions : tuple of Rendition
+        One per spec, in the rendition set's order.
+    placeholder : str
+        Base64 of a ThumbHash, about 30 characters.
+    dominant_colour : str
+        ``#rrggbb``.
+    """
+
+    renditions: tuple[Rendition, ...]
+    placeholder: str
+    dominant_colour: str
+
+
+def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
+    """Make all renditions of a photo.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    photo : Photo
+        What :func:`~functions.process_image.photo.identify` said of it.
+    rendition_set : RenditionSet
+        What to make.
+
+    Returns
+    -------
+    Rendered
+
+    Raises
+    ------
+    DamagedImage
+        If the pixels cannot be decoded. No error of an image library escapes.
+    """
+    upright = (photo.display_width, photo.display_height)
+    targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in rendition_set.specs]
+    miniature = lay_out(upright, (SIDE, SIDE), "inside")
+
+    distinct = {_essence(target): target for target in targets}
+    moving = {key: target for key, target in distinct.items() if photo.frames > 1 and target.spec.format == "webp"}
+    still = {key: target for key, target in distinct.items() if key not in moving}
+
+    encoding: dict[_Essence, Future[Rendition]] = {}
+    try:
+        with _damage_has_a_name(photo):
+            encoded: dict[_Essence, Rendition] = {}
+            for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
+                encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}
+            # Encoders start on the first size while the next is made.
+            for layout, canvas in _cascade(data, photo, {miniature} | _layouts(still)):
+                encoding |= {
+                    key: _ENCODERS.submit(_finish, canvas, target)
+                    for key, target in still.items()
+                    if target.layout == layout
+                }
+                if layout == miniature:
+                    width, height, rgba = rgba_of(canvas)
+            placeholder, colour = thumb_hash(width, height, rgba), dominant_colour(rgba)
+            encoded |= {key: rendition.result() for key, rendition in encoding.items()}
+    finally:
+        for rendition in encoding.values():
+            rendition.cancel()  # what has not begun, if something else failed
+
+    renditions = tuple(replace(encoded[_essence(target)], name=target.spec.name) for target in targets)
+    return Rendered(renditions, placeholder, colour)
+
+
+_Essence = tuple[Layout, str, int, int | None]
+
+
+def _essence(target: Target) -> _Essence:
+    """All that a rendition's bytes depend on; two specs that agree in it are encoded once."""
+    return target.layout, target.spec.format, target.spec.quality, target.spec.effort
+
+
+def _layouts(targets: dict[_Essence, Target]) -> set[Layout]:
+    return {target.layout for target in targets.values()}
+
+
+def _cascade(
+    data: bytes, photo: Photo, layouts: set[Layout], *, animated: bool = False
+) -> Iterator[tuple[Layout, Canvas]]:
+    """Make the whole photo at every size, largest first, each from the one before."""
+    descending = sorted(layouts, key=lambda layout: (layout.width * layout.height, layout.width), reverse=True)
+    if not descending:
+        return
+    canvas = load(data, photo, descending[0], animated=animated)
+    for layout in descending:
+        canvas = _through(SHRINK, canvas, layout)
+        yield layout, canvas
+
+
+def _finish(canvas: Canvas, target: Target) -> Rendition:
+    """Make a rendition of the whole photo at its size."""
+    return encode(_through(FINISH, canvas, target), target)
+
+
+_Given = TypeVar("_Given", Layout, Target)
+
+
+def _through(steps: tuple[Callable[[Canvas, _Given], Canvas], ...], canvas: Canvas, given: _Given) -> Canvas:
+    for step in steps:
+        canvas = step(canvas, given)
+    return canvas
+
+
+@contextmanager
+def _damage_has_a_name(photo: Photo) -> Iterator[None]:
+    try:
+        yield
+    except (pyvips.Error, *_HEIC_FAULTS) as error:
+        label, _ = FORMATS[photo.format]
+        raise DamagedImage(f"the {label} file is damaged or cut short: its pixels cannot be decoded") from error

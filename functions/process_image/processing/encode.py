@@ -1,0 +1,85 @@
+"""Step 9: write a rendition's bytes, with no metadata at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyvips
+
+from functions.process_image.processing.canvas import Canvas, Target
+from functions.process_image.rendition_set import RenditionSpec
+
+#: What each format is called in a Content-Type and at the end of a name.
+_NAMES = {
+    "webp": ("image/webp", "webp"),
+    "jpeg": ("image/jpeg", "jpg"),
+    "png": ("image/png", "png"),
+    "avif": ("image/avif", "avif"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A finished rendition.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the rendition set.
+    body : bytes
+        The encoded picture.
+    content_type, extension : str
+        Such as ``image/webp`` and ``webp``.
+    width, height : int
+        In pixels.
+    frames : int
+        Above 1 for an animation.
+    """
+
+    name: str
+    body: bytes
+    content_type: str
+    extension: str
+    width: int
+    height: int
+    frames: int
+
+
+def encode(canvas: Canvas, target: Target) -> Rendition:
+    """Encode a canvas as the target's spec says, leaving location, camera, comments and profiles behind."""
+    first, spec = canvas.frames[0], target.spec
+    content_type, extension = _NAMES[spec.format]
+    return Rendition(
+        name=spec.name,
+        body=_body(_one_image(canvas), spec),
+        content_type=content_type,
+        extension=extension,
+        width=first.width,
+        height=first.height,
+        frames=len(canvas.frames),
+    )
+
+
+def _one_image(canvas: Canvas) -> Any:
+    """Stack the frames of an animation as libvips wants them; a still is one image already."""
+    first = canvas.frames[0]
+    if not canvas.is_animated:
+        return first
+    stack: Any = pyvips.Image.arrayjoin(list(canvas.frames), across=1).copy()
+    stack.set_type(pyvips.GValue.gint_type, "page-height", first.height)
+    stack.set_type(pyvips.GValue.array_int_type, "delay", list(canvas.delays))
+    stack.set_type(pyvips.GValue.gint_type, "loop", canvas.loop)
+    return stack
+
+
+def _body(image: Any, spec: RenditionSpec) -> bytes:
+    if spec.format == "webp":
+        body = image.webpsave_buffer(Q=spec.quality, effort=spec.effort, keep="none")
+    elif spec.format == "jpeg":
+        body = image.jpegsave_buffer(Q=spec.quality, optimize_coding=True, interlace=True, keep="none")
+    elif spec.format == "avif":
+        body = image.heifsave_buffer(Q=spec.quality, compression="av1", effort=spec.effort, keep="none")
+    else:
+        body = image.pngsave_buffer(keep="none")
+    return bytes(body)

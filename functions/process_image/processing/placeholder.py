@@ -1,0 +1,133 @@
+"""Step 10: what a page shows until the picture arrives, a blurred miniature of some 25 bytes and one colour."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from operator import mul
+
+from functions.process_image.processing.canvas import Canvas
+
+#: ThumbHash takes no more, and nothing would be gained by it.
+SIDE = 100
+
+
+def rgba_of(canvas: Canvas) -> tuple[int, int, bytes]:
+    """Width, height and RGBA pixels of a canvas's first frame, which must fit in :data:`SIDE`."""
+    frame = canvas.frames[0]
+    if not frame.hasalpha():
+        frame = frame.addalpha()
+    return frame.width, frame.height, bytes(frame.write_to_memory())
+
+
+def thumb_hash(width: int, height: int, rgba: bytes) -> str:
+    """Hash a miniature to a ThumbHash, https://github.com/evanw/thumbhash.
+
+    Parameters
+    ----------
+    width, height : int
+        In pixels, at most 100.
+    rgba : bytes
+        ``width * height * 4`` bytes, row by row, alpha not premultiplied.
+
+    Returns
+    -------
+    str
+        The hash in base64, as ``thumbHashToDataURL(base64ToBinary(...))`` takes it.
+    """
+    count = width * height
+    alpha = [value / 255 for value in rgba[3::4]]
+    opacity = sum(alpha)
+    # The mean colour of what is visible, and every pixel laid on it.
+    channels = [[value / 255 for value in rgba[band::4]] for band in range(3)]
+    if opacity < count:
+        means = [sum(map(mul, channel, alpha)) / (opacity or 1) for channel in channels]
+        channels = [
+            [mean * (1 - a) + a * value for value, a in zip(channel, alpha, strict=True)]
+            for channel, mean in zip(channels, means, strict=True)
+        ]
+    pixels = list(zip(*channels, strict=True))
+    luminance = [(red + green + blue) / 3 for red, green, blue in pixels]
+    yellow_blue = [(red + green) / 2 - blue for red, green, blue in pixels]
+    red_green = [red - green for red, green, _ in pixels]
+
+    has_alpha = opacity < count
+    limit = 5 if has_alpha else 7
+    across = max(1, _round(limit * width / max(width, height)))
+    down = max(1, _round(limit * height / max(width, height)))
+
+    l_dc, l_ac, l_scale = _transform(luminance, width, height, max(3, across), max(3, down))
+    p_dc, p_ac, p_scale = _transform(yellow_blue, width, height, 3, 3)
+    q_dc, q_ac, q_scale = _transform(red_green, width, height, 3, 3)
+
+    landscape = width > height
+    head = _round(63 * l_dc) | _round(31.5 + 31.5 * p_dc) << 6 | _round(31.5 + 31.5 * q_dc) << 12
+    head |= _round(31 * l_scale) << 18 | has_alpha << 23
+    tail = (down if landscape else across) | _round(63 * p_scale) << 3 | _round(63 * q_scale) << 9 | landscape << 15
+    hashed = bytearray(head.to_bytes(3, "little") + tail.to_bytes(2, "little"))
+    varying = [*l_ac, *p_ac, *q_ac]
+    if has_alpha:
+        a_dc, a_ac, a_scale = _transform(alpha, width, height, 5, 5)
+        hashed.append(_round(15 * a_dc) | _round(15 * a_scale) << 4)
+        varying += a_ac
+    nibbles = [_round(15 * factor) for factor in varying] + [0] * (len(varying) % 2)
+    hashed += bytes(low | high << 4 for low, high in zip(nibbles[::2], nibbles[1::2], strict=True))
+    return base64.b64encode(hashed).decode("ascii")
+
+
+def _transform(
+    channel: list[float], width: int, height: int, across: int, down: int
+) -> tuple[float, list[float], float]:
+    """Take the low frequencies of a cosine transform: the constant, the others as 0 to 1, and what scales them."""
+    rows = [channel[start : start + width] for start in range(0, width * height, width)]
+    # Once per horizontal frequency, rather than once per pair of frequencies.
+    row_sums = []
+    for cx in range(across):
+        wave = [math.cos(math.pi / width * cx * (x + 0.5)) for x in range(width)]
+        row_sums.append([sum(map(mul, row, wave)) for row in rows])
+    factors = []
+    for cy in range(down):
+        wave = [math.cos(math.pi / height * cy * (y + 0.5)) for y in range(height)]
+        # Of the rectangle of frequencies only the triangle at its origin is kept.
+        for cx in range(across):
+            if cx * down >= across * (down - cy):
+                break
+            factors.append(sum(map(mul, row_sums[cx], wave)) / (width * height))
+    constant, varying = factors[0], factors[1:]
+    scale = max(map(abs, varying), default=0.0)
+    return constant, [0.5 + 0.5 / scale * factor for factor in varying] if scale else varying, scale
+
+
+def _round(value: float) -> int:
+    """Round halves up, as the reference implementation's language does; Python rounds them to even."""
+    return math.floor(value + 0.5)
+
+
+def dominant_colour(rgba: bytes) -> str:
+    """Find the colour that most of the picture has, nearly.
+
+    Parameters
+    ----------
+    rgba : bytes
+        Pixels, 4 bytes each.
+
+    Returns
+    -------
+    str
+        ``#rrggbb``: the mean of the fullest of 16 x 16 x 16 boxes of colours, pixels weighed by their opacity. White
+        for a picture that is all transparent.
+    """
+    pixels: Counter[bytes] = Counter(rgba[at : at + 4] for at in range(0, len(rgba), 4))
+    boxes: Counter[tuple[int, int, int]] = Counter()
+    for (red, green, blue, alpha), count in pixels.items():
+        boxes[red >> 4, green >> 4, blue >> 4] += alpha * count
+    (box, weight), *_ = boxes.most_common(1)
+    if weight == 0:
+        return "#ffffff"
+    sums = [0, 0, 0]
+    for (red, green, blue, alpha), count in pixels.items():
+        if (red >> 4, green >> 4, blue >> 4) == box:
+            for band, value in enumerate((red, green, blue)):
+                sums[band] += value * alpha * count
+    return "#" + "".join(f"{_round(total / weight):02x}" for total in sums)

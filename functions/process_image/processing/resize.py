@@ -1,0 +1,27 @@
+"""Step 2: scale the whole photo down to the rendition's size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from functions.process_image.processing.canvas import Canvas
+from functions.process_image.processing.layout import Layout
+
+
+def resize(canvas: Canvas, layout: Layout) -> Canvas:
+    """Scale every frame with Lanczos; with alpha premultiplied, so that the colour of invisible pixels cannot bleed."""
+    width, height = layout.width, layout.height
+    if canvas.orientation >= 5:  # still lying on its side
+        width, height = height, width
+    return replace(canvas, frames=tuple(_scaled(frame, width, height) for frame in canvas.frames))
+
+
+def _scaled(frame: Any, width: int, height: int) -> Any:
+    if (frame.width, frame.height) == (width, height):
+        return frame
+    # libvips rounds the product, so this lands on the very pixel.
+    across, down = width / frame.width, height / frame.height
+    if not frame.hasalpha():
+        return frame.resize(across, vscale=down)
+    return frame.premultiply().resize(across, vscale=down).unpremultiply().cast(frame.format)

@@ -1,0 +1,218 @@
+"""The renditions to make of every photo, read from ``renditions.toml``.
+
+The file is edited by people, so everything wrong with it is reported at once, each fault with its place, the value
+found and what is allowed. Standard library only: this runs at cold start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+#: Counted up when the pipeline makes other pixels or bytes from the same settings; part of the fingerprint.
+PIPELINE_VERSION = 1
+
+LARGEST_SIDE = 8192
+FITS = ("inside", "cover")
+FORMATS = ("webp", "jpeg", "png", "avif")
+
+#: Formats that have an effort: its highest value and its default. The numbers are libvips's
+#: (https://www.libvips.org/API/current/method.Image.webpsave.html, .../method.Image.heifsave.html).
+EFFORTS = {"webp": (6, 4), "avif": (9, 0)}
+
+
+class InvalidRenditionSet(ValueError):  # noqa: N818 - reads as the other faults do
+    """The file does not describe a rendition set; the text lists every fault, one per line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionSpec:
+    """One rendition to make.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in object keys, ``[a-z0-9-]{1,32}``.
+    width, height : int
+        The box it is fitted to, in pixels as displayed, 1 to 8192.
+    fit : str
+        ``inside`` (all of the photo) or ``cover`` (fill and crop).
+    format : str
+        ``webp``, ``jpeg``, ``png`` or ``avif``.
+    quality : int
+        1 to 100; without effect for png.
+    effort : int or None
+        The encoder's effort; None for formats that have none.
+    """
+
+    name: str
+    width: int
+    height: int
+    fit: str = "inside"
+    format: str = "webp"
+    quality: int = 80
+    effort: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RenditionSet:
+    """All renditions to make, in the file's order.
+
+    Parameters
+    ----------
+    specs : tuple of RenditionSpec
+        At least one.
+    fingerprint : str
+        12 hexadecimal digits that change when, and only when, the output changes: not with the order of the blocks,
+        comments or defaults spelled out.
+    """
+
+    specs: tuple[RenditionSpec, ...]
+    fingerprint: str
+
+
+def load_rendition_set(path: Path) -> RenditionSet:
+    """Read and check a rendition set.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file in the form of ``renditions.toml``.
+
+    Returns
+    -------
+    RenditionSet
+
+    Raises
+    ------
+    InvalidRenditionSet
+        With every fault of the file, one per line.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRenditionSet(f"{path.name}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError both
+        raise InvalidRenditionSet(f"{path.name}: is not TOML: {error}") from error
+
+    specs, faults = _specs_of(document)
+    if faults:
+        raise InvalidRenditionSet("\n".join(f"{path.name}: {fault}" for fault in faults))
+    return rendition_set_of(specs)
+
+
+def rendition_set_of(specs: tuple[RenditionSpec, ...]) -> RenditionSet:
+    """Put checked specs together with their fingerprint."""
+    telling = sorted((_what_affects_output(spec) for spec in specs), key=lambda fields: str(fields["name"]))
+    text = json.dumps([PIPELINE_VERSION, telling], sort_keys=True)
+    return RenditionSet(specs=specs, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:12])
+
+
+def _what_affects_output(spec: RenditionSpec) -> dict[str, Any]:
+    fields = asdict(spec)
+    if spec.format == "png":
+        del fields["quality"]
+    return fields
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """How one field is checked: what it may be, in words and as a test, and what it is when left out."""
+
+    allowed: str
+    accepts: Callable[[Any], bool]
+    default: Callable[[dict[str, Any]], Any] | None  # None: required; else made from the block
+
+
+def _whole_number(low: int, high: int) -> Callable[[Any], bool]:
+    # TOML's `true` arrives as bool, which Python counts among the whole numbers.
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in choices
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9-]{1,32}", value) is not None
+
+
+_SIDE = f"whole numbers from 1 to {LARGEST_SIDE}"
+
+_FIELDS = {
+    "name": _Field("1 to 32 of a-z, 0-9 and -", _is_name, None),
+    "width": _Field(_SIDE, _whole_number(1, LARGEST_SIDE), None),
+    "height": _Field(_SIDE, _whole_number(1, LARGEST_SIDE), lambda block: block.get("width")),
+    "fit": _Field(", ".join(FITS), _one_of(FITS), lambda _: "inside"),
+    "format": _Field(", ".join(FORMATS), _one_of(FORMATS), lambda _: "webp"),
+    "quality": _Field("whole numbers from 1 to 100", _whole_number(1, 100), lambda _: 80),
+}
+
+
+def _specs_of(document: dict[str, Any]) -> tuple[tuple[RenditionSpec, ...], list[str]]:
+    """Turn a parsed file into its specs and its faults."""
+    faults = [
+        f"unknown field {field} at the top; allowed are [[rendition]] blocks"
+        for field in document.keys() - {"rendition"}
+    ]
+    faults.sort()
+    blocks = document.get("rendition", [])
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        return (), [*faults, f"rendition is {_shown(blocks)}; allowed are blocks that begin with [[rendition]]"]
+    if not blocks:
+        return (), [*faults, "has no rendition; at least one [[rendition]] block is needed"]
+
+    specs = []
+    seen: dict[str, int] = {}
+    for number, block in enumerate(blocks, start=1):
+        values, wrong = _fields_of(block)
+        name = block.get("name")
+        if isinstance(name, str):
+            if name in seen:
+                wrong.append(f"name is already that of rendition {seen[name]}; each name may stand once")
+            seen.setdefault(name, number)
+        place = f"rendition {number} {_shown(name)}" if name is not None else f"rendition {number}"
+        faults += [f"{place}: {fault}" for fault in wrong]
+        if not wrong:
+            specs.append(RenditionSpec(**values))
+    return tuple(specs), faults
+
+
+def _fields_of(block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Check one block against the table; the effort, whose range hangs on the format, by hand."""
+    values: dict[str, Any] = {}
+    faults = []
+    for name, field in _FIELDS.items():
+        if name in block:
+            values[name] = block[name]
+            if not field.accepts(block[name]):
+                faults.append(f"{name} is {_shown(block[name])}; allowed are {field.allowed}")
+        elif field.default is None:
+            faults.append(f"{name} is missing; allowed are {field.allowed}")
+        else:
+            values[name] = field.default(block)
+
+    image_format = values["format"]
+    highest, usual = EFFORTS.get(image_format if isinstance(image_format, str) else "", (None, None))
+    values["effort"] = block.get("effort", usual)
+    if "effort" in block and highest is not None and not _whole_number(0, highest)(block["effort"]):
+        faults.append(
+            f"effort is {_shown(block['effort'])}; allowed for {image_format} are whole numbers from 0 to {highest}"
+        )
+    if "effort" in block and highest is None and _FIELDS["format"].accepts(image_format):
+        faults.append(f"effort is {_shown(block['effort'])}; {image_format} has no effort, leave it out")
+
+    known = (*_FIELDS, "effort")
+    faults += [f"unknown field {name}; allowed are {', '.join(known)}" for name in block if name not in known]
+    return values, faults
+
+
+def _shown(value: object) -> str:
+    """Show a value as the file would."""
+    return json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,131 @@
+"""The uploads and the renditions bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.errors import ObjectGone
+from functions.process_image.processing import Rendition
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+_GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}  # the last: a delete marker
+# A rendition's name changes with its content, so it may be kept for ever.
+_CACHE_CONTROL = "public, max-age=31536000, immutable"
+# The lifecycle rule of the renditions bucket looks for it.
+_STALE = {"Key": "darkroom:stale", "Value": "true"}
+
+
+@dataclass(frozen=True)
+class S3Upload:
+    """An open GetObject answer."""
+
+    answer: GetObjectOutputTypeDef
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.answer["ContentLength"]
+
+    @property
+    def last_modified(self) -> datetime:
+        """When S3 took this version."""
+        return self.answer["LastModified"]
+
+    @property
+    def version_id(self) -> str | None:
+        """None where the bucket keeps no versions."""
+        version_id = self.answer.get("VersionId")
+        return None if version_id == "null" else version_id
+
+    @property
+    def source(self) -> str:
+        """What tells this content from any other of its key."""
+        return self.version_id or self.answer["ETag"].strip('"')
+
+    def read(self) -> bytes:
+        """All of the object. Raises ServiceUnavailable if the connection breaks."""
+        with aws_faults_as_transient("read the upload"):
+            return self.answer["Body"].read()
+
+    def close(self) -> None:
+        """Give the connection up, read or not."""
+        self.answer["Body"].close()
+
+
+@dataclass(frozen=True)
+class S3Uploads:
+    """The uploads bucket."""
+
+    s3: S3Client
+
+    def open(self, bucket: str, key: str, version_id: str | None) -> S3Upload:
+        """Open an object; its bytes are not read yet.
+
+        Raises
+        ------
+        ObjectGone
+            It does not exist (any more), or that version of it does not.
+        ServiceUnavailable
+            S3 answered with any other error.
+        """
+        which: dict[str, Any] = {"VersionId": version_id} if version_id else {}
+        with aws_faults_as_transient("open the upload"):
+            try:
+                return S3Upload(self.s3.get_object(Bucket=bucket, Key=key, **which))
+            except ClientError as error:
+                if error_code(error) not in _GONE:
+                    raise
+                version = f" in version {version_id}" if version_id else ""
+                raise ObjectGone(f"There is no object {key!r}{version} in bucket {bucket}.") from error
+
+
+@dataclass(frozen=True)
+class S3Renditions:
+    """The renditions bucket. ``transfers`` runs the requests of one image side by side."""
+
+    s3: S3Client
+    bucket: str
+    transfers: Executor
+
+    def put(self, keyed: dict[str, Rendition]) -> None:
+        """Write every rendition under its key; returns when all are durable. Raises ServiceUnavailable."""
+
+        def put_one(key: str, rendition: Rendition) -> None:
+            self.s3.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=rendition.body,
+                ContentType=rendition.content_type,
+                CacheControl=_CACHE_CONTROL,
+            )
+
+        with aws_faults_as_transient("write the renditions"):
+            self._all(put_one, *zip(*keyed.items(), strict=True))
+
+    def mark_stale(self, keys: tuple[str, ...]) -> None:
+        """Tag renditions that no record points to, for the bucket's lifecycle rule. Raises ServiceUnavailable."""
+
+        def tag_one(key: str) -> None:
+            try:
+                self.s3.put_object_tagging(Bucket=self.bucket, Key=key, Tagging={"TagSet": [_STALE]})
+            except ClientError as error:
+                if error_code(error) not in _GONE:  # the lifecycle rule was here before
+                    raise
+
+        if keys:
+            with aws_faults_as_transient("mark stale renditions"):
+                self._all(tag_one, keys)
+
+    def _all(self, request: Callable[..., None], *arguments: tuple[Any, ...]) -> None:
+        for _ in self.transfers.map(request, *arguments):
+            pass

@@ -1,0 +1,151 @@
+"""The tasks table: has this task been done, and who is at it.
+
+Not Powertools' idempotency layer: docs/decisions/0003-task-table.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import ClientError
+
+from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.errors import InProgressElsewhere, ServiceUnavailable
+from functions.process_image.messages import ImageTask
+from functions.process_image.process import Claim, Result
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_IN_PROGRESS = "IN_PROGRESS"
+_DONE = "DONE"
+_SECONDS_PER_DAY = 86_400
+_serialize = TypeSerializer().serialize
+
+
+@dataclass(frozen=True)
+class DynamoDbTasks:
+    """One item per task: ``state``, ``outcome``, ``processed_at`` and, while somebody is at it, whose it is."""
+
+    dynamodb: DynamoDBClient
+    table: str
+    retention_days: int
+    now: Callable[[], float] = time
+
+    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+        """Take the task on, in one conditional write.
+
+        Parameters
+        ----------
+        until:
+            Seconds since the epoch when the function holding the claim is answered or dead; from then on another
+            delivery may take the task over.
+        again:
+            Whether a task that was set aside is done again, because its dead letter was redriven.
+
+        Returns
+        -------
+        Claim or None
+            None if the task was done before.
+
+        Raises
+        ------
+        InProgressElsewhere
+            Another delivery holds it.
+        ServiceUnavailable
+            DynamoDB answered with an error.
+        """
+        claim = Claim(task.task_id, owner=uuid4().hex)
+        set_aside_may_return = " OR outcome = :quarantined" if again else ""
+        with aws_faults_as_transient("claim the task"):
+            try:
+                self._update(
+                    claim,
+                    "SET #state = :in_progress, #owner = :owner, claimed_until = :until, #bucket = :bucket, #key = :key,"
+                    " expires_at = :expires_at ADD attempts :one REMOVE outcome, error_code, processed_at",
+                    "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
+                    + set_aside_may_return,
+                    {"#state": "state", "#owner": "owner", "#bucket": "bucket", "#key": "key"},
+                    {
+                        ":in_progress": _IN_PROGRESS,
+                        ":owner": claim.owner,
+                        ":until": int(until * 1000),
+                        ":now": int(self.now() * 1000),
+                        ":bucket": task.bucket,
+                        ":key": task.key,
+                        ":expires_at": self._expiry(),
+                        ":one": 1,
+                        **({":quarantined": Result.QUARANTINED.value} if again else {}),
+                    },
+                )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                held: dict[str, Any] = error.response.get("Item", {})  # type: ignore[assignment] # not in the stubs
+                if held.get("state", {}).get("S") == _DONE:
+                    return None
+                left = int(held.get("claimed_until", {}).get("N", 0)) / 1000 - self.now()
+                raise InProgressElsewhere(
+                    "Another delivery of this task is at work.", retry_after=max(left, 0)
+                ) from error
+        return claim
+
+    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
+        """Remember that the task is done, for the retention time.
+
+        Raises
+        ------
+        ServiceUnavailable
+            DynamoDB answered with an error, or the claim ran out and another delivery took the task over.
+        """
+        with aws_faults_as_transient("finish the task"):
+            self._update(
+                claim,
+                "SET #state = :done, outcome = :outcome, processed_at = :at, expires_at = :expires_at"
+                + (", error_code = :error_code" if error_code else "")
+                + " REMOVE #owner, claimed_until",
+                "#owner = :owner",
+                {"#state": "state", "#owner": "owner"},
+                {
+                    ":done": _DONE,
+                    ":outcome": result.value,
+                    ":at": datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds"),
+                    ":expires_at": self._expiry(),
+                    ":owner": claim.owner,
+                    **({":error_code": error_code} if error_code else {}),
+                },
+            )
+
+    def release(self, claim: Claim) -> None:
+        """Give the task back. Should that fail too, the claim runs out by itself."""
+        try:
+            with aws_faults_as_transient("release the task"):
+                self._update(
+                    claim,
+                    "SET claimed_until = :none",
+                    "#owner = :owner",
+                    {"#owner": "owner"},
+                    {":none": 0, ":owner": claim.owner},
+                )
+        except ServiceUnavailable:
+            return
+
+    def _update(self, claim: Claim, update: str, condition: str, names: dict[str, str], values: dict[str, Any]) -> None:
+        self.dynamodb.update_item(
+            TableName=self.table,
+            Key={"task_id": {"S": claim.task_id}},
+            UpdateExpression=update,
+            ConditionExpression=condition,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues={name: _serialize(value) for name, value in values.items()},
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+        )
+
+    def _expiry(self) -> int:
+        return int(self.now()) + self.retention_days * _SECONDS_PER_DAY

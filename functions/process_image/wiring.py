@@ -1,0 +1,59 @@
+"""The one place where the real adapters are put together."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+from functions.process_image.batch import MessageHandler
+from functions.process_image.images_table import DynamoDbImages
+from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.process import Flow
+from functions.process_image.rendition_set import load_rendition_set
+from functions.process_image.reporting import report
+from functions.process_image.s3 import S3Renditions, S3Uploads
+from functions.process_image.settings import Settings
+from functions.process_image.sqs import SqsDeadLetters, SqsResults, show_again_in
+from functions.process_image.tasks_table import DynamoDbTasks
+
+_RENDITION_SET = Path(__file__).with_name("renditions.toml")
+_BATCH_SIZE = 10
+# Python, boto3, libvips and Pillow before the first image, measured.
+_MB_AT_REST = 200
+# A call that takes longer is better made again by the next delivery.
+_CLIENTS = Config(
+    connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=40
+)
+
+
+def build_message_handler(settings: Settings) -> MessageHandler:
+    """Build what the handler works with. Raises InvalidRenditionSet."""
+    s3 = boto3.client("s3", config=_CLIENTS)
+    sqs = boto3.client("sqs", config=_CLIENTS)
+    dynamodb = boto3.client("dynamodb", config=_CLIENTS)
+    free = (settings.memory_mb - _MB_AT_REST) * 2**20
+    flow = Flow(
+        uploads_bucket=settings.uploads_bucket,
+        limits=settings.limits,
+        keep_location=settings.keep_location,
+        rendition_set=load_rendition_set(_RENDITION_SET),
+        uploads=S3Uploads(s3),
+        renditions=S3Renditions(s3, settings.renditions_bucket, ThreadPoolExecutor(max_workers=20)),
+        tasks=DynamoDbTasks(dynamodb, settings.tasks_table, settings.task_retention_days),
+        images=DynamoDbImages(dynamodb, settings.images_table),
+        results=SqsResults(sqs, settings.results_queue_url),
+        dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
+        download_budget=MemoryBudget(free // 4),
+        render_budget=MemoryBudget(free - free // 4),
+    )
+    return MessageHandler(
+        flow=flow,
+        pool=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),
+        max_receives=settings.max_receives,
+        show_again_in=partial(show_again_in, sqs, settings.tasks_queue_url),
+        report=report,
+    )

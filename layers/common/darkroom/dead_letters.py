@@ -1,0 +1,41 @@
+"""Set a message aside in a dead-letter queue, with the reason and the body as it came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.aws_faults import aws_faults_as_transient
+from darkroom.errors import DarkroomError
+from darkroom.sending import string_attributes
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+# Marks a message that has stood in a dead-letter queue: a redriven one carries it back to the function.
+ERROR_CODE_ATTRIBUTE = "error_code"
+_LONGEST_REASON = 1000
+
+
+def set_aside(sqs: SQSClient, queue_url: str, *, body: str, task_id: str, fault: DarkroomError) -> None:
+    """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
+
+    The unchanged body is what lets a redrive simply put the message back.
+
+    Raises
+    ------
+    ServiceUnavailable
+        SQS did not take it: the message must not leave its queue.
+    """
+    attributes = {
+        ERROR_CODE_ATTRIBUTE: fault.error_code,
+        "reason": _readable(str(fault))[:_LONGEST_REASON],
+        "task_id": task_id,
+    }
+    with aws_faults_as_transient("send the dead letter"):
+        sqs.send_message(QueueUrl=queue_url, MessageBody=body, MessageAttributes=string_attributes(attributes))
+
+
+def _readable(text: str) -> str:
+    """Only what SQS takes in an attribute: no control characters, no lone surrogates, and not empty."""
+    kept = "".join(c for c in text.encode("utf-8", "replace").decode() if c.isprintable() or c == "\n")
+    return kept or "no reason was given"

@@ -1,0 +1,102 @@
+"""What can go wrong with a message, and what to do about it.
+
+    DarkroomError
+    ├── PermanentFault             set it aside with its reason, acknowledge it
+    │   ├── MalformedMessage       the body is none of the shapes we take
+    │   ├── BucketNotAllowed       the task names a bucket that is not ours to read
+    │   ├── ObjectGone             the object, or that version of it, is no longer there
+    │   ├── TooLarge               more bytes than the limit
+    │   ├── NotAnImage             no image format starts with these bytes
+    │   ├── UnsupportedFormat      an image, of a format we do not take
+    │   ├── TooManyPixels          a decompression bomb, or simply beyond the limit
+    │   ├── TooManyFrames          an animation longer than the limit
+    │   └── DamagedImage           the header is fine, the pixels are not
+    └── TransientFault             leave it in the queue and try again later
+        ├── ServiceUnavailable     AWS answered with an error that may pass
+        ├── OutOfTime              the function would have to stop before the work is done
+        ├── InProgressElsewhere    another delivery of the same task holds it
+        └── UnexpectedError        a defect of ours: its traceback is in the log
+
+A class's name is the ``error_code`` under which dead letters and metrics count it.
+"""
+
+from __future__ import annotations
+
+
+class DarkroomError(Exception):
+    """A fault of one message. ``str()`` of it is the reason a person reads."""
+
+    @property
+    def error_code(self) -> str:
+        """The name that dead letters and metrics carry, such as ``NotAnImage``."""
+        return type(self).__name__
+
+
+class PermanentFault(DarkroomError):
+    """Trying again cannot help."""
+
+
+class MalformedMessage(PermanentFault):
+    """The body is none of the shapes we take."""
+
+
+class BucketNotAllowed(PermanentFault):
+    """The task names a bucket that is not ours to read."""
+
+
+class ObjectGone(PermanentFault):
+    """The object, or that version of it, is no longer there."""
+
+
+class TooLarge(PermanentFault):
+    """More bytes than the limit."""
+
+
+class NotAnImage(PermanentFault):
+    """No image format starts with these bytes."""
+
+
+class UnsupportedFormat(PermanentFault):
+    """An image, but of a format we do not take."""
+
+
+class TooManyPixels(PermanentFault):
+    """A decompression bomb, or simply beyond the limit."""
+
+
+class TooManyFrames(PermanentFault):
+    """An animation longer than the limit."""
+
+
+class DamagedImage(PermanentFault):
+    """The header is fine, the pixels are not."""
+
+
+class TransientFault(DarkroomError):
+    """It may work later."""
+
+
+class ServiceUnavailable(TransientFault):
+    """AWS answered with an error that may pass."""
+
+
+class OutOfTime(TransientFault):
+    """The function would have to stop before the work is done."""
+
+
+class InProgressElsewhere(TransientFault):
+    """Another delivery of the same task holds it.
+
+    Parameters
+    ----------
+    retry_after:
+        Seconds until that delivery must be finished or dead.
+    """
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class UnexpectedError(TransientFault):
+    """A defect of ours: its traceback is in the log."""

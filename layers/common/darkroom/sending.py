@@ -1,0 +1,128 @@
+"""Send messages to an SQS queue, ten at a time, until every one of them is accepted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from time import sleep
+from typing import TYPE_CHECKING
+
+from darkroom.errors import ServiceUnavailable
+from darkroom.retries import backoff
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, SendMessageBatchRequestEntryTypeDef
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
+_ENTRIES_PER_CALL = 10
+# The bodies of one call together, with room for their attributes under the limit of 1 MiB.
+_BYTES_PER_CALL = 1_000_000
+
+
+class NotAccepted(ServiceUnavailable):
+    """SQS kept refusing some messages.
+
+    Parameters
+    ----------
+    refused:
+        For each refused message its body and SQS's reason.
+    """
+
+    def __init__(self, refused: list[tuple[str, str]]) -> None:
+        super().__init__(f"SQS refused {len(refused)} message(s), the first because: {refused[0][1]}")
+        self.refused = refused
+
+
+@dataclass(frozen=True)
+class PlainTask:
+    """A request to render an object of the uploads bucket, as it stands on the queue.
+
+    The same ``task_id`` is never done twice. Without ``version_id`` the object's newest version is taken.
+    """
+
+    task_id: str
+    bucket: str
+    key: str
+    version_id: str | None = None
+
+
+def submit_tasks(sqs: SQSClient, queue_url: str, tasks: Iterable[PlainTask]) -> int:
+    """Put image tasks on their queue; returns how many. Raises as `send_all` does."""
+    bodies = (json.dumps({k: v for k, v in asdict(task).items() if v is not None}) for task in tasks)
+    return send_all(sqs, queue_url, bodies)
+
+
+def send_all(
+    sqs: SQSClient,
+    queue_url: str,
+    bodies: Iterable[str],
+    *,
+    attributes: Mapping[str, str] | None = None,
+    attempts: int = 5,
+) -> int:
+    """Send every body, in calls of at most ten, and send again what SQS reports as failed inside a 200.
+
+    Parameters
+    ----------
+    bodies:
+        Message bodies; read as they are sent, so a generator may be endless in memory terms.
+    attributes:
+        String message attributes that every message gets.
+    attempts:
+        How often one message is offered.
+
+    Returns
+    -------
+    int
+        How many messages were accepted.
+
+    Raises
+    ------
+    NotAccepted
+        Some messages were refused at every attempt, or for a fault of the sender's. Those before them are sent.
+    """
+    sent = 0
+    for batch in _batches(bodies):
+        _send_batch(sqs, queue_url, batch, attributes or {}, attempts)
+        sent += len(batch)
+    return sent
+
+
+def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for body in bodies:
+        length = len(body.encode())
+        if batch and (len(batch) == _ENTRIES_PER_CALL or size + length > _BYTES_PER_CALL):
+            yield batch
+            batch, size = [], 0
+        batch.append(body)
+        size += length
+    if batch:
+        yield batch
+
+
+def _send_batch(
+    sqs: SQSClient, queue_url: str, batch: list[str], attributes: Mapping[str, str], attempts: int
+) -> None:
+    message_attributes = string_attributes(attributes)
+    waiting: dict[str, str] = {str(number): body for number, body in enumerate(batch)}
+    for attempt in range(1, attempts + 1):
+        entries: list[SendMessageBatchRequestEntryTypeDef] = [
+            {"Id": id_, "MessageBody": body, "MessageAttributes": message_attributes} for id_, body in waiting.items()
+        ]
+        failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
+        refused = [(waiting[f["Id"]], f"{f['Code']}: {f.get('Message', '')}") for f in failed]
+        if not refused:
+            return
+        if attempt == attempts or all(f["SenderFault"] for f in failed):
+            raise NotAccepted(refused)
+        waiting = {f["Id"]: waiting[f["Id"]] for f in failed}
+        sleep(backoff(attempt, base=0.1, longest=5))
+
+
+def string_attributes(attributes: Mapping[str, str]) -> dict[str, MessageAttributeValueTypeDef]:
+    """Message attributes in the form that SQS's API takes."""
+    return {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}

@@ -1,0 +1,70 @@
+"""`python -m local COMMAND`: the commands behind `make up`, `demo`, `chaos`, `status`, `down` and `sam`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from local import chaos, demo, emulator, stack, status
+from local.machine import LaptopError, this_place
+
+
+def main() -> int:
+    """Run one command; returns its exit code."""
+    arguments = _parse()
+    console = Console(highlight=False)
+    try:
+        place = this_place()
+        match arguments.command:
+            case "up":
+                deployed = stack.up(place, console)
+                console.print(f"The laptop stack is up; {place.stack_file} tells any client how to reach it.")
+                console.print(f"Put photos into bucket {deployed.outputs['UploadsBucketName']}, or run: make demo")
+                return 0
+            case "down":
+                console.print("The laptop stack is stopped." if emulator.stop(place) else "There was nothing to stop.")
+                return 0
+            case "status":
+                return status.show(stack.load(place), console)
+            case "demo":
+                return demo.run(place, console, arguments.photos)
+            case "chaos":
+                return chaos.run(place, console, arguments.flow, arguments.items)
+            case "sam":
+                stack.load(place)
+                return stack.run_sam(place, arguments.arguments)
+    except LaptopError as error:
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {error}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 2
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local", description="The laptop stack.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start the emulator and deploy the template to it")
+    commands.add_parser("down", help="stop it")
+    commands.add_parser("status", help="queues, dead letters by reason, images")
+    demo_parser = commands.add_parser("demo", help="real photos through the real template")
+    demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
+    chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")
+    chaos_parser.add_argument("--flow", choices=["images"], default="images")
+    chaos_parser.add_argument("--items", type=_positive, default=200)
+    sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
+    sam_parser.add_argument("arguments", nargs="+")
+    return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

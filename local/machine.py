@@ -1,0 +1,69 @@
+"""Where things stand on this machine, and what the machine is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class LaptopError(Exception):
+    """Something the person at the laptop can mend; ``str()`` of it says what and how."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One laptop stack: its folder, its ports and its name. The integration tests have another than the person."""
+
+    folder: Path
+    port: int
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where clients of this laptop find the emulator."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def tls_port(self) -> int:
+        """Where the deployed functions find it."""
+        return self.port + 1
+
+    @property
+    def stack_file(self) -> Path:
+        """How any client reaches the deployed stack."""
+        return self.folder / "stack.json"
+
+    @property
+    def logs(self) -> Path:
+        """What the tools said."""
+        return self.folder / "logs"
+
+
+def this_place() -> Place:
+    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local`` and 4566. Raises LaptopError."""
+    port = os.environ.get("PORT") or "4566"
+    if not port.isdecimal() or not 1024 <= int(port) <= 65534:
+        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65534.")
+    folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
+    return Place(folder, int(port))
+
+
+def tool(environment: str, name: str) -> Path:
+    """Find a program in one of the virtual environments that ``make setup`` makes. Raises LaptopError."""
+    path = PROJECT / ".local" / environment / "bin" / name
+    if not path.exists():
+        raise LaptopError(f"{path.relative_to(PROJECT)} is missing. Run: make setup")
+    return path
+
+
+def build_parameters() -> dict[str, str]:
+    """Template parameters that make `sam build` build for the interpreter of this machine."""
+    return {
+        "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
+        "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
+        "ThirdPartyBuildMethod": "makefile",
+    }

@@ -1,0 +1,137 @@
+"""What became of tasks: read from the deployed stack's tables, queues and logs, as an operator would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer
+
+from local.stack import Stack
+
+_deserialize = TypeDeserializer().deserialize
+_KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message set aside. ``error_code`` is empty where the function died and SQS moved the message itself."""
+
+    message_id: str
+    task_id: str
+    error_code: str
+    reason: str
+    body: str
+    receives: int
+
+
+def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read items by key; those that do not exist are left out."""
+    items: dict[str, dict[str, Any]] = {}
+    dynamodb = stack.dynamodb
+    for some in _batched(list(dict.fromkeys(keys)), _KEYS_PER_CALL):
+        wanted: Any = {table: {"Keys": [{key_name: {"S": key}} for key in some], "ConsistentRead": True}}
+        while wanted:
+            answer = dynamodb.batch_get_item(RequestItems=wanted)
+            for item in answer["Responses"].get(table, []):
+                values = {name: _deserialize(value) for name, value in item.items()}
+                items[values[key_name]] = values
+            wanted = answer.get("UnprocessedKeys")
+    return items
+
+
+def wait_for_tasks(
+    stack: Stack, task_ids: Sequence[str], *, seconds: float, progress: Callable[[int], None] = lambda _: None
+) -> dict[str, dict[str, Any]]:
+    """Wait until every task is done, or the time is over; returns the tasks' items as they then are.
+
+    Parameters
+    ----------
+    progress:
+        Told how many are done.
+    """
+    end = monotonic() + seconds
+    while True:
+        items = read_items(stack, stack.outputs["TasksTableName"], "task_id", task_ids)
+        done = sum(item["state"] == "DONE" for item in items.values())
+        progress(done)
+        if done == len(set(task_ids)) or monotonic() > end:
+            return items
+        sleep(0.2)
+
+
+def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
+    """Look at every dead letter; they stay where they are."""
+    found: dict[str, DeadLetter] = {}
+    handles: list[str] = []
+    sqs = stack.sqs
+    while True:
+        messages = sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=60,
+            WaitTimeSeconds=0,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        ).get("Messages", [])
+        if not messages:
+            break
+        for message in messages:
+            attributes = {name: a.get("StringValue", "") for name, a in message.get("MessageAttributes", {}).items()}
+            handles.append(message["ReceiptHandle"])
+            found[message["MessageId"]] = DeadLetter(
+                message_id=message["MessageId"],
+                task_id=attributes.get("task_id", ""),
+                error_code=attributes.get("error_code", ""),
+                reason=attributes.get("reason", ""),
+                body=message["Body"],
+                receives=int(message["Attributes"]["ApproximateReceiveCount"]),
+            )
+    for handle in handles:
+        sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)
+    return list(found.values())
+
+
+def take_results(stack: Stack) -> Iterator[dict[str, Any]]:
+    """Take every message off the results queue, as its reader would."""
+    sqs, queue_url = stack.sqs, stack.outputs["ResultsQueueUrl"]
+    while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+        for message in messages:
+            yield json.loads(message["Body"])
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def read_log(stack: Stack, *, since: float) -> Iterator[dict[str, Any]]:
+    """Read the image function's structured log lines since a time (seconds since the epoch)."""
+    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
+    pages = stack.logs.get_paginator("filter_log_events").paginate(
+        logGroupName=function["LoggingConfig"]["LogGroup"], startTime=int(since * 1000)
+    )
+    for page in pages:
+        for event in page["events"]:
+            try:
+                line = json.loads(event["message"])
+            except ValueError:
+                continue  # Lambda's own lines
+            if isinstance(line, dict):
+                yield line
+
+
+def count_messages(stack: Stack, queue_url: str) -> tuple[int, int]:
+    """Messages waiting in a queue, and messages being worked on."""
+    attributes = stack.sqs.get_queue_attributes(
+        QueueUrl=queue_url,
+        AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
+    )["Attributes"]
+    return (
+        int(attributes["ApproximateNumberOfMessages"]),
+        int(attributes["ApproximateNumberOfMessagesNotVisible"]),
+    )
+
+
+def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

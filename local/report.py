@@ -1,0 +1,124 @@
+"""The demo's page: every picture beside its original, and what went wrong with the others."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pi_heif
+from PIL import Image, ImageOps
+from rich.filesize import decimal as readable_size
+from thumbhash import thumb_hash_to_rgba
+
+from local.machine import Place
+from local.outcomes import DeadLetter
+from local.stack import Stack
+
+if TYPE_CHECKING:
+    from local.demo import Shown
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+# What every browser shows as it is; of anything else the page shows a preview.
+_SHOWN_BY_BROWSERS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif"}
+_PREVIEW = (800, 800)
+
+pi_heif.register_heif_opener()
+
+
+def write(
+    place: Place,
+    deployed: Stack,
+    shown: Sequence[Shown],
+    originals: Mapping[str, Path],
+    dead_letters: Sequence[DeadLetter],
+) -> Path:
+    """Write the page with its pictures; returns where it is."""
+    folder = place.folder / "report"
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "pictures").mkdir(parents=True)
+    processed = [row for row in shown if row.outcome == "Processed"]
+    cards = [_card(folder, deployed, row, originals[row.name]) for row in processed]
+    names = {row.task_id: row for row in shown}
+    rows = [_letter(letter, names[letter.task_id]) for letter in dead_letters]
+    page = Template(_TEMPLATE.read_text()).substitute(
+        cards="\n".join(cards),
+        letters="\n".join(rows),
+        processed=len(processed),
+        set_aside=len(dead_letters),
+        bytes_in=readable_size(sum(row.bytes_in for row in processed)),
+        bytes_out=readable_size(sum(row.bytes_out for row in processed)),
+    )
+    path = folder / "index.html"
+    path.write_text(page)
+    return path
+
+
+def _card(folder: Path, deployed: Stack, row: Shown, original: Path) -> str:
+    image = row.image
+    figures = [_figure(_original(folder, original), "original", f"{image['width']} × {image['height']}", row.bytes_in)]
+    bucket, s3 = deployed.outputs["RenditionsBucketName"], deployed.s3
+    for rendition in image["renditions"]:
+        name = f"{original.stem}-{rendition['key'].rsplit('/', 1)[-1]}"
+        s3.download_file(bucket, rendition["key"], str(folder / "pictures" / name))
+        size = f"{rendition['width']} × {rendition['height']}"
+        figures.append(_figure(f"pictures/{name}", rendition["name"], size, int(rendition["bytes"])))
+    facts = [
+        ("format", image["format"]),
+        ("frames", image["frames"] if image["frames"] > 1 else ""),
+        ("camera", image["camera"] or ""),
+        ("taken", image["taken_at"] or ""),
+        ("notified after", f"{row.notification_latency_ms} ms"),
+        ("processed in", f"{row.processing_ms} ms"),
+    ]
+    told = "".join(f"<dt>{label}</dt><dd>{escape(str(value))}</dd>" for label, value in facts if value)
+    colour = escape(image["dominant_colour"])
+    return f"""<article style="--colour: {colour}">
+  <header>
+    <img class="hash" alt="placeholder" src="{_placeholder(image["placeholder"])}">
+    <div><h2>{escape(row.name)}</h2><p>{escape(row.shows)}</p></div>
+    <dl>{told}<dt>colour</dt><dd><i></i> {colour}</dd></dl>
+  </header>
+  <div class="set">{"".join(figures)}</div>
+</article>"""
+
+
+def _figure(source: str, name: str, size: str, byte_count: int) -> str:
+    link = quote(source)
+    return (
+        f'<figure class="{escape(name)}"><a href="{link}"><img alt="{escape(name)}" src="{link}"></a>'
+        f"<figcaption><b>{escape(name)}</b> {size} · {readable_size(byte_count)}</figcaption></figure>"
+    )
+
+
+def _original(folder: Path, original: Path) -> str:
+    """Put the original, or what a browser can show of it, beside the page."""
+    if original.suffix.lower() in _SHOWN_BY_BROWSERS:
+        target = folder / "pictures" / original.name
+        shutil.copyfile(original, target)
+    else:
+        target = folder / "pictures" / f"{original.stem}-preview.png"
+        with Image.open(original) as image:
+            preview = ImageOps.exif_transpose(image)
+            preview.thumbnail(_PREVIEW)
+            preview.convert("RGB").save(target)
+    return f"pictures/{target.name}"
+
+
+def _placeholder(thumb_hash: str) -> str:
+    """The picture that a ThumbHash stands for, as a data address."""
+    width, height, rgba = thumb_hash_to_rgba(base64.b64decode(thumb_hash))
+    buffer = io.BytesIO()
+    Image.frombytes("RGBA", (width, height), bytes(rgba)).save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _letter(letter: DeadLetter, row: Any) -> str:
+    cells = (row.name, row.shows, letter.error_code, letter.reason, str(letter.receives))
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

@@ -1,0 +1,97 @@
+"""Start MiniStack with what the template needs and MiniStack lacks.
+
+Runs in the emulator's own environment (.local/emulator), never in the project's. The settings come as MiniStack's own
+environment variables from ``local/emulator.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+CHECKED_VERSION = "1.5.33"
+
+
+def accept_text_in_scaling_config() -> None:
+    """Let MaximumConcurrency be text, as CloudFormation hands a parameter's value to the Lambda service.
+
+    MiniStack compares it with a number and stops polling. Can go when ``make demo`` passes without it.
+    """
+    from ministack.services import lambda_svc
+
+    concurrency_of = lambda_svc._sqs_esm_concurrency  # noqa: SLF001 # there is no public hook
+
+    def patched(mapping: dict[str, Any], *args: Any, **kwargs: Any) -> int:
+        scaling = mapping.get("ScalingConfig") or {}
+        if "MaximumConcurrency" in scaling:
+            scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
+        return int(concurrency_of(mapping, *args, **kwargs))
+
+    lambda_svc._sqs_esm_concurrency = patched  # noqa: SLF001
+
+
+def listen_without_tls_too(address: str) -> None:
+    """Serve plain HTTP beside HTTPS.
+
+    The functions speak TLS, as the buckets' policies demand. Clients of this laptop need not know our certificate.
+    Can go when MiniStack has a setting for a second listener.
+    """
+    from hypercorn.config import Config
+
+    Config._insecure_bind = [address]  # type: ignore[assignment] # noqa: SLF001
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Write a key and a certificate for the loopback address, for a month."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    private_key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "darkroom laptop stack")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private_key, hashes.SHA256())
+    )
+    key.touch(mode=0o600)
+    key.write_bytes(
+        private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
+def main() -> None:
+    """Patch, then serve until told to stop."""
+    installed = version("ministack")
+    if installed != CHECKED_VERSION:
+        sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
+    make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
+    accept_text_in_scaling_config()
+    listen_without_tls_too(os.environ["DARKROOM_PLAIN_ADDRESS"])
+    from ministack.app import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The deployed stack: build and deploy it with the SAM CLI, and reach it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+
+from local import emulator
+from local.machine import PROJECT, LaptopError, Place, build_parameters, tool
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from rich.console import Console
+
+# What a deployment is made of; a change of anything else needs no new one.
+_SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")
+_WITH_PARAMETERS = ("build", "deploy", "sync")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack and its clients, made from ``stack.json``."""
+
+    endpoint_url: str
+    region: str
+    stack_name: str
+    credentials: dict[str, str]
+    outputs: dict[str, str]
+    sources: str
+
+    def _client(self, service: Any) -> Any:
+        # A session of its own: the person's AWS profile has no say here, and threads may make clients at once.
+        session = boto3.Session(region_name=self.region, **self.credentials)
+        return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
+
+    @property
+    def s3(self) -> S3Client:
+        """A new client."""
+        return self._client("s3")  # type: ignore[no-any-return]
+
+    @property
+    def sqs(self) -> SQSClient:
+        """A new client."""
+        return self._client("sqs")  # type: ignore[no-any-return]
+
+    @property
+    def dynamodb(self) -> DynamoDBClient:
+        """A new client."""
+        return self._client("dynamodb")  # type: ignore[no-any-return]
+
+    @property
+    def lambda_(self) -> LambdaClient:
+        """A new client."""
+        return self._client("lambda")  # type: ignore[no-any-return]
+
+    @property
+    def logs(self) -> CloudWatchLogsClient:
+        """A new client."""
+        return self._client("logs")  # type: ignore[no-any-return]
+
+    @property
+    def cloudformation(self) -> CloudFormationClient:
+        """A new client."""
+        return self._client("cloudformation")  # type: ignore[no-any-return]
+
+
+def load(place: Place) -> Stack:
+    """Read how to reach the deployed stack. Raises LaptopError if there is none."""
+    if emulator.running(place) is None or not place.stack_file.exists():
+        raise LaptopError("The laptop stack is not running. Start it: make up")
+    return Stack(**json.loads(place.stack_file.read_text()))
+
+
+def up(place: Place, console: Console) -> Stack:
+    """Bring the stack up: start the emulator unless it runs, and deploy unless what is deployed is what stands here.
+
+    Raises
+    ------
+    LaptopError
+        With one sentence on what is in the way.
+    """
+    if emulator.running(place) is None:
+        with console.status("Starting the emulator ..."):
+            emulator.start(place)
+        console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
+    sources = _hash_of_sources()
+    if place.stack_file.exists() and (stack := load(place)).sources == sources:
+        return stack
+    with console.status("sam build: the functions and their layers ..."):
+        run_sam(place, ["build"], log="sam-build.log")
+    console.print("[green]✓[/] sam build")
+    with console.status("sam deploy: the template ..."):
+        run_sam(place, ["deploy"], log="sam-deploy.log")
+    stack = _describe(place, sources)
+    place.stack_file.write_text(json.dumps(vars(stack), indent=2) + "\n")
+    _write_function_environment(place, stack)
+    console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
+    return stack
+
+
+def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -> int:
+    """Run a SAM command against the laptop stack.
+
+    Parameters
+    ----------
+    log:
+        File name for what it says; without one it speaks to the terminal.
+
+    Returns
+    -------
+    int
+        Its exit code, where it speaks to the terminal.
+
+    Raises
+    ------
+    LaptopError
+        It failed; with its last words. Only where it speaks to a log.
+    """
+    command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
+    if arguments[0] in _WITH_PARAMETERS:
+        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in build_parameters().items())]
+    environment = os.environ | {
+        # The layers' makefiles and sam build find the interpreter that the emulator runs functions with.
+        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
+        "AWS_ENDPOINT_URL": place.endpoint_url,
+        "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
+        "AWS_DEFAULT_REGION": _setting("region"),
+        "SAM_CLI_TELEMETRY": "0",
+    }
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PYTHONPATH"):
+        environment.pop(name, None)
+    if log is None:
+        return subprocess.run(command, env=environment, cwd=PROJECT, check=False).returncode
+    path = place.logs / log
+    with path.open("wb") as output:
+        code = subprocess.run(
+            command, env=environment, cwd=PROJECT, check=False, stdout=output, stderr=subprocess.STDOUT
+        ).returncode
+    if code != 0:
+        raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (all of it in {path.relative_to(PROJECT)})")
+    return code
+
+
+def _describe(place: Place, sources: str) -> Stack:
+    stack = Stack(
+        endpoint_url=place.endpoint_url,
+        region=_setting("region"),
+        stack_name=_setting("stack_name"),
+        credentials={
+            "aws_access_key_id": emulator.ACCESS_KEY_ID,
+            "aws_secret_access_key": emulator.SECRET_ACCESS_KEY,
+        },
+        outputs={},
+        sources=sources,
+    )
+    (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
+    stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
+    return stack
+
+
+def _write_function_environment(place: Place, stack: Stack) -> None:
+    """Give `sam local invoke` the environment that the deployed function has."""
+    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
+    variables = function["Environment"]["Variables"] | {"AWS_ENDPOINT_URL": place.endpoint_url}
+    (place.folder / "function-environment.json").write_text(json.dumps({"ProcessImageFunction": variables}, indent=2))
+
+
+def _setting(name: str) -> str:
+    settings = tomllib.loads((PROJECT / "samconfig.toml").read_text())
+    return str(settings["local"]["global"]["parameters"][name])
+
+
+def _hash_of_sources() -> str:
+    digest = hashlib.sha256(repr(build_parameters()).encode())
+    for path in sorted(_source_files()):
+        digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files() -> Iterator[Path]:
+    for name in _SOURCES:
+        path = PROJECT / name
+        inside = path.rglob("*") if path.is_dir() else [path]
+        yield from (p for p in inside if p.is_file() and "__pycache__" not in p.parts)
+
+
+def _why(log: Path) -> str:
+    """The line of a SAM log that says most."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("Error", "ERROR", "make:"))]
+    return (telling or lines or ["it said nothing"])[-1]

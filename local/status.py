@@ -1,0 +1,42 @@
+"""`make status`: what waits, what is being worked on, and what was set aside and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from local.outcomes import count_messages, read_dead_letters
+from local.stack import Stack
+
+_QUEUES = {
+    "image tasks": "ImageTasksQueueUrl",
+    "image tasks, dead letters": "ImageTasksDeadLetterQueueUrl",
+    "results": "ResultsQueueUrl",
+    "results, dead letters": "ResultsDeadLetterQueueUrl",
+}
+
+
+def show(deployed: Stack, console: Console) -> int:
+    """Print the state of the stack; returns the exit code."""
+    console.print(f"Stack {deployed.stack_name} at {deployed.endpoint_url}, region {deployed.region}")
+    queues = Table(header_style="bold")
+    queues.add_column("queue")
+    queues.add_column("waiting", justify="right")
+    queues.add_column("being worked on", justify="right")
+    for name, output in _QUEUES.items():
+        waiting, working = count_messages(deployed, deployed.outputs[output])
+        queues.add_row(name, str(waiting), str(working))
+    console.print(queues)
+    letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
+    if letters:
+        reasons = Table(title="Dead letters", title_justify="left", header_style="bold")
+        reasons.add_column("error code")
+        reasons.add_column("messages", justify="right")
+        reasons.add_column("one of the reasons")
+        examples = {letter.error_code: letter.reason for letter in letters}
+        for code, count in Counter(letter.error_code for letter in letters).most_common():
+            reasons.add_row(code or "(none: the function died)", str(count), examples[code])
+        console.print(reasons)
+    return 0
