@@ -15,7 +15,8 @@ from local.machine import LaptopError, this_place
 def main() -> int:
     """Run one command; returns its exit code."""
     arguments = _parse()
-    console = Console(highlight=False)
+    # A pipe has no width; the tables want this one.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     try:
         place = this_place()
         match arguments.command:

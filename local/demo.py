@@ -11,12 +11,12 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 
+from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
 from rich.filesize import decimal as readable_size
 from rich.progress import Progress
 from rich.table import Table
 
-from darkroom.sending import PlainTask, send_all, submit_tasks
 from functions.process_image.messages import unreadable_task_id, upload_task_id
 from local import report, stack
 from local.machine import PROJECT, LaptopError, Place
@@ -189,9 +189,7 @@ def _print(console: Console, shown: Sequence[Shown], dead_letters: Sequence[Dead
         else:
             renditions = f"[yellow]{row.error_code or row.outcome}[/]"
         sizes = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
-        table.add_row(
-            row.name, renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms)
-        )
+        table.add_row(row.name, renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms))
     console.print(table)
     if dead_letters:
         letters = Table(title="Dead letters", title_justify="left", header_style="bold")

@@ -16,9 +16,7 @@ import psutil
 from local.machine import PROJECT, LaptopError, Place, tool
 
 # What the template uses; fewer services start faster and open no further ports.
-_SERVICES = (
-    "apigateway cloudformation cloudwatch dynamodb events iam kms lambda logs monitoring s3 secretsmanager sns sqs ssm sts"
-)
+_SERVICES = "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,secretsmanager,sns,sqs,ssm,sts"
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
 _SECONDS_TO_START = 60
@@ -60,7 +58,7 @@ def start(place: Place) -> None:
         "AWS_CA_BUNDLE": str(certificate),  # for the functions, which inherit this environment
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-        "SERVICES": _SERVICES.replace(" ", ","),
+        "SERVICES": _SERVICES,
         "TMPDIR": str(scratch),
     }
     with (place.logs / "emulator.log").open("wb") as log:
@@ -119,7 +117,8 @@ def _wait_until_it_answers(place: Place, process: subprocess.Popen[bytes]) -> No
     log = (place.logs / "emulator.log").relative_to(PROJECT)
     while monotonic() < end:
         if process.poll() is not None:
-            raise LaptopError(f"The emulator ended at once: {_last_line(place.logs / 'emulator.log')} (all of it in {log})")
+            said = _last_line(place.logs / "emulator.log")
+            raise LaptopError(f"The emulator ended at once: {said} (all of it in {log})")
         try:
             with urlopen(f"{place.endpoint_url}/_ministack/health", timeout=2):  # noqa: S310 # a constant address
                 return

@@ -60,10 +60,14 @@ def tool(environment: str, name: str) -> Path:
     return path
 
 
-def build_parameters() -> dict[str, str]:
-    """Template parameters that make `sam build` build for the interpreter of this machine."""
+def template_parameters() -> dict[str, str]:
+    """Template parameters that fit this machine: its interpreter, and no more functions at once than it has cores.
+
+    Every function of the emulator is a process with its own copy of the layers; more of them than cores only queue up.
+    """
     return {
         "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
         "ThirdPartyBuildMethod": "makefile",
+        "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
     }

@@ -98,7 +98,8 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
 def take_results(stack: Stack) -> Iterator[dict[str, Any]]:
     """Take every message off the results queue, as its reader would."""
     sqs, queue_url = stack.sqs, stack.outputs["ResultsQueueUrl"]
-    while messages := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=0).get("Messages"):
+    ten = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 0}
+    while messages := sqs.receive_message(**ten).get("Messages"):  # type: ignore[arg-type]
         for message in messages:
             yield json.loads(message["Body"])
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])

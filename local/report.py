@@ -15,11 +15,11 @@ from urllib.parse import quote
 import pi_heif
 from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
-from thumbhash import thumb_hash_to_rgba
 
 from local.machine import Place
 from local.outcomes import DeadLetter
 from local.stack import Stack
+from local.thumb_hash import decode
 
 if TYPE_CHECKING:
     from local.demo import Shown
@@ -113,9 +113,9 @@ def _original(folder: Path, original: Path) -> str:
 
 def _placeholder(thumb_hash: str) -> str:
     """The picture that a ThumbHash stands for, as a data address."""
-    width, height, rgba = thumb_hash_to_rgba(base64.b64decode(thumb_hash))
+    width, height, rgba = decode(base64.b64decode(thumb_hash))
     buffer = io.BytesIO()
-    Image.frombytes("RGBA", (width, height), bytes(rgba)).save(buffer, "PNG")
+    Image.frombytes("RGBA", (width, height), rgba).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

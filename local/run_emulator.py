@@ -35,15 +35,18 @@ def accept_text_in_scaling_config() -> None:
     lambda_svc._sqs_esm_concurrency = patched  # noqa: SLF001
 
 
-def listen_without_tls_too(address: str) -> None:
-    """Serve plain HTTP beside HTTPS.
+def listen_on(plain_address: str) -> None:
+    """Serve plain HTTP beside HTTPS, and nothing on port 443.
 
     The functions speak TLS, as the buckets' policies demand. Clients of this laptop need not know our certificate.
-    Can go when MiniStack has a setting for a second listener.
+    MiniStack takes port 443 as well where it can, which is not ours to take. Can go when it has settings for both.
     """
     from hypercorn.config import Config
+    from ministack import app
 
-    Config._insecure_bind = [address]  # type: ignore[assignment] # noqa: SLF001
+    Config._insecure_bind = [plain_address]  # type: ignore[assignment] # noqa: SLF001
+    may_bind = app._port_is_bindable  # noqa: SLF001
+    app._port_is_bindable = lambda host, port: port != 443 and may_bind(host, port)  # noqa: SLF001
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
@@ -87,7 +90,7 @@ def main() -> None:
         sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
     accept_text_in_scaling_config()
-    listen_without_tls_too(os.environ["DARKROOM_PLAIN_ADDRESS"])
+    listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 
     serve()

@@ -16,7 +16,7 @@ import boto3
 from botocore.config import Config
 
 from local import emulator
-from local.machine import PROJECT, LaptopError, Place, build_parameters, tool
+from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -133,7 +133,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     """
     command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
     if arguments[0] in _WITH_PARAMETERS:
-        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in build_parameters().items())]
+        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters().items())]
     environment = os.environ | {
         # The layers' makefiles and sam build find the interpreter that the emulator runs functions with.
         "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
@@ -187,7 +187,7 @@ def _setting(name: str) -> str:
 
 
 def _hash_of_sources() -> str:
-    digest = hashlib.sha256(repr(build_parameters()).encode())
+    digest = hashlib.sha256(repr(template_parameters()).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

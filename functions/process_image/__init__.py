@@ -1,0 +1,1 @@
+"""Renders an uploaded image and publishes its newest version."""

@@ -10,8 +10,8 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-
 from darkroom.errors import TransientFault
+
 from functions.process_image.batch import Message
 from functions.process_image.process import Deadline
 from functions.process_image.reporting import logger, metrics, report

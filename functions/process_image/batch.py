@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE
 from darkroom.errors import InProgressElsewhere, OutOfTime, TransientFault, UnexpectedError
 from darkroom.retries import backoff
+
 from functions.process_image.messages import ImageTask, Unreadable, read_body
 from functions.process_image.process import Deadline, Flow, Outcome, process
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
-
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import PermanentFault
+
 from functions.process_image.images import ImageRecord, ImageVersion, Standing, StoredRendition
 
 if TYPE_CHECKING:

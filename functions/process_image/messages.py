@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote_plus
 
 from darkroom.errors import MalformedMessage
@@ -92,7 +92,7 @@ def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
             return [_or_unreadable(_from_eventbridge, message, body)]
         case {"task_id": _, "bucket": _, "key": _}:
             return [_or_unreadable(_from_plain_task, message, body)]
-    _malformed(f"The body is none of the shapes that are taken: {SHAPES}.")
+    raise MalformedMessage(f"The body is none of the shapes that are taken: {SHAPES}.")
 
 
 def _alone(record: Any) -> str:
@@ -115,11 +115,11 @@ def _from_s3_record(record: Any, body: str) -> ImageTask:
             "s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}},
         }:
             if version.split(".")[0] != "2":
-                _malformed(f"The S3 record has version {version}; 2.x is understood.")
+                raise MalformedMessage(f"The S3 record has version {version}; 2.x is understood.")
             if not name.startswith("ObjectCreated:"):
-                _malformed(f"The S3 event is {name}; only ObjectCreated events ask for renditions.")
+                raise MalformedMessage(f"The S3 event is {name}; only ObjectCreated events ask for renditions.")
         case _:
-            _malformed("A record is not an S3 record with eventVersion, eventName, s3.bucket.name and s3.object.key.")
+            raise MalformedMessage("A record lacks eventSource, eventVersion, eventName, bucket name or object key.")
     return _from_event(bucket, unquote_plus(key), rest, record.get("eventTime"), body, other_key=None)
 
 
@@ -133,7 +133,7 @@ def _from_eventbridge(event: Any, body: str) -> ImageTask:
             rest["versionId"] = rest.get("version-id")
             other_key = decoded if decoded != key else None
             return _from_event(bucket, key, rest, event.get("time"), body, other_key=other_key)
-    _malformed("The EventBridge event is not 'Object Created' with detail.bucket.name and detail.object.key.")
+    raise MalformedMessage("The EventBridge event is not an 'Object Created' with bucket name and object key.")
 
 
 def _from_event(
@@ -150,7 +150,7 @@ def _from_event(
         else "the sequencer is not a hexadecimal number",
     )
     if version_id is None and sequencer is None:
-        _malformed("The event has neither a version id nor a sequencer, so it cannot be told from another.")
+        raise MalformedMessage("The event has neither a version id nor a sequencer, so it cannot be told from another.")
     return ImageTask(
         task_id=upload_task_id(bucket, key, version_id or sequencer or ""),
         bucket=bucket,
@@ -194,7 +194,7 @@ def _key_fault(key: Any) -> str | None:
 def _check(*faults: str | None) -> None:
     found = [fault for fault in faults if fault]
     if found:
-        _malformed(f"The task is not valid: {'; '.join(found)}.")
+        raise MalformedMessage(f"The task is not valid: {'; '.join(found)}.")
 
 
 def _time(value: Any) -> datetime | None:
@@ -219,7 +219,3 @@ def unreadable_task_id(body: str) -> str:
 def _hash_id(kind: str, *parts: str) -> str:
     digest = sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{kind}-{digest[:40]}"
-
-
-def _malformed(reason: str) -> NoReturn:
-    raise MalformedMessage(reason)

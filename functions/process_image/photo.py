@@ -221,6 +221,9 @@ def identify(data: bytes, limits: Limits) -> Photo:
     try:
         with Image.open(io.BytesIO(data), formats=[plugin]) as image:
             width, height = image.size
+            metadata = _metadata(image)
+            if image_format == "tiff" and metadata.get("orientation", 1) >= 5:
+                width, height = height, width  # Pillow tells how a TIFF will be displayed, unlike all other formats
             if image_format == "webp":
                 frames = int(getattr(image, "n_frames", 1))  # from the container's index
             photo = Photo(
@@ -230,7 +233,7 @@ def identify(data: bytes, limits: Limits) -> Photo:
                 frames=frames,
                 has_alpha=image.has_transparency_data,
                 progressive=bool(image.info.get("progressive") or image.info.get("interlace")),
-                **_metadata(image),
+                **metadata,
             )
             is_raw = image_format == "tiff" and _is_camera_raw(image)
     except _PARSER_FAULTS as error:

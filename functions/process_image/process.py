@@ -69,15 +69,26 @@ class Upload(Protocol):
     """An object of the uploads bucket, opened but not yet read. ``size`` in bytes."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Bytes."""
+
     @property
-    def last_modified(self) -> datetime: ...
+    def last_modified(self) -> datetime:
+        """When this version came to be, an aware datetime."""
+
     @property
-    def version_id(self) -> str | None: ...
+    def version_id(self) -> str | None:
+        """None where the bucket keeps no versions."""
+
     @property
-    def source(self) -> str: ...
-    def read(self) -> bytes: ...
-    def close(self) -> None: ...
+    def source(self) -> str:
+        """What tells this content from any other of its key."""
+
+    def read(self) -> bytes:
+        """All of the object."""
+
+    def close(self) -> None:
+        """Give it up, read or not."""
 
 
 class Uploads(Protocol):

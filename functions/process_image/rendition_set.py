@@ -27,7 +27,7 @@ FORMATS = ("webp", "jpeg", "png", "avif")
 EFFORTS = {"webp": (6, 4), "avif": (9, 0)}
 
 
-class InvalidRenditionSet(ValueError):  # noqa: N818 - reads as the other faults do
+class InvalidRenditionSet(ValueError):
     """The file does not describe a rendition set; the text lists every fault, one per line."""
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
-
 from darkroom.errors import TransientFault, UnexpectedError
+
 from functions.process_image.batch import Attempt
 from functions.process_image.messages import ImageTask
 from functions.process_image.process import Outcome, Result
+
+# A batch of S3 test events has none.
+warnings.filterwarnings("ignore", "No application metrics to publish")
 
 logger = Logger()
 metrics = Metrics()

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
-
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import ObjectGone
+
 from functions.process_image.processing import Rendition
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.dead_letters import set_aside
 from darkroom.errors import DarkroomError
+
 from functions.process_image.images import ImageRecord
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
-
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import InProgressElsewhere, ServiceUnavailable
+
 from functions.process_image.messages import ImageTask
 from functions.process_image.process import Claim, Result
 
@@ -67,8 +67,8 @@ class DynamoDbTasks:
             try:
                 self._update(
                     claim,
-                    "SET #state = :in_progress, #owner = :owner, claimed_until = :until, #bucket = :bucket, #key = :key,"
-                    " expires_at = :expires_at ADD attempts :one REMOVE outcome, error_code, processed_at",
+                    "SET #state = :in_progress, #owner = :owner, claimed_until = :until, #bucket = :bucket,"
+                    " #key = :key, expires_at = :expires_at ADD attempts :one REMOVE outcome, error_code, processed_at",
                     "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
                     + set_aside_may_return,
                     {"#state": "state", "#owner": "owner", "#bucket": "bucket", "#key": "key"},

@@ -76,25 +76,27 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
 
 def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> Any:
     # Top to bottom, once: turning, which reads sideways, comes when the pixels stand in memory at their final size.
+    # A source reads our bytes where they are; the loaders that take a buffer would copy them.
+    source: Any = pyvips.Source.new_from_memory(data)
     options = {"access": "sequential", "fail_on": FAIL_ON}
-    shrink = _shrink(photo, layout)
+    shrink = shrink_on_load(photo, layout)
     if photo.format == "jpeg":
-        return pyvips.Image.jpegload_buffer(data, shrink=shrink, **options)
+        return pyvips.Image.jpegload_source(source, shrink=shrink, **options)
     if photo.format == "png":
-        return pyvips.Image.pngload_buffer(data, **options)
+        return pyvips.Image.pngload_source(source, **options)
     if photo.format == "webp":
         # Frames of an animation are patches on the frame before: scaled one by one they would show seams.
         scale = 1.0 if photo.frames > 1 else 1 / shrink
-        return pyvips.Image.webpload_buffer(data, n=-1 if animated else 1, scale=scale, **options)
+        return pyvips.Image.webpload_source(source, n=-1 if animated else 1, scale=scale, **options)
     if photo.format == "gif":
-        return pyvips.Image.gifload_buffer(data, n=-1 if animated else 1, **options)
+        return pyvips.Image.gifload_source(source, n=-1 if animated else 1, **options)
     if photo.format == "tiff":
-        return pyvips.Image.tiffload_buffer(data, **options)
-    return pyvips.Image.heifload_buffer(data, **options)
+        return pyvips.Image.tiffload_source(source, **options)
+    return pyvips.Image.heifload_source(source, **options)
 
 
-def _shrink(photo: Photo, layout: Layout) -> int:
-    """Choose the decoder's shrinking, the strongest that leaves :data:`HEADROOM`."""
+def shrink_on_load(photo: Photo, layout: Layout) -> int:
+    """Choose how much JPEG and WebP decoders shrink, 8, 4, 2 or 1: the most that leaves :data:`HEADROOM`."""
     for shrink in (8, 4, 2):
         wide_enough = math.ceil(photo.display_width / shrink) >= HEADROOM * layout.width
         high_enough = math.ceil(photo.display_height / shrink) >= HEADROOM * layout.height

@@ -9,8 +9,8 @@ from operator import mul
 
 from functions.process_image.processing.canvas import Canvas
 
-#: ThumbHash takes no more, and nothing would be gained by it.
-SIDE = 100
+#: Pixels; ThumbHash takes up to 100, but its highest frequency has three and a half waves across.
+SIDE = 64
 
 
 def rgba_of(canvas: Canvas) -> tuple[int, int, bytes]:
@@ -27,7 +27,7 @@ def thumb_hash(width: int, height: int, rgba: bytes) -> str:
     Parameters
     ----------
     width, height : int
-        In pixels, at most 100.
+        In pixels. The time grows with them: 10 ms for 64 x 48.
     rgba : bytes
         ``width * height * 4`` bytes, row by row, alpha not premultiplied.
 
@@ -38,19 +38,17 @@ def thumb_hash(width: int, height: int, rgba: bytes) -> str:
     """
     count = width * height
     alpha = [value / 255 for value in rgba[3::4]]
-    opacity = sum(alpha)
+    bands = [[a / 255 * value for a, value in zip(alpha, rgba[band::4], strict=True)] for band in range(3)]
+    opacity = _sum(alpha)
     # The mean colour of what is visible, and every pixel laid on it.
-    channels = [[value / 255 for value in rgba[band::4]] for band in range(3)]
-    if opacity < count:
-        means = [sum(map(mul, channel, alpha)) / (opacity or 1) for channel in channels]
-        channels = [
-            [mean * (1 - a) + a * value for value, a in zip(channel, alpha, strict=True)]
-            for channel, mean in zip(channels, means, strict=True)
-        ]
-    pixels = list(zip(*channels, strict=True))
-    luminance = [(red + green + blue) / 3 for red, green, blue in pixels]
-    yellow_blue = [(red + green) / 2 - blue for red, green, blue in pixels]
-    red_green = [red - green for red, green, _ in pixels]
+    means = [_sum(band) / (opacity or 1) for band in bands]
+    red, green, blue = (
+        [mean * (1 - a) + value for a, value in zip(alpha, band, strict=True)]
+        for band, mean in zip(bands, means, strict=True)
+    )
+    luminance = [(r + g + b) / 3 for r, g, b in zip(red, green, blue, strict=True)]
+    yellow_blue = [(r + g) / 2 - b for r, g, b in zip(red, green, blue, strict=True)]
+    red_green = [r - g for r, g in zip(red, green, strict=True)]
 
     has_alpha = opacity < count
     limit = 5 if has_alpha else 7
@@ -80,23 +78,31 @@ def _transform(
     channel: list[float], width: int, height: int, across: int, down: int
 ) -> tuple[float, list[float], float]:
     """Take the low frequencies of a cosine transform: the constant, the others as 0 to 1, and what scales them."""
-    rows = [channel[start : start + width] for start in range(0, width * height, width)]
-    # Once per horizontal frequency, rather than once per pair of frequencies.
-    row_sums = []
+    factors = {}
     for cx in range(across):
         wave = [math.cos(math.pi / width * cx * (x + 0.5)) for x in range(width)]
-        row_sums.append([sum(map(mul, row, wave)) for row in rows])
-    factors = []
-    for cy in range(down):
-        wave = [math.cos(math.pi / height * cy * (y + 0.5)) for y in range(height)]
-        # Of the rectangle of frequencies only the triangle at its origin is kept.
-        for cx in range(across):
-            if cx * down >= across * (down - cy):
-                break
-            factors.append(sum(map(mul, row_sums[cx], wave)) / (width * height))
-    constant, varying = factors[0], factors[1:]
+        waved = [value * fx for value, fx in zip(channel, wave * height, strict=True)]
+        for cy in range(down):
+            # Of the rectangle of frequencies only the triangle at its origin is kept.
+            if cx * down < across * (down - cy):
+                wave_down = (math.cos(math.pi / height * cy * (y + 0.5)) for y in range(height))
+                column = [fy for fy in wave_down for _ in range(width)]
+                factors[cy, cx] = _sum(list(map(mul, waved, column))) / (width * height)
+    constant, *varying = (factors[place] for place in sorted(factors))
     scale = max(map(abs, varying), default=0.0)
     return constant, [0.5 + 0.5 / scale * factor for factor in varying] if scale else varying, scale
+
+
+def _sum(values: list[float]) -> float:
+    """Add in order, as the reference does.
+
+    ``sum`` compensates its rounding errors from Python 3.12 on, and with factors that are zero but for rounding that
+    makes another hash.
+    """
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 def _round(value: float) -> int:

@@ -104,9 +104,7 @@ def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _send_batch(
-    sqs: SQSClient, queue_url: str, batch: list[str], attributes: Mapping[str, str], attempts: int
-) -> None:
+def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attributes: Mapping[str, str], attempts: int) -> None:
     message_attributes = string_attributes(attributes)
     waiting: dict[str, str] = {str(number): body for number, body in enumerate(batch)}
     for attempt in range(1, attempts + 1):

@@ -1,0 +1,227 @@
+"""The images flow under disturbance: events twice and in any order, keys overwritten, functions killed with -9."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic, sleep, time
+from typing import Any
+
+import psutil
+from darkroom.sending import send_all
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import Progress
+
+from functions.process_image.messages import upload_task_id
+from local import emulator
+from local.audit import Audit
+from local.machine import PROJECT, LaptopError, Place
+from local.outcomes import count_messages, read_dead_letters, read_items, take_results
+from local.stack import Stack
+
+_PHOTO = PROJECT / "samples" / "raccoon.jpg"
+_SIZE = (800, 600)
+# Of ten uploads two overwrite a key that was uploaded before.
+_OVERWRITTEN = 0.2
+# The function is killed when this share of the work is done.
+_KILL_AT = (0.25, 0.5, 0.75)
+# A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
+# for a run that people wait for, a little more than the function's 50 s must do.
+_VISIBILITY_TIMEOUT = "60"
+_TICK = timedelta(seconds=2)  # S3 dates objects in whole seconds
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One accepted upload."""
+
+    key: str
+    version_id: str
+    task_id: str
+
+
+def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audit:
+    """Run ``items`` uploads through the stack while disturbing it, and audit the outcome."""
+    chance = random.Random(items)  # noqa: S311 # the same disturbance each time, for whoever has to look into it
+    started = time()
+    for _ in take_results(deployed):
+        pass  # those of earlier runs
+    with _held_back_messages(deployed):
+        uploads = _upload(deployed, items, chance, console)
+        delivered = _deliver_twice_in_any_order(deployed, len(uploads), chance)
+    kills, unfinished = _wait_and_kill(deployed, place, uploads, console)
+    return _audit(
+        deployed,
+        uploads,
+        {
+            "uploads": len(uploads),
+            "keys": len({upload.key for upload in uploads}),
+            "events delivered": delivered,
+            "function processes killed": kills,
+            "tasks unfinished at the end": unfinished,
+            "seconds": round(time() - started, 1),
+        },
+    )
+
+
+@contextmanager
+def _held_back_messages(deployed: Stack) -> Iterator[None]:
+    """Stop the function from taking messages inside the block, and shorten the queue's visibility timeout after it."""
+    lambda_, function = deployed.lambda_, deployed.outputs["ProcessImageFunctionName"]
+    (mapping,) = lambda_.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+    lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        yield
+    finally:
+        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+
+@contextmanager
+def _short_visibility(deployed: Stack) -> Iterator[None]:
+    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
+    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+
+
+def _upload(deployed: Stack, items: int, chance: random.Random, console: Console) -> list[Upload]:
+    """Upload photos that all differ; some keys twice, the later one being the newest."""
+    s3, bucket = deployed.s3, deployed.outputs["UploadsBucketName"]
+    run = f"chaos/{time():.0f}"
+    fresh = items - int(items * _OVERWRITTEN)
+    keys = [f"{run}/{number:05}.jpg" for number in range(fresh)]
+    keys += [chance.choice(keys) for _ in range(items - fresh)]
+    with Image.open(_PHOTO) as photo:
+        photo.draft("RGB", _SIZE)
+        small = photo.resize(_SIZE)
+
+    def upload(number: int) -> Upload:
+        body = _numbered(small, number)
+        version_id = s3.put_object(Bucket=bucket, Key=keys[number], Body=body)["VersionId"]
+        return Upload(keys[number], version_id, upload_task_id(bucket, keys[number], version_id))
+
+    # Overwriting comes after, so that the last upload of a key is its newest version.
+    with ThreadPoolExecutor(4) as pool, Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("Uploading", total=items)
+        uploads = []
+        for some in (range(fresh), range(fresh, items)):
+            results = pool.map(upload, some) if some.start == 0 else map(upload, some)
+            for done in results:
+                uploads.append(done)
+                progress.advance(bar)
+    return uploads
+
+
+def _numbered(photo: Image.Image, number: int) -> bytes:
+    copy = photo.copy()
+    ImageDraw.Draw(copy).text((20, 20), str(number), fill="white", font_size=80)
+    buffer = io.BytesIO()
+    copy.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _deliver_twice_in_any_order(deployed: Stack, expected: int, chance: random.Random) -> int:
+    """Take S3's own events off the queue and put each back twice, shuffled; returns how many stand there."""
+    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
+    bodies: list[str] = []
+    end = monotonic() + 60
+    while len(bodies) < expected and monotonic() < end:
+        messages = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
+            "Messages", []
+        )
+        for message in messages:
+            bodies.append(message["Body"])
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+    if len(bodies) < expected:
+        raise LaptopError(f"S3 told of {len(bodies)} uploads, not of {expected}.")
+    twice = bodies * 2
+    chance.shuffle(twice)
+    return send_all(sqs, queue_url, twice)
+
+
+def _wait_and_kill(deployed: Stack, place: Place, uploads: Sequence[Upload], console: Console) -> tuple[int, int]:
+    """Wait until the queue is empty, killing the function's processes on the way; returns kills and unfinished."""
+    task_ids = [upload.task_id for upload in uploads]
+    kill_at = [int(share * len(uploads)) for share in _KILL_AT]
+    kills = 0
+    end = monotonic() + 240 + len(uploads)
+    with _short_visibility(deployed), Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("Rendering", total=len(uploads))
+        while monotonic() < end:
+            items = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", task_ids)
+            done = sum(item["state"] == "DONE" for item in items.values())
+            progress.update(bar, completed=done, description=f"Rendering, {kills} killed")
+            if kill_at and done >= kill_at[0]:
+                kill_at.pop(0)
+                kills += _kill(emulator.function_processes(place))
+            if done == len(uploads) and sum(count_messages(deployed, deployed.outputs["ImageTasksQueueUrl"])) == 0:
+                return kills, 0
+            sleep(0.2)
+    return kills, len(uploads) - done
+
+
+def _kill(processes: Sequence[psutil.Process]) -> int:
+    for process in processes:
+        process.kill()
+    return len(processes)
+
+
+def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) -> Audit:
+    tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", [u.task_id for u in uploads])
+    newest = {upload.key: upload for upload in uploads}
+    images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", list(newest))
+    done = {task_id for task_id, task in tasks.items() if task["state"] == "DONE"}
+    set_aside = {
+        letter.task_id for letter in read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
+    }
+    dead = {upload.task_id for upload in uploads} & set_aside
+    announced = Counter(result["task_id"] for result in take_results(deployed))
+    outcomes = Counter(task.get("outcome") for task in tasks.values())
+
+    findings: list[str] = []
+    again: set[str] = set()
+    for key, upload in newest.items():
+        image = images.get(key)
+        if image is None or image["version_id"] != upload.version_id:
+            findings.append(f"{key} does not stand in its newest version.")
+            continue
+        if not announced[upload.task_id]:
+            findings.append(f"{key} was never announced.")
+        for written in _written(deployed, image):
+            if written is None:
+                findings.append(f"{key} lacks a rendition.")
+            elif written > datetime.fromisoformat(tasks[upload.task_id]["processed_at"]) + _TICK:
+                again.add(upload.task_id)
+    return Audit(
+        accepted=len(uploads),
+        done=len(done - dead),
+        dead_lettered=len(dead),
+        twice=len(again),
+        details=details
+        | {
+            "processed": outcomes["Processed"],
+            "superseded by a newer version": outcomes["Superseded"],
+            "images standing in their newest version": len(newest) - sum("newest" in finding for finding in findings),
+            "results announced more than once, with the same task id": sum(n > 1 for n in announced.values()),
+        },
+        findings=findings,
+    )
+
+
+def _written(deployed: Stack, image: dict[str, Any]) -> Iterator[datetime | None]:
+    """When each rendition of an image was written last; None for one that is not there."""
+    s3, bucket = deployed.s3, deployed.outputs["RenditionsBucketName"]
+    prefix = image["renditions"][0]["key"].rsplit("/", 1)[0] + "/"
+    stored = {o["Key"]: o["LastModified"] for o in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
+    for rendition in image["renditions"]:
+        yield stored.get(rendition["key"])
