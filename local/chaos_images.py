@@ -73,7 +73,7 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
 
 @contextmanager
 def _held_back_messages(deployed: Stack) -> Iterator[None]:
-    """Stop the function from taking messages inside the block, and shorten the queue's visibility timeout after it."""
+    """Stop the function from taking messages inside the block."""
     lambda_, function = deployed.lambda_, deployed.outputs["ProcessImageFunctionName"]
     (mapping,) = lambda_.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
     lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -136,10 +136,8 @@ def _deliver_twice_in_any_order(deployed: Stack, expected: int, chance: random.R
     bodies: list[str] = []
     end = monotonic() + 60
     while len(bodies) < expected and monotonic() < end:
-        messages = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
-            "Messages", []
-        )
-        for message in messages:
+        answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        for message in answer.get("Messages", []):
             bodies.append(message["Body"])
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
     if len(bodies) < expected:
@@ -181,10 +179,8 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
     newest = {upload.key: upload for upload in uploads}
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", list(newest))
     done = {task_id for task_id, task in tasks.items() if task["state"] == "DONE"}
-    set_aside = {
-        letter.task_id for letter in read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
-    }
-    dead = {upload.task_id for upload in uploads} & set_aside
+    letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
+    dead = {upload.task_id for upload in uploads} & {letter.task_id for letter in letters}
     announced = Counter(result["task_id"] for result in take_results(deployed))
     outcomes = Counter(task.get("outcome") for task in tasks.values())
 

@@ -196,10 +196,9 @@ def _print(console: Console, shown: Sequence[Shown], dead_letters: Sequence[Dead
         letters.add_column("error code")
         letters.add_column("reason")
         letters.add_column("image")
-        letters.add_column("receives", justify="right")
         names = {row.task_id: row.name for row in shown}
         for letter in dead_letters:
-            letters.add_row(letter.error_code, letter.reason, names[letter.task_id], str(letter.receives))
+            letters.add_row(letter.error_code, letter.reason, names[letter.task_id])
         console.print(letters)
 
 

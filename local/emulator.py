@@ -16,10 +16,15 @@ import psutil
 from local.machine import PROJECT, LaptopError, Place, tool
 
 # What the template uses; fewer services start faster and open no further ports.
-_SERVICES = "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,secretsmanager,sns,sqs,ssm,sts"
+_SERVICES = (
+    "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
+    "s3,secretsmanager,sns,sqs,ssm,sts"
+)
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
 _SECONDS_TO_START = 60
+# Python warns of a child process that nobody holds any more; ours is meant to outlive us.
+_started: list[subprocess.Popen[bytes]] = []
 
 
 def running(place: Place) -> psutil.Process | None:
@@ -71,6 +76,7 @@ def start(place: Place) -> None:
             cwd=scratch,
             start_new_session=True,
         )
+    _started.append(process)
     (place.folder / "emulator.pid").write_text(str(process.pid))
     _wait_until_it_answers(place, process)
 

@@ -25,7 +25,6 @@ class DeadLetter:
     error_code: str
     reason: str
     body: str
-    receives: int
 
 
 def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -75,7 +74,6 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
             VisibilityTimeout=60,
             WaitTimeSeconds=0,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
         ).get("Messages", [])
         if not messages:
             break
@@ -88,7 +86,6 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
                 error_code=attributes.get("error_code", ""),
                 reason=attributes.get("reason", ""),
                 body=message["Body"],
-                receives=int(message["Attributes"]["ApproximateReceiveCount"]),
             )
     for handle in handles:
         sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)

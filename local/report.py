@@ -120,5 +120,5 @@ def _placeholder(thumb_hash: str) -> str:
 
 
 def _letter(letter: DeadLetter, row: Any) -> str:
-    cells = (row.name, row.shows, letter.error_code, letter.reason, str(letter.receives))
+    cells = (row.name, row.shows, letter.error_code, letter.reason)
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

@@ -44,7 +44,7 @@ def listen_on(plain_address: str) -> None:
     from hypercorn.config import Config
     from ministack import app
 
-    Config._insecure_bind = [plain_address]  # type: ignore[assignment] # noqa: SLF001
+    Config._insecure_bind = [plain_address]  # noqa: SLF001
     may_bind = app._port_is_bindable  # noqa: SLF001
     app._port_is_bindable = lambda host, port: port != 443 and may_bind(host, port)  # noqa: SLF001
 

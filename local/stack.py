@@ -8,7 +8,8 @@ import os
 import subprocess
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,38 +45,42 @@ class Stack:
     sources: str
 
     def _client(self, service: Any) -> Any:
-        # A session of its own: the person's AWS profile has no say here, and threads may make clients at once.
-        session = boto3.Session(region_name=self.region, **self.credentials)
+        # A session of its own: the person's AWS profile has no say here.
+        session = boto3.Session(
+            aws_access_key_id=self.credentials["aws_access_key_id"],
+            aws_secret_access_key=self.credentials["aws_secret_access_key"],
+            region_name=self.region,
+        )
         return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
 
-    @property
+    @cached_property
     def s3(self) -> S3Client:
-        """A new client."""
+        """The client of S3."""
         return self._client("s3")  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def sqs(self) -> SQSClient:
-        """A new client."""
+        """The client of SQS."""
         return self._client("sqs")  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def dynamodb(self) -> DynamoDBClient:
-        """A new client."""
+        """The client of DynamoDB."""
         return self._client("dynamodb")  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def lambda_(self) -> LambdaClient:
-        """A new client."""
+        """The client of Lambda."""
         return self._client("lambda")  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def logs(self) -> CloudWatchLogsClient:
-        """A new client."""
+        """The client of CloudWatch Logs."""
         return self._client("logs")  # type: ignore[no-any-return]
 
-    @property
+    @cached_property
     def cloudformation(self) -> CloudFormationClient:
-        """A new client."""
+        """The client of CloudFormation."""
         return self._client("cloudformation")  # type: ignore[no-any-return]
 
 
@@ -107,7 +112,7 @@ def up(place: Place, console: Console) -> Stack:
     with console.status("sam deploy: the template ..."):
         run_sam(place, ["deploy"], log="sam-deploy.log")
     stack = _describe(place, sources)
-    place.stack_file.write_text(json.dumps(vars(stack), indent=2) + "\n")
+    place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     _write_function_environment(place, stack)
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     return stack

@@ -57,18 +57,41 @@ class DynamoDbImages:
         names = {f"#{name}": name for name in attributes}
         values = {f":{name}": _serialize(value) for name, value in attributes.items()}
         assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
+        standing = self._write(
+            record.image_key,
+            f"SET replaced = if_not_exists(#renditions, :nothing), {assignments}",
+            "attribute_not_exists(#version_order)"
+            " OR (#version_source <> :version_source AND #version_order < :version_order)"
+            " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)",
+            names,
+            {**values, ":nothing": {"L": []}},
+        )
+        if standing.is_of(record.version) and standing.record.version.order < record.version.order:
+            # A plain task came first and knew no sequencer. Its renditions are these: they must not become `replaced`.
+            told = ("version_order", "version_source", "rendition_set")
+            standing = self._write(
+                record.image_key,
+                "SET #version_order = :version_order",
+                "#version_source = :version_source AND #rendition_set = :rendition_set"
+                " AND #version_order < :version_order",
+                {f"#{name}": name for name in told},
+                {f":{name}": values[f":{name}"] for name in told},
+            )
+        return standing
+
+    def _write(
+        self, image_key: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
+    ) -> Standing:
+        """Update the record if the condition holds; returns what stands afterwards either way."""
         with aws_faults_as_transient("publish the image"):
             try:
                 answer = self.dynamodb.update_item(
                     TableName=self.table,
-                    Key={"image_key": {"S": record.image_key}},
-                    UpdateExpression=f"SET replaced = if_not_exists(#renditions, :nothing), {assignments}",
-                    ConditionExpression=(
-                        "attribute_not_exists(#version_order) OR #version_order < :version_order"
-                        " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)"
-                    ),
+                    Key={"image_key": {"S": image_key}},
+                    UpdateExpression=update,
+                    ConditionExpression=condition,
                     ExpressionAttributeNames=names,
-                    ExpressionAttributeValues={**values, ":nothing": {"L": []}},
+                    ExpressionAttributeValues=values,
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 )

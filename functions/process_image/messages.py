@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -75,6 +75,9 @@ def read_body(body: str) -> list[ImageTask | Unreadable]:
         return _read_message(message, body)
     except MalformedMessage as fault:
         return [Unreadable(unreadable_task_id(body), body, fault)]
+    except RecursionError:
+        too_deep = MalformedMessage(f"The body is nested too deeply. Expected {SHAPES}.")
+        return [Unreadable(unreadable_task_id(body), body, too_deep)]
 
 
 def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
@@ -137,9 +140,11 @@ def _from_eventbridge(event: Any, body: str) -> ImageTask:
 
 
 def _from_event(
-    bucket: str, key: str, rest: dict[str, Any], time: Any, body: str, *, other_key: str | None
+    bucket: str, key: str, rest: Mapping[Any, Any], time: Any, body: str, *, other_key: str | None
 ) -> ImageTask:
     version_id = rest.get("versionId") or None
+    if version_id == "null":  # versioning is suspended: every upload of the key gets this one
+        version_id = None
     sequencer = rest.get("sequencer") or None
     _check(
         _bucket_fault(bucket),
@@ -156,7 +161,7 @@ def _from_event(
         bucket=bucket,
         key=key,
         body=body,
-        version_id=None if version_id == "null" else version_id,
+        version_id=version_id,
         sequencer=sequencer,
         event_time=_time(time),
         other_key=other_key,

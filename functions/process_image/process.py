@@ -7,7 +7,7 @@ and a task that was finished is not begun again. So the function may die between
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from time import time
@@ -242,6 +242,11 @@ def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
             standing = flow.images.publish(record)
             if not standing.is_of(version):
                 flow.renditions.mark_stale(tuple(r.key for r in record.renditions))
+                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
+        elif standing.record.version.order < version.order:
+            # Published by a plain task, which knew no sequencer: an older upload of that second must not come after.
+            standing = flow.images.publish(replace(standing.record, version=version))
+            if not standing.is_of(version):
                 return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
     flow.renditions.mark_stale(standing.replaced)
     flow.results.announce(task.task_id, standing.record)

@@ -6,7 +6,7 @@ import warnings
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
-from darkroom.errors import TransientFault, UnexpectedError
+from darkroom.errors import DarkroomError, TransientFault, UnexpectedError
 
 from functions.process_image.batch import Attempt
 from functions.process_image.messages import ImageTask
@@ -37,17 +37,25 @@ def report(attempt: Attempt, sent: float | None = None, is_last: bool = False) -
     about |= {f"{name}Ms": round(seconds * 1000) for name, seconds in times.items()}
     if isinstance(task, ImageTask):
         about |= {"bucket": task.bucket, "key": task.key, "version_id": task.version_id}
-    fault = outcome if isinstance(outcome, TransientFault) else outcome.fault
-    if isinstance(outcome, Outcome) and fault is None:
-        metrics.add_metric(outcome.result.value, MetricUnit.Count, 1)
-        if outcome.result is Result.PROCESSED:
-            metrics.add_metric("BytesIn", MetricUnit.Bytes, outcome.bytes_in)
-            metrics.add_metric("BytesOut", MetricUnit.Bytes, outcome.bytes_out)
-        logger.info(outcome.result.value, extra=about)
-        return
-    name = "Retried" if isinstance(fault, TransientFault) and not is_last else Result.QUARANTINED.value
+    if isinstance(outcome, TransientFault):
+        _report_fault(outcome, "Quarantined" if is_last else "Retried", about)
+    elif outcome.fault:
+        _report_fault(outcome.fault, "Quarantined", about)
+    else:
+        _report_done(outcome, about)
+
+
+def _report_done(outcome: Outcome, about: dict[str, object]) -> None:
+    metrics.add_metric(outcome.result.value, MetricUnit.Count, 1)
+    if outcome.result is Result.PROCESSED:
+        metrics.add_metric("BytesIn", MetricUnit.Bytes, outcome.bytes_in)
+        metrics.add_metric("BytesOut", MetricUnit.Bytes, outcome.bytes_out)
+    logger.info(outcome.result.value, extra=about)
+
+
+def _report_fault(fault: DarkroomError, name: str, about: dict[str, object]) -> None:
     metrics.add_metric(name, MetricUnit.Count, 1)
-    if name == Result.QUARANTINED.value:
+    if name == "Quarantined":
         with single_metric(name, MetricUnit.Count, 1) as by_reason:
             by_reason.add_dimension("error_code", fault.error_code)
     defect = fault.__cause__ if isinstance(fault, UnexpectedError) else None

@@ -16,13 +16,15 @@ from functions.process_image.processing import Rendition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, TagTypeDef
 
 _GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}  # the last: a delete marker
+# "Invalid version id specified": S3 never gave such an id, so there is no such version.
+_NO_VERSION_ID = "InvalidArgument"
 # A rendition's name changes with its content, so it may be kept for ever.
 _CACHE_CONTROL = "public, max-age=31536000, immutable"
 # The lifecycle rule of the renditions bucket looks for it.
-_STALE = {"Key": "darkroom:stale", "Value": "true"}
+_STALE: TagTypeDef = {"Key": "darkroom:stale", "Value": "true"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class S3Uploads:
             try:
                 return S3Upload(self.s3.get_object(Bucket=bucket, Key=key, **which))
             except ClientError as error:
-                if error_code(error) not in _GONE:
+                if error_code(error) not in _GONE | {_NO_VERSION_ID}:
                     raise
                 version = f" in version {version_id}" if version_id else ""
                 raise ObjectGone(f"There is no object {key!r}{version} in bucket {bucket}.") from error

@@ -6,6 +6,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -208,7 +209,7 @@ class TestDamage:
 
 
 def with_exif(
-    base: dict[int, object], shot: dict[int, object] | None = None, gps: dict[int, object] | None = None
+    base: Mapping[int, object], shot: Mapping[int, object] | None = None, gps: Mapping[int, object] | None = None
 ) -> bytes:
     exif = Image.Exif()
     exif.update(base)

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pyvips
-from darkroom.errors import DamagedImage
 
-from functions.process_image.photo import FORMATS, Photo
+from functions.process_image.photo import Photo
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.processing.colour import to_srgb
 from functions.process_image.processing.crop import crop
+from functions.process_image.processing.damage import damage_has_a_name
 from functions.process_image.processing.encode import Rendition, encode
 from functions.process_image.processing.flatten import flatten
 from functions.process_image.processing.layout import Layout, lay_out
@@ -47,9 +46,6 @@ pyvips.cache_set_max(0)
 
 #: Encoders at work at once, whoever asks; pyvips gives up the interpreter's lock while they run.
 _ENCODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
-
-#: What pi_heif raises on pixels it cannot decode.
-_HEIC_FAULTS = (RuntimeError, ValueError, OSError, SyntaxError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
 
     encoding: dict[_Essence, Future[Rendition]] = {}
     try:
-        with _damage_has_a_name(photo):
+        with damage_has_a_name(photo, pyvips.Error):
             encoded: dict[_Essence, Rendition] = {}
             for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
                 encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}
@@ -162,12 +158,3 @@ def _through(steps: tuple[Callable[[Canvas, _Given], Canvas], ...], canvas: Canv
     for step in steps:
         canvas = step(canvas, given)
     return canvas
-
-
-@contextmanager
-def _damage_has_a_name(photo: Photo) -> Iterator[None]:
-    try:
-        yield
-    except (pyvips.Error, *_HEIC_FAULTS) as error:
-        label, _ = FORMATS[photo.format]
-        raise DamagedImage(f"the {label} file is damaged or cut short: its pixels cannot be decoded") from error

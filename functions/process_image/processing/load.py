@@ -11,16 +11,21 @@ from darkroom.errors import DamagedImage
 
 from functions.process_image.photo import Photo
 from functions.process_image.processing.canvas import Canvas
+from functions.process_image.processing.damage import damage_has_a_name
 from functions.process_image.processing.layout import Layout
 
 #: A decoder's own shrinking is coarser than ours; this much must be left for ours to do. Measured: shrinking 4032 to
 #: 2016 pixels in the decoder for a rendition of 1920 costs .014 of SSIM.
 HEADROOM = 1.25
 
-#: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes, bytes
-#: between markers and bad checksums of comments pass, a file that ends early or a picture that cannot be unpacked does
-#: not. https://www.libvips.org/API/current/enum.FailOn.html
+#: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes and
+#: bytes between markers pass, a file that ends early or a picture that cannot be unpacked does not. ("truncated" would
+#: pass a TIFF cut short, "warning" would refuse what browsers show.)
+#: https://www.libvips.org/API/current/enum.FailOn.html
 FAIL_ON = "error"
+
+#: What pi_heif raises on pixels it cannot decode; MemoryError stands for libheif's own limits.
+_HEIC_FAULTS = (RuntimeError, ValueError, OSError, SyntaxError, LookupError, EOFError, MemoryError)
 
 #: How libvips calls pi_heif's modes, and their bands.
 _HEIC_MODES = {"L": ("b-w", 1), "LA": ("b-w", 2), "RGB": ("srgb", 3), "RGBA": ("srgb", 4), "I;16": ("grey16", 1)}
@@ -48,12 +53,13 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
     Raises
     ------
     DamagedImage
-        If the decoder finds more pixels than the header announced.
+        If pi_heif cannot decode a HEIC, or a decoder finds more pixels than the header announced.
     pyvips.Error
         If the decoder cannot read the file.
     """
     if photo.format == "heic":
-        image, owner = _open_heic(data)
+        with damage_has_a_name(photo, *_HEIC_FAULTS):
+            image, owner = _open_heic(data)
     else:
         image, owner = _open(data, photo, layout, animated), None
     # The limits were kept by what Pillow read; a file that tells libvips a larger size is up to something.

@@ -1,0 +1,41 @@
+"""One laptop stack for the whole suite, apart from the person's: its own emulator, ports and folder."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from local import emulator
+from local.machine import PROJECT, Place
+from local.stack import Stack, up
+
+
+@pytest.fixture(scope="session")
+def place() -> Iterator[Place]:
+    place = Place(PROJECT / ".local" / "test", _free_port())
+    shutil.rmtree(place.folder, ignore_errors=True)
+    yield place
+    emulator.stop(place)
+    shutil.rmtree(place.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack(place: Place) -> Stack:
+    return up(place, Console())
+
+
+def _free_port() -> int:
+    """A port whose neighbour is free too: the emulator takes both."""
+    while True:
+        with socket.socket() as plain, socket.socket() as tls:
+            plain.bind(("127.0.0.1", 0))
+            port = int(plain.getsockname()[1])
+            try:
+                tls.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port

@@ -1,0 +1,98 @@
+"""The commands a person types, against the stack of the suite."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local import chaos, demo, emulator, status
+from local.machine import PROJECT, LaptopError, Place
+from local.stack import Stack, load, run_sam
+from tests.integration.uploading import SAMPLES
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=132, highlight=False)
+
+
+def _said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, console: Console) -> None:
+    for _ in range(2):
+        assert demo.run(place, console, None) == 0, _said(console)
+    told = json.loads((place.folder / "demo.json").read_text())
+    assert told["as_expected"]
+    assert {image["outcome"] for image in told["images"]} == {"Processed", "Quarantined"}
+    assert len(told["dead_letters"]) == sum(image["outcome"] == "Quarantined" for image in told["images"])
+    for image in told["images"]:
+        assert image["processing_ms"] is not None
+    page = (place.folder / "report" / "index.html").read_text()
+    for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
+        assert sample.name in page
+
+
+def test_the_demo_takes_a_folder_of_ones_own(stack: Stack, place: Place, console: Console, tmp_path: Path) -> None:
+    shutil.copy(SAMPLES / "raccoon.jpg", tmp_path / "mine.jpg")
+    assert demo.run(place, console, tmp_path) == 0
+    assert "mine.jpg" in _said(console)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [([], "no photos"), (["photo.Jpg"], "rename photo.Jpg"), (None, "is no folder")],
+    ids=["empty folder", "mixed-case suffix", "no folder"],
+)
+def test_the_demo_says_what_is_wrong_with_a_folder(
+    stack: Stack, place: Place, console: Console, tmp_path: Path, names: list[str] | None, reason: str
+) -> None:
+    folder = tmp_path / "missing" if names is None else tmp_path
+    for name in names or []:
+        (folder / name).touch()
+    with pytest.raises(LaptopError, match=reason):
+        demo.run(place, console, folder)
+
+
+def test_status_shows_queues_and_dead_letters_by_reason(stack: Stack, console: Console) -> None:
+    assert status.show(stack, console) == 0
+    assert "image tasks" in _said(console)
+
+
+def test_chaos_loses_nothing_and_does_nothing_twice(
+    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chaos.run(place, console, "images", 40) == 0, _said(console)
+    assert capsys.readouterr().out.splitlines()[-1] == "accepted 40, done 40, dead-lettered 0, lost 0, twice 0"
+    told = json.loads((place.folder / "chaos.json").read_text())
+    assert told["details"]["function processes killed"] > 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["logs", "--name", "ProcessImageFunction"], ["list", "stack-outputs", "--stack-name", "darkroom-laptop"]],
+)
+def test_sam_commands_reach_the_stack(stack: Stack, place: Place, command: list[str]) -> None:
+    assert run_sam(place, command) == 0
+
+
+def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(LaptopError, match=f"Port {port} is taken"):
+            emulator.start(Place(PROJECT / ".local" / "test-taken", port))
+
+
+def test_without_a_stack_the_commands_say_how_to_start_it() -> None:
+    with pytest.raises(LaptopError, match="make up"):
+        load(Place(PROJECT / ".local" / "test-absent", 4766))

@@ -1,0 +1,58 @@
+"""The laptop stack enforces what AWS would: identities, their permissions, and TLS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from local.machine import Place
+from local.stack import Stack
+
+
+@pytest.fixture
+def user(stack: Stack) -> Iterator[dict[str, str]]:
+    """The keys of a user who may do anything with S3 as far as IAM is concerned, and nothing else."""
+    iam = _client("iam", stack, stack.credentials)
+    name = f"user-{uuid4().hex}"
+    iam.create_user(UserName=name)
+    allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    iam.put_user_policy(UserName=name, PolicyName="s3", PolicyDocument=json.dumps(allow))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    yield {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user_policy(UserName=name, PolicyName="s3")
+    iam.delete_user(UserName=name)
+
+
+def _client(service: Any, stack: Stack, keys: dict[str, str], place: Place | None = None) -> Any:
+    """A client without TLS, or with it where the place of the emulator's certificate is given."""
+    options: dict[str, Any] = {"endpoint_url": stack.endpoint_url}
+    if place is not None:
+        certificate = str(place.folder / "emulator.crt")
+        options = {"endpoint_url": f"https://127.0.0.1:{place.tls_port}", "verify": certificate}
+    client: Any = boto3.client
+    return client(service, region_name=stack.region, **options, **keys)
+
+
+def test_a_user_without_permission_is_refused(stack: Stack, user: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match="AccessDenied"):
+        _client("sqs", stack, user).receive_message(QueueUrl=stack.outputs["ResultsQueueUrl"])
+
+
+@pytest.mark.parametrize("bucket", ["UploadsBucketName", "RenditionsBucketName"])
+def test_buckets_are_reached_over_tls_only(stack: Stack, place: Place, user: dict[str, str], bucket: str) -> None:
+    name = stack.outputs[bucket]
+    assert _client("s3", stack, user, place).list_objects_v2(Bucket=name, MaxKeys=1)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
+
+
+def test_the_function_runs_under_its_own_role(stack: Stack) -> None:
+    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
+    assert "ProcessImageRole" in function["Role"]

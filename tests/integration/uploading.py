@@ -1,0 +1,58 @@
+"""Send things into the deployed stack and wait for their end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+from uuid import uuid4
+
+from functions.process_image.messages import upload_task_id
+from local.machine import PROJECT
+from local.outcomes import DeadLetter, read_dead_letters, read_items, wait_for_tasks
+from local.stack import Stack
+
+SAMPLES = PROJECT / "samples"
+SECONDS = 90
+
+
+def new_key(name: str = "photo.jpg") -> str:
+    return f"tests/{uuid4().hex}/{name}"
+
+
+def upload(stack: Stack, key: str, body: bytes | Path) -> tuple[str, str]:
+    """Returns the version id and the task id."""
+    content = body.read_bytes() if isinstance(body, Path) else body
+    bucket = stack.outputs["UploadsBucketName"]
+    version_id = stack.s3.put_object(Bucket=bucket, Key=key, Body=content)["VersionId"]
+    return version_id, upload_task_id(bucket, key, version_id)
+
+
+def send(stack: Stack, body: dict[str, Any] | str) -> str:
+    """Put a message on the tasks queue; returns its body."""
+    text = body if isinstance(body, str) else json.dumps(body)
+    stack.sqs.send_message(QueueUrl=stack.outputs["ImageTasksQueueUrl"], MessageBody=text)
+    return text
+
+
+def wait_for(stack: Stack, task_id: str) -> dict[str, Any]:
+    """The finished task's item."""
+    task = wait_for_tasks(stack, [task_id], seconds=SECONDS).get(task_id)
+    assert task is not None, "the task was never begun"
+    assert task["state"] == "DONE", task
+    return task
+
+
+def wait_for_dead_letter(stack: Stack, task_id: str) -> DeadLetter:
+    end = monotonic() + SECONDS
+    while monotonic() < end:
+        for letter in read_dead_letters(stack, stack.outputs["ImageTasksDeadLetterQueueUrl"]):
+            if letter.task_id == task_id:
+                return letter
+        sleep(0.3)
+    raise AssertionError(f"no dead letter of task {task_id}")
+
+
+def image(stack: Stack, key: str) -> dict[str, Any]:
+    return read_items(stack, stack.outputs["ImagesTableName"], "image_key", [key])[key]

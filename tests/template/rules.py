@@ -1,0 +1,854 @@
+"""The rules that the template keeps: each takes the template and names every resource that breaks it, and how."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import Counter
+from typing import Any
+
+from tests.template.template import (
+    BUCKET,
+    FUNCTION,
+    LAYER,
+    LOG_GROUP,
+    POLICY_OF,
+    QUEUE,
+    ROLE,
+    ROOT,
+    TABLE,
+    Template,
+    arn_of_named,
+    code_of,
+    dead_letter_queues,
+    listed,
+    properties,
+    resource_policies,
+    role_of,
+    role_statements,
+    source_queues,
+    sqs_mappings,
+    target,
+)
+
+_FOURTEEN_DAYS = 14 * 24 * 60 * 60
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+_RETAINED = ("Retain", "RetainExceptOnCreate")
+# The stack's whole UUID. Its last group alone is the same for many stacks: it names the machine that made it.
+_STACK_UUID = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+
+# Resources that have a physical name, and why they need one.
+_NAMED = {
+    "UploadsBucket": "its queue's policy names it, and its notification names that queue",
+    "ImageTasksQueue": "its dead-letter queue names it, and its redrive policy names that queue",
+    "ResultsQueue": "its dead-letter queue names it, and its redrive policy names that queue",
+}
+_NAME_PROPERTIES = {
+    BUCKET: "BucketName",
+    QUEUE: "QueueName",
+    TABLE: "TableName",
+    FUNCTION: "FunctionName",
+    LAYER: "LayerName",
+    LOG_GROUP: "LogGroupName",
+    ROLE: "RoleName",
+    "AWS::SNS::Topic": "TopicName",
+    "AWS::CloudWatch::Alarm": "AlarmName",
+    "AWS::CloudWatch::CompositeAlarm": "AlarmName",
+    "AWS::CloudWatch::Dashboard": "DashboardName",
+    "AWS::SecretsManager::Secret": "Name",
+    "AWS::SSM::Parameter": "Name",
+    "AWS::Events::Rule": "Name",
+}
+
+# Actions that know no resource.
+_WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+# What Lambda does under a function's role without a line of the function's code.
+_DONE_BY_LAMBDA = {
+    "sqs:ReceiveMessage",
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "logs:CreateLogStream",
+    "logs:PutLogEvents",
+    *_WITHOUT_RESOURCE,
+}
+# What a function's code does, and what to look for in it.
+_DONE_BY_CODE = {
+    "sqs:SendMessage": ".send_message",
+    "sqs:ChangeMessageVisibility": ".change_message_visibility(",
+    "s3:GetObject": ".get_object(",
+    "s3:GetObjectVersion": '"VersionId": ',
+    "s3:ListBucket": '"NoSuchKey"',  # the answer that S3 gives only to those who may list
+    "s3:PutObject": ".put_object(",
+    "s3:PutObjectTagging": ".put_object_tagging(",
+    "dynamodb:GetItem": ".get_item(",
+    "dynamodb:UpdateItem": ".update_item(",
+}
+
+
+# Queues
+
+
+def queues_hide_a_message_six_times_as_long_as_its_function_may_run(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+    findings = []
+    for function, queue, mapping in sqs_mappings(template):
+        longest = _most(template, properties(template, FUNCTION)[function].get("Timeout", 3))
+        hidden = properties(template, QUEUE)[queue].get("VisibilityTimeout", 30)
+        needed = 6 * longest + mapping.get("MaximumBatchingWindowInSeconds", 0)
+        if hidden < needed:
+            findings.append(f"{queue} hides a message for {hidden} s, {function} needs {needed} s")
+    return findings
+
+
+def queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"""
+    findings = []
+    queues = properties(template, QUEUE)
+    for name, values in source_queues(template).items():
+        redrive = values.get("RedrivePolicy")
+        if not redrive:
+            findings.append(f"{name} has no redrive policy")
+            continue
+        if target(redrive["deadLetterTargetArn"]) not in queues:
+            findings.append(f"{name} gives up into a queue that is not in the template")
+        if redrive["maxReceiveCount"] < 5:
+            findings.append(f"{name} gives up after {redrive['maxReceiveCount']} attempts")
+    return findings
+
+
+def dead_letter_queues_take_from_their_source_alone(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html"""
+    findings = []
+    queues = properties(template, QUEUE)
+    for name, sources in dead_letter_queues(template).items():
+        allowed = queues.get(name, {}).get("RedriveAllowPolicy", {"redrivePermission": "allowAll"})
+        arns = [
+            arn_of_named("sqs:${AWS::Region}:${AWS::AccountId}", queues[source].get("QueueName")) for source in sources
+        ]
+        by_queue = {"redrivePermission": "byQueue", "sourceQueueArns": arns}
+        if allowed != (by_queue if sources else {"redrivePermission": "denyAll"}):
+            findings.append(f"{name} does not take from exactly {', '.join(sources) or 'no queue'}")
+    return findings
+
+
+def queues_are_encrypted(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-server-side-encryption.html"""
+    return [
+        f"{name} is not encrypted"
+        for name, values in properties(template, QUEUE).items()
+        if values.get("SqsManagedSseEnabled") is not True and "KmsMasterKeyId" not in values
+    ]
+
+
+def queues_keep_a_message_for_14_days(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html"""
+    return [
+        f"{name} keeps a message for {kept} s"
+        for name, values in properties(template, QUEUE).items()
+        if (kept := values.get("MessageRetentionPeriod", 345_600)) != _FOURTEEN_DAYS
+    ]
+
+
+def queues_are_long_polled(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-short-and-long-polling.html"""
+    return [
+        f"{name} lets a receiver wait for {wait} s"
+        for name, values in source_queues(template).items()
+        if (wait := values.get("ReceiveMessageWaitTimeSeconds", 0)) != 10
+    ]
+
+
+def queues_refuse_plain_http(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-security-best-practices.html"""
+    findings = []
+    for name in properties(template, QUEUE):
+        statements = [s for own in resource_policies(template, QUEUE, name).values() for s in own]
+        if not any(
+            _denies_plain_http(s, "sqs:*") and listed(s["Resource"]) == [{"Fn::GetAtt": [name, "Arn"]}]
+            for s in statements
+        ):
+            findings.append(f"{name} may be used without TLS")
+    return findings
+
+
+def queues_and_buckets_have_one_policy_each(template: Template) -> list[str]:
+    """A second one would silently replace the first.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
+    """
+    return [
+        f"{name} has {len(policies)} policies"
+        for kind in POLICY_OF
+        for name in properties(template, kind)
+        if len(policies := resource_policies(template, kind, name)) != 1
+    ]
+
+
+def services_send_only_for_the_bucket_that_notifies_the_queue(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"""
+    findings = []
+    for queue in properties(template, QUEUE):
+        buckets = [name for name, queues in _notified_queues(template).items() if queue in queues]
+        arns = [arn_of_named("s3::", properties(template, BUCKET)[name].get("BucketName")) for name in buckets]
+        policies = resource_policies(template, QUEUE, queue)
+        for policy, statement in [(p, s) for p, own in policies.items() for s in own if s["Effect"] == "Allow"]:
+            if set(statement["Principal"]) != {"Service"}:
+                findings.append(f"{policy} lets in more than a service")
+                continue
+            tests = {k: v for group in statement.get("Condition", {}).values() for k, v in group.items()}
+            if tests.get("aws:SourceAccount") != {"Ref": "AWS::AccountId"}:
+                findings.append(f"{policy} lets a service send for any account")
+            if (statement["Action"], statement["Resource"]) != ("sqs:SendMessage", {"Fn::GetAtt": [queue, "Arn"]}):
+                findings.append(f"{policy} lets a service do more than send to {queue}")
+            if listed(tests.get("aws:SourceArn")) != arns:
+                findings.append(f"{policy} does not name exactly {', '.join(buckets) or 'a bucket'} as the source")
+    return findings
+
+
+def notifying_buckets_may_send(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"""
+    return [
+        f"{name} may not send to {queue}"
+        for name, queues in _notified_queues(template).items()
+        for queue in queues
+        if {"Service": "s3.amazonaws.com"}
+        not in [
+            s["Principal"]
+            for own in resource_policies(template, QUEUE, queue).values()
+            for s in own
+            if s["Effect"] == "Allow"
+        ]
+    ]
+
+
+def notifying_buckets_wait_for_the_policy_of_the_queue(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-resource-s3-bucket.html"""
+    return [
+        f"{name} does not wait for {policy}"
+        for name, queues in _notified_queues(template).items()
+        for queue in queues
+        for policy in resource_policies(template, QUEUE, queue)
+        if policy not in listed(template["Resources"][name].get("DependsOn", []))
+    ]
+
+
+# Queues and functions
+
+
+def functions_know_after_how_many_attempts_their_queue_gives_up(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html"""
+    findings = []
+    for function, queue, _ in sqs_mappings(template):
+        believed = _environment(template, function).get("MAX_RECEIVES")
+        actual = properties(template, QUEUE)[queue].get("RedrivePolicy", {}).get("maxReceiveCount")
+        if believed is not None and str(believed) != str(actual):
+            findings.append(f"{function} expects {believed} attempts, {queue} makes {actual}")
+    return findings
+
+
+def functions_name_the_messages_that_failed(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html"""
+    return [
+        f"{function} answers {queue} for the whole batch"
+        for function, queue, mapping in sqs_mappings(template)
+        if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]
+    ]
+
+
+def queues_limit_how_many_functions_they_run(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html"""
+    findings = []
+    for function, queue, mapping in sqs_mappings(template):
+        most = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
+        parameter = template["Parameters"].get(target(most), {})
+        lowest, highest = parameter.get("MinValue", most), parameter.get("MaxValue", most)
+        if not (isinstance(lowest, int) and isinstance(highest, int) and 2 <= lowest <= highest <= 1000):
+            findings.append(f"{queue} runs {function} up to {lowest} to {highest} times at once, not 2 to 1000")
+    return findings
+
+
+def polled_functions_reserve_no_concurrency(template: Template) -> list[str]:
+    """A throttled function would send good messages to the dead-letter queue.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+    """
+    return [
+        f"{function} reserves concurrency although {queue} is polled for it"
+        for function, queue, _ in sqs_mappings(template)
+        if "ReservedConcurrentExecutions" in properties(template, FUNCTION)[function]
+    ]
+
+
+def functions_may_take_what_is_polled_for_them(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html#events-sqs-permissions"""
+    findings = []
+    for function, queue, _ in sqs_mappings(template):
+        allowed = {
+            action
+            for statement in role_statements(template, role_of(properties(template, FUNCTION)[function]))
+            if {"Fn::GetAtt": [queue, "Arn"]} in listed(statement["Resource"])
+            for action in listed(statement["Action"])
+        }
+        missing = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} - allowed
+        findings += [f"{function} lacks {action} on {queue}" for action in sorted(missing)]
+    return findings
+
+
+# Buckets
+
+
+def buckets_are_closed_to_the_public(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html"""
+    return [
+        f"{name} lacks {block}"
+        for name, values in properties(template, BUCKET).items()
+        for block in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+        if values.get("PublicAccessBlockConfiguration", {}).get(block) is not True
+    ]
+
+
+def buckets_are_encrypted(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-encryption.html"""
+    return [
+        f"{name} does not state its encryption"
+        for name, values in properties(template, BUCKET).items()
+        if not any(
+            rule.get("ServerSideEncryptionByDefault", {}).get("SSEAlgorithm") in ("AES256", "aws:kms")
+            for rule in values.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", [])
+        )
+    ]
+
+
+def buckets_own_their_objects(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html"""
+    return [
+        f"{name} lets writers own objects"
+        for name, values in properties(template, BUCKET).items()
+        if values.get("OwnershipControls") != {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    ]
+
+
+def buckets_refuse_plain_http(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html"""
+    findings = []
+    for name in properties(template, BUCKET):
+        bucket_and_objects = [{"Fn::GetAtt": [name, "Arn"]}, {"Fn::Sub": f"${{{name}.Arn}}/*"}]
+        statements = [s for own in resource_policies(template, BUCKET, name).values() for s in own]
+        if not any(_denies_plain_http(s, "s3:*") and s["Resource"] == bucket_and_objects for s in statements):
+            findings.append(f"{name} or its objects may be used without TLS")
+    return findings
+
+
+def buckets_drop_unfinished_uploads(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpu-abort-incomplete-mpu-lifecycle-config.html"""
+    return [
+        f"{name} keeps the parts of unfinished uploads"
+        for name in properties(template, BUCKET)
+        if not any("AbortIncompleteMultipartUpload" in rule for rule in _lifecycle(template, name))
+    ]
+
+
+def notifying_buckets_keep_versions(template: Template) -> list[str]:
+    """An event names a version: without versions it would fetch what was written later.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/Versioning.html
+    """
+    return [
+        f"{name} keeps no versions"
+        for name in _notified_queues(template)
+        if properties(template, BUCKET)[name].get("VersioningConfiguration") != {"Status": "Enabled"}
+    ]
+
+
+def old_versions_expire(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html"""
+    return [
+        f"{name} keeps old versions for ever"
+        for name, values in properties(template, BUCKET).items()
+        if "VersioningConfiguration" in values
+        and not any("NoncurrentVersionExpiration" in rule for rule in _lifecycle(template, name))
+    ]
+
+
+def only_renditions_that_the_function_tagged_expire(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html"""
+    code = (ROOT / "functions/process_image/s3.py").read_text()
+    found = re.search(r"^_STALE\b[^=]*= (\{.*\})$", code, re.MULTILINE)
+    tag = ast.literal_eval(found[1]) if found else None
+    expiring = [
+        (bucket, rule)
+        for bucket in properties(template, BUCKET)
+        for rule in _lifecycle(template, bucket)
+        if rule.keys() & {"ExpirationInDays", "ExpirationDate"}
+    ]
+    findings = [
+        f"{bucket} expires objects that s3.py did not tag: rule {rule['Id']}"
+        for bucket, rule in expiring
+        if rule.get("TagFilters") != [tag]
+    ]
+    if "RenditionsBucket" not in dict(expiring):
+        findings.append("RenditionsBucket keeps stale renditions for ever")
+    return findings
+
+
+def every_spelling_of_an_image_suffix_is_a_task_once(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html"""
+    expected = {spelling for suffix in _SUFFIXES for spelling in (suffix, suffix.upper())}
+    findings = []
+    for bucket, queues in _notified_queues(template).items():
+        rules = properties(template, BUCKET)[bucket]["NotificationConfiguration"]["QueueConfigurations"]
+        seen: Counter[str] = Counter()
+        for rule in rules:
+            match rule:
+                case {
+                    "Event": "s3:ObjectCreated:*",
+                    "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": str(suffix)}]}},
+                }:
+                    seen[suffix] += 1
+                case _:
+                    findings.append(f"{bucket} has a notification that is not of one suffix's created objects")
+        findings += [f"{bucket} does not announce {suffix}" for suffix in sorted(expected - seen.keys())]
+        findings += [f"{bucket} announces {suffix}" for suffix in sorted(seen.keys() - expected)]
+        findings += [f"{bucket} announces {suffix} {times} times" for suffix, times in seen.items() if times > 1]
+        findings += [f"{bucket} announces to {queue}" for queue in sorted(queues - {"ImageTasksQueue"})]
+    return findings
+
+
+# Functions and layers
+
+
+def functions_have_a_role_each(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html"""
+    roles = {name: role_of(values) for name, values in properties(template, FUNCTION).items()}
+    shared = Counter(roles.values())
+    known = properties(template, ROLE)
+    return [f"{name} has no role in the template" for name, role in roles.items() if role not in known] + [
+        f"{name} shares {role}" for name, role in roles.items() if role in known and shared[role] > 1
+    ]
+
+
+def functions_have_a_log_group_each_that_forgets(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-loggroups.html"""
+    findings = []
+    groups = properties(template, LOG_GROUP)
+    functions = properties(template, FUNCTION)
+    used = {name: target(values.get("LoggingConfig", {}).get("LogGroup")) or "" for name, values in functions.items()}
+    shared = Counter(used.values())
+    for function, group in used.items():
+        if group not in groups:
+            findings.append(f"{function} has no log group in the template")
+        elif shared[group] > 1:
+            findings.append(f"{function} shares {group}")
+    findings += [f"{name} keeps logs for ever" for name, v in groups.items() if "RetentionInDays" not in v]
+    return findings
+
+
+def functions_may_write_their_own_logs(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs.html"""
+    findings = []
+    for name, values in properties(template, FUNCTION).items():
+        group = {"Fn::GetAtt": [target(values.get("LoggingConfig", {}).get("LogGroup")), "Arn"]}
+        written = [
+            (sorted(listed(s["Action"])), s["Resource"])
+            for s in role_statements(template, role_of(values))
+            if any(action.startswith("logs:") for action in listed(s["Action"]))
+        ]
+        if written != [(["logs:CreateLogStream", "logs:PutLogEvents"], group)]:
+            findings.append(f"{name} may not write exactly its own logs")
+    return findings
+
+
+def functions_are_traced(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html"""
+    return [
+        f"{name} is not traced"
+        for name, values in properties(template, FUNCTION).items()
+        if values.get("Tracing") != "Active"
+    ]
+
+
+def traced_functions_may_send_their_traces(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html"""
+    return [
+        f"{name} may not send its traces"
+        for name, values in properties(template, FUNCTION).items()
+        if values.get("Tracing") == "Active"
+        and not any(
+            sorted(listed(s["Action"])) == ["xray:PutTelemetryRecords", "xray:PutTraceSegments"]
+            for s in role_statements(template, role_of(values))
+        )
+    ]
+
+
+def functions_say_who_they_are(template: Template) -> list[str]:
+    """Powertools marks every log line and metric with it; by default they are nobody's.
+
+    https://docs.aws.amazon.com/powertools/python/latest/#environment-variables
+    """
+    return [
+        f"{name} is not told {key}"
+        for name in properties(template, FUNCTION)
+        for key in ("POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL")
+        if key not in _environment(template, name)
+    ]
+
+
+def functions_have_their_import_path_in_lambda_too(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html"""
+    return [
+        f"{name} has no handler at {values['Handler']}"
+        for name, values in properties(template, FUNCTION).items()
+        if template["Resources"][name].get("Metadata", {}).get("BuildProperties") != {"ParentPackageMode": "auto"}
+        or values["Handler"] != f"{values['CodeUri'].replace('/', '.')}app.lambda_handler"
+        or not (ROOT / values["CodeUri"] / "app.py").exists()
+    ]
+
+
+def functions_state_their_memory_and_time(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html"""
+    return [
+        f"{name} does not state its {key}"
+        for name, values in properties(template, FUNCTION).items()
+        for key in ("MemorySize", "Timeout")
+        if key not in values
+    ]
+
+
+def functions_and_layers_follow_the_runtime_parameters(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"""
+    runtime, architecture = {"Ref": "PythonRuntime"}, {"Ref": "Architecture"}
+    functions = [
+        f"{name} has a runtime or an architecture of its own"
+        for name, values in properties(template, FUNCTION).items()
+        if (values.get("Runtime"), values.get("Architectures")) != (runtime, [architecture])
+    ]
+    layers = [
+        f"{name} has a runtime or an architecture of its own"
+        for name, values in properties(template, LAYER).items()
+        if (values.get("CompatibleRuntimes"), values.get("CompatibleArchitectures")) != ([runtime], [architecture])
+        or template["Resources"][name]["Metadata"]["BuildArchitecture"] != architecture
+        or target(template["Resources"][name]["Metadata"]["BuildMethod"]) not in template["Parameters"]
+    ]
+    return functions + layers
+
+
+def layers_are_those_of_the_template(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/chapter-layers.html"""
+    layers = properties(template, LAYER)
+    used = [(name, layer) for name, v in properties(template, FUNCTION).items() for layer in v.get("Layers", [])]
+    foreign = [
+        f"{name} uses a layer from elsewhere"
+        for name, layer in used
+        if not (layer.keys() == {"Ref"} and layer["Ref"] in layers)
+    ]
+    return foreign + [f"{name} is used by no function" for name in layers if {"Ref": name} not in [x for _, x in used]]
+
+
+def functions_are_told_exactly_what_their_settings_read(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
+    findings = []
+    for name, values in properties(template, FUNCTION).items():
+        settings = ROOT / values["CodeUri"] / "settings.py"
+        tree = ast.parse(settings.read_text() if settings.exists() else "")
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        # AWS_*: set by Lambda itself
+        read = {text for text in texts if re.fullmatch(r"(?!AWS_)[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
+        told = {key for key in _environment(template, name) if not key.startswith("POWERTOOLS_")}
+        findings += [f"{name} is not told {key}" for key in sorted(read - told)]
+        findings += [f"{name} is told {key}, which it does not read" for key in sorted(told - read)]
+    return findings
+
+
+# Permissions
+
+
+def roles_allow_no_wildcard_action(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege"""
+    return [
+        f"{role} allows {action}"
+        for role in properties(template, ROLE)
+        for statement in role_statements(template, role)
+        for action in [*listed(statement.get("Action", [])), *listed(statement.get("NotAction", []))]
+        if "*" in action or "NotAction" in statement
+    ]
+
+
+def roles_name_their_resources(template: Template) -> list[str]:
+    """Only what knows no resource may stand with `*`, alone.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsx-ray.html
+    """
+    findings = []
+    for role in properties(template, ROLE):
+        for statement in role_statements(template, role):
+            named = all(target(resource) in template["Resources"] for resource in listed(statement["Resource"]))
+            if not named and not set(listed(statement["Action"])) <= _WITHOUT_RESOURCE:
+                findings.append(f"{role} does not name the resources of {statement.get('Sid')}")
+    return findings
+
+
+def roles_spell_their_permissions_out(template: Template) -> list[str]:
+    """No managed policies and no SAM policy templates.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/access_policies_managed-vs-inline.html
+    """
+    roles = [
+        f"{name} has managed policies" for name, v in properties(template, ROLE).items() if "ManagedPolicyArns" in v
+    ]
+    return roles + [
+        f"{name} lets SAM write its permissions"
+        for name, values in properties(template, FUNCTION).items()
+        if values.keys() & {"Policies", "Connectors"}
+    ]
+
+
+def roles_are_taken_by_one_service(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html"""
+    of_functions = {role_of(values) for values in properties(template, FUNCTION).values()}
+    findings = []
+    for name, values in properties(template, ROLE).items():
+        for statement in listed(values["AssumeRolePolicyDocument"]["Statement"]):
+            match statement["Principal"]:
+                case {"Service": str(service), **others} if not others and (
+                    service == "lambda.amazonaws.com" or name not in of_functions
+                ):
+                    pass
+                case principal:
+                    findings.append(f"{name} may be taken by {json.dumps(principal)}")
+    return findings
+
+
+def statements_have_an_id(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_sid.html"""
+    of_resources = [
+        (policy, statement)
+        for kind, (policy_kind, _) in POLICY_OF.items()
+        for policy, values in properties(template, policy_kind).items()
+        for statement in listed(values["PolicyDocument"]["Statement"])
+    ]
+    of_roles = [(role, s) for role in properties(template, ROLE) for s in role_statements(template, role)]
+    return [
+        f"{name} has a statement without Sid" for name, statement in of_resources + of_roles if "Sid" not in statement
+    ]
+
+
+def roles_allow_only_what_is_done(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege"""
+    return [
+        f"{role_of(values)} allows {action}, which {function} does not do"
+        for function, values in properties(template, FUNCTION).items()
+        for statement in role_statements(template, role_of(values))
+        for action in listed(statement["Action"])
+        if action not in _DONE_BY_LAMBDA and not _does(code_of(values), action)
+    ]
+
+
+def roles_allow_all_that_is_done(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html"""
+    findings = []
+    for function, values in properties(template, FUNCTION).items():
+        own_code = "".join(file.read_text() for file in (ROOT / values["CodeUri"]).rglob("*.py"))
+        allowed = {a for s in role_statements(template, role_of(values)) for a in listed(s["Action"])}
+        findings += [
+            f"{role_of(values)} does not allow {action}, which {function} does"
+            for action in _DONE_BY_CODE
+            if _does(own_code, action) and action not in allowed
+        ]
+    return findings
+
+
+def roles_reach_exactly_what_their_function_is_told_of(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege"""
+    findings = []
+    for function, values in properties(template, FUNCTION).items():
+        told = {target(value) for value in _environment(template, function).values()} & template["Resources"].keys()
+        polled = {queue for name, queue, _ in sqs_mappings(template) if name == function}
+        logs = {target(values.get("LoggingConfig", {}).get("LogGroup"))}
+        statements = role_statements(template, role_of(values))
+        reached = {target(r) for s in statements for r in listed(s["Resource"]) if r != "*"}
+        findings += [f"{function} may not reach {name}" for name in sorted(told - reached)]
+        findings += [f"{function} may reach {name}" for name in sorted(map(str, reached - told - polled - logs))]
+    return findings
+
+
+# Tables
+
+
+def tasks_are_forgotten_by_the_attribute_that_the_code_writes(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html"""
+    code = (ROOT / "functions/process_image/tasks_table.py").read_text()
+    written = set(re.findall(r"(\w+) = :expires_at\b", code))
+    expiry = properties(template, TABLE)["TasksTable"].get("TimeToLiveSpecification", {})
+    if expiry.get("Enabled") is True and {expiry.get("AttributeName")} == written:
+        return []
+    return [f"TasksTable expires by {expiry.get('AttributeName')}, the code writes {', '.join(sorted(written))}"]
+
+
+def tasks_are_remembered_longer_than_a_message_can_wait(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html"""
+    shortest = template["Parameters"]["TaskRetentionDays"]["MinValue"]
+    longest = properties(template, QUEUE)["ImageTasksQueue"]["MessageRetentionPeriod"] / 86_400
+    return [] if shortest > longest else [f"TaskRetentionDays may be {shortest}, a message may wait {longest:g} days"]
+
+
+def retained_tables_can_be_restored(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Point-in-time-recovery.html"""
+    return [
+        f"{name} cannot be restored to a point in time"
+        for name, values in properties(template, TABLE).items()
+        if template["Resources"][name].get("DeletionPolicy") in _RETAINED
+        and values.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled") is not True
+    ]
+
+
+def tables_are_paid_by_request(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html"""
+    return [
+        f"{name} is not paid by request"
+        for name, values in properties(template, TABLE).items()
+        if values.get("BillingMode") != "PAY_PER_REQUEST"
+    ]
+
+
+# What stays when the stack goes
+
+
+def stateful_resources_say_what_becomes_of_them(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html"""
+    return [
+        f"{name} states no {policy}"
+        for kind in (BUCKET, TABLE, QUEUE, LOG_GROUP)
+        for name in properties(template, kind)
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy")
+        if policy not in template["Resources"][name]
+    ]
+
+
+def what_stands_nowhere_else_is_retained(template: Template) -> list[str]:
+    """Buckets, dead-letter queues, and tables whose items do not expire.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-updatereplacepolicy.html
+    """
+    lasting = [name for name, v in properties(template, TABLE).items() if "TimeToLiveSpecification" not in v]
+    kept = [*properties(template, BUCKET), *dead_letter_queues(template), *lasting]
+    return [
+        f"{name} is not retained by its {policy}"
+        for name in kept
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy")
+        if template["Resources"].get(name, {}).get(policy) not in _RETAINED
+    ]
+
+
+# Parameters, names, outputs
+
+
+def parameters_are_described_and_bounded(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html"""
+    findings = []
+    for name, parameter in template["Parameters"].items():
+        if not parameter.get("Description"):
+            findings.append(f"{name} has no description")
+        if not (parameter.keys() & {"AllowedValues", "AllowedPattern"} or {"MinValue", "MaxValue"} <= parameter.keys()):
+            findings.append(f"{name} takes any value")
+    return findings
+
+
+def parameters_are_used(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/parameters-section-structure.html"""
+    sections = ("Globals", "Conditions", "Resources", "Outputs")
+    text = json.dumps([template.get(section) for section in sections])
+    return [
+        f"{name} is not used"
+        for name in template["Parameters"]
+        if f'{{"Ref": "{name}"}}' not in text and f"${{{name}}}" not in text
+    ]
+
+
+def parameters_stand_in_one_group_each(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-cloudformation-interface.html"""
+    groups = template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    shown = Counter(name for group in groups for name in group["Parameters"])
+    return [
+        f"{name} stands in {shown[name]} parameter groups" for name in template["Parameters"] if shown[name] != 1
+    ] + [f"{name} is shown and does not exist" for name in shown if name not in template["Parameters"]]
+
+
+def the_runtime_is_one_that_lambda_supports_for_long(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"""
+    parameters = template["Parameters"]
+    wrong = [
+        f"{name} is {parameters[name]['Default']} by default"
+        for name in ("PythonRuntime", "ThirdPartyBuildMethod")
+        if parameters[name]["Default"] != "python3.13"
+    ]
+    allowed = parameters["Architecture"]["AllowedValues"]
+    return wrong + ([] if sorted(allowed) == ["arm64", "x86_64"] else [f"Architecture allows {', '.join(allowed)}"])
+
+
+def names_have_a_reason_and_are_the_stacks_own(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-properties-name.html"""
+    findings = []
+    for kind, key in _NAME_PROPERTIES.items():
+        for resource, values in properties(template, kind).items():
+            if key not in values:
+                continue
+            if resource not in _NAMED:
+                findings.append(f"{resource} has a {key} without a reason")
+            match values[key]:
+                case {"Fn::Join": ["-", [*parts]]} if _STACK_UUID in parts:
+                    pass
+                case _:
+                    findings.append(f"{resource}'s {key} does not hold the stack's whole id")
+    return findings
+
+
+def outputs_are_described(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/outputs-section-structure.html"""
+    return [
+        f"{name} has no description" for name, output in template["Outputs"].items() if not output.get("Description")
+    ]
+
+
+# What several rules ask
+
+
+def _most(template: Template, value: Any) -> int:
+    most: int = template["Parameters"][target(value)]["MaxValue"] if isinstance(value, dict) else value
+    return most
+
+
+def _denies_plain_http(statement: dict[str, object], action: str) -> bool:
+    over_http = {"aws:SecureTransport": "false"}
+    # An AWS service's own call may carry no trace of its transport, and services speak TLS among themselves:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+    conditions = ({"Bool": over_http}, {"Bool": over_http | {"aws:PrincipalIsAWSService": "false"}})
+    return (
+        (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", action)
+        and "Resource" in statement
+        and statement.get("Condition") in conditions
+    )
+
+
+def _notified_queues(template: Template) -> dict[str, set[str]]:
+    return {
+        name: {target(rule["Queue"]) or "" for rule in values["NotificationConfiguration"]["QueueConfigurations"]}
+        for name, values in properties(template, BUCKET).items()
+        if "QueueConfigurations" in values.get("NotificationConfiguration", {})
+    }
+
+
+def _lifecycle(template: Template, bucket: str) -> list[dict[str, object]]:
+    rules = properties(template, BUCKET)[bucket].get("LifecycleConfiguration", {}).get("Rules", [])
+    return [rule for rule in rules if rule["Status"] == "Enabled"]
+
+
+def _environment(template: Template, function: str) -> dict[str, object]:
+    variables: dict[str, object] = properties(template, FUNCTION)[function].get("Environment", {}).get("Variables", {})
+    return variables
+
+
+def _does(code: str, action: str) -> bool:
+    return action in _DONE_BY_CODE and _DONE_BY_CODE[action] in code

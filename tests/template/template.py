@@ -1,0 +1,147 @@
+"""Read template.yaml as CloudFormation does, and the few questions that the rules ask of it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+Template: TypeAlias = dict[str, Any]
+
+BUCKET = "AWS::S3::Bucket"
+FUNCTION = "AWS::Serverless::Function"
+LAYER = "AWS::Serverless::LayerVersion"
+LOG_GROUP = "AWS::Logs::LogGroup"
+QUEUE = "AWS::SQS::Queue"
+ROLE = "AWS::IAM::Role"
+TABLE = "AWS::DynamoDB::Table"
+POLICY_OF = {BUCKET: ("AWS::S3::BucketPolicy", "Bucket"), QUEUE: ("AWS::SQS::QueuePolicy", "Queues")}
+
+
+class _Loader(yaml.SafeLoader):
+    """Keeps `!Ref x` as `{"Ref": "x"}` and `!Sub x` as `{"Fn::Sub": "x"}`."""
+
+
+def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.MappingNode):
+        value: Any = loader.construct_mapping(node, deep=True)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = node.value.split(".", 1) if suffix == "GetAtt" else node.value
+    return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _long_form)
+
+
+def load(text: str) -> Template:
+    """The template, its short function forms written out."""
+    template: Template = _Loader(text).get_single_data()
+    return template
+
+
+def listed(value: Any) -> list[Any]:
+    """What CloudFormation and IAM take as one value or as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def target(value: Any) -> str | None:
+    """The logical id that a Ref, a GetAtt or a `${Id.Arn}` at the start of a Sub names."""
+    match value:
+        case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), *_]}:
+            return name
+        case {"Fn::Sub": str(text)} if found := re.match(r"\$\{(\w+)(\.\w+)?\}", text):
+            return found[1]
+    return None
+
+
+def properties(template: Template, kind: str) -> dict[str, dict[str, Any]]:
+    """The properties of every resource of a kind, by logical id; a function's with the Globals in them."""
+    common = template.get("Globals", {}).get("Function", {}) if kind == FUNCTION else {}
+    return {
+        name: _merged(common, resource.get("Properties", {}))
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+def _merged(common: Any, own: Any) -> Any:
+    # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-template-anatomy-globals.html
+    if isinstance(common, list) and isinstance(own, list):
+        return common + own
+    if not (isinstance(common, dict) and isinstance(own, dict)) or _is_call(common) or _is_call(own):
+        return own
+    merged = common | own
+    for key in common.keys() & own.keys():
+        merged[key] = _merged(common[key], own[key])
+    return merged
+
+
+def _is_call(value: dict[str, Any]) -> bool:
+    return len(value) == 1 and next(iter(value)).startswith(("Ref", "Fn::"))
+
+
+def sqs_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Function, the queue that Lambda polls for it, and the mapping's properties."""
+    for function, values in properties(template, FUNCTION).items():
+        for event in values.get("Events", {}).values():
+            if event["Type"] == "SQS":
+                yield function, target(event["Properties"]["Queue"]) or "", event["Properties"]
+
+
+def dead_letter_queues(template: Template) -> dict[str, list[str]]:
+    """Each dead-letter queue, by redrive policy or by name, with the queues that give up into it."""
+    sources: dict[str, list[str]] = defaultdict(list)
+    for name, values in properties(template, QUEUE).items():
+        if name.endswith(("DeadLetterQueue", "RejectsQueue")):
+            sources[name] += []
+        if "RedrivePolicy" in values:
+            sources[target(values["RedrivePolicy"]["deadLetterTargetArn"]) or ""].append(name)
+    return dict(sources)
+
+
+def source_queues(template: Template) -> dict[str, dict[str, Any]]:
+    """The queues that are no dead-letter queues."""
+    aside = dead_letter_queues(template)
+    return {name: values for name, values in properties(template, QUEUE).items() if name not in aside}
+
+
+def resource_policies(template: Template, kind: str, resource: str) -> dict[str, list[dict[str, Any]]]:
+    """The statements of the bucket or queue policies set on one resource, by the policy's logical id."""
+    policy_kind, attached_to = POLICY_OF[kind]
+    return {
+        name: listed(values["PolicyDocument"]["Statement"])
+        for name, values in properties(template, policy_kind).items()
+        if resource in map(target, listed(values[attached_to]))
+    }
+
+
+def role_statements(template: Template, role: str) -> list[dict[str, Any]]:
+    """What a role's inline policies say."""
+    policies = properties(template, ROLE).get(role, {}).get("Policies", [])
+    return [statement for policy in policies for statement in listed(policy["PolicyDocument"]["Statement"])]
+
+
+def role_of(function: dict[str, Any]) -> str:
+    """The logical id of a function's role, empty if the template does not hold it."""
+    return target(function.get("Role")) or ""
+
+
+def arn_of_named(service: str, name: Any) -> Any:
+    """The ARN, as the template must build it, of what has the physical name `!Join [-, [prefix, ...]]`."""
+    match name:
+        case {"Fn::Join": [separator, [str(prefix), *rest]]}:
+            return {"Fn::Join": [separator, [{"Fn::Sub": f"arn:${{AWS::Partition}}:{service}:{prefix}"}, *rest]]}
+    return None
+
+
+def code_of(function: dict[str, Any]) -> str:
+    """A function's own Python code, and what it shares with others."""
+    files = [*sorted((ROOT / function["CodeUri"]).rglob("*.py")), *sorted((ROOT / "layers/common").rglob("*.py"))]
+    return "\n".join(file.read_text() for file in files)

@@ -1,0 +1,139 @@
+"""What the template's text, samconfig.toml and cfn-lint say of it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from cfnlint.api import ManualArgs, lint  # type: ignore[import-untyped]
+
+from tests.template.template import FUNCTION, ROOT, Template, load, properties
+
+TEXT = (ROOT / "template.yaml").read_text()
+TEMPLATE = load(TEXT)
+SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
+FLOWS = ["SHARED CODE", "IMAGE UPLOADS", "ORDERS", "RABBITMQ INTAKE", "QUEUES OVER HTTP", "OPERATIONS"]
+_RULER = rf"  # ={{{114}}}\n"
+
+
+def banner_faults(text: str) -> list[str]:
+    """A banner over each flow, in the order of the flows, with one sentence under its title."""
+    banners = re.findall(rf"^{_RULER}((?:  # .*\n)*?){_RULER}", text, re.MULTILINE)
+    faults, titles = [], []
+    for title, *sentences in ([line.strip(" #") for line in banner.splitlines()] for banner in banners):
+        titles.append(title)
+        if len(re.findall(r"\.(?= |$)", " ".join(sentences))) != 1 or not sentences[-1].endswith("."):
+            faults.append(f"{title} has not one sentence under it")
+    if titles != [flow for flow in FLOWS if flow in titles]:
+        faults.append(f"the banners are {', '.join(titles)}")
+    before_the_first = text.partition("\nResources:\n")[2].partition("  # ====")[0]
+    if before_the_first.strip():
+        faults.append("resources stand above the first banner")
+    return faults
+
+
+def samconfig_faults(samconfig: dict[str, Any], template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/serverless-sam-cli-config.html"""
+    faults = [f"there is no environment {name}" for name in ("default", "prod", "local") if name not in samconfig]
+    commands = {
+        f"{environment}.{command}": values["parameters"]
+        for environment, commands in samconfig.items()
+        if environment != "version"
+        for command, values in commands.items()
+    }
+    faults += [f"there is no {name}" for name in ("default.local_invoke", "default.sync") if name not in commands]
+    for name, parameters in commands.items():
+        match name.split(".")[1]:
+            case "local_invoke" if parameters.get("function_logical_id") not in properties(template, FUNCTION):
+                faults.append(f"{name} calls {parameters.get('function_logical_id')}")
+            case "logs" if parameters["name"] not in template["Resources"]:
+                faults.append(f"{name} reads {parameters['name']}")
+            case "sync" if parameters.get("dependency_layer") is not False:
+                faults.append(f"{name} makes a nested stack of layers")
+            case "deploy":
+                overridden = [override.partition("=")[0] for override in parameters.get("parameter_overrides", [])]
+                faults += [f"{name} sets {key}" for key in overridden if key not in template["Parameters"]]
+    return faults
+
+
+def test_the_template_has_a_banner_over_each_flow() -> None:
+    assert banner_faults(TEXT) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("# SHARED CODE", "# ORDERS", "the banners are ORDERS, IMAGE UPLOADS"),
+        ("# IMAGE UPLOADS", "# PHOTOS", "the banners are SHARED CODE, PHOTOS"),
+        ("third-party packages.", "third-party packages. Neat.", "SHARED CODE has not one sentence under it"),
+        ("third-party packages.", "third-party packages", "SHARED CODE has not one sentence under it"),
+        ("\nResources:\n", "\nResources:\n  Early: {}\n", "resources stand above the first banner"),
+    ],
+)
+def test_a_broken_banner_is_found_out(old: str, new: str, fault: str) -> None:
+    broken = TEXT.replace(old, new, 1)
+    assert fault in " ".join(banner_faults(broken))
+
+
+def test_samconfig_fits_the_template() -> None:
+    assert samconfig_faults(SAMCONFIG, TEMPLATE) == []
+
+
+def _without_prod(samconfig: dict[str, Any]) -> None:
+    del samconfig["prod"]
+
+
+def _without_local_invoke(samconfig: dict[str, Any]) -> None:
+    del samconfig["default"]["local_invoke"]
+
+
+def _with_another_function(samconfig: dict[str, Any]) -> None:
+    samconfig["default"]["local_invoke"]["parameters"]["function_logical_id"] = "ResizeFunction"
+
+
+def _with_other_logs(samconfig: dict[str, Any]) -> None:
+    samconfig["prod"]["logs"]["parameters"]["name"] = "ResizeFunction"
+
+
+def _with_a_dependency_layer(samconfig: dict[str, Any]) -> None:
+    del samconfig["local"]["sync"]["parameters"]["dependency_layer"]
+
+
+def _with_an_unknown_parameter(samconfig: dict[str, Any]) -> None:
+    samconfig["default"]["deploy"]["parameters"]["parameter_overrides"].append("Stage=dev")
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (_without_prod, "there is no environment prod"),
+        (_without_local_invoke, "there is no default.local_invoke"),
+        (_with_another_function, "default.local_invoke calls ResizeFunction"),
+        (_with_other_logs, "prod.logs reads ResizeFunction"),
+        (_with_a_dependency_layer, "local.sync makes a nested stack of layers"),
+        (_with_an_unknown_parameter, "default.deploy sets Stage"),
+    ],
+)
+def test_a_broken_samconfig_is_found_out(damage: Callable[[dict[str, Any]], None], fault: str) -> None:
+    broken = deepcopy(SAMCONFIG)
+    damage(broken)
+    assert samconfig_faults(broken, TEMPLATE) == [fault]
+
+
+def _lint(text: str) -> list[str]:
+    return [f"{match.rule.id} {match.message}" for match in lint(text, config=ManualArgs())]
+
+
+def test_cfn_lint_is_silent() -> None:
+    assert _lint(TEXT) == []
+
+
+def test_cfn_lint_finds_a_misspelt_property() -> None:
+    queue = re.search(r"  ResultsDeadLetterQueue:\n(    .*\n)+", TEXT)  # one resource: the whole takes seconds again
+    assert queue
+    broken = f"Resources:\n{queue[0].replace('MessageRetentionPeriod', 'MessageRetention')}"
+    assert "'MessageRetention' was unexpected" in " ".join(_lint(broken))

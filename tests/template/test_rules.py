@@ -1,0 +1,563 @@
+"""Every rule is silent on the template, and finds exactly what is broken in a broken copy."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from tests.template import rules
+from tests.template.template import ROOT, Template, load
+
+Rule = Callable[[Template], list[str]]
+Break = Callable[[Template], None]
+
+TEMPLATE = load((ROOT / "template.yaml").read_text())
+RULES: list[Rule] = [
+    function
+    for name, function in vars(rules).items()
+    if inspect.isfunction(function) and function.__module__ == rules.__name__ and not name.startswith("_")
+]
+
+
+def put(path: str, value: Any) -> Break:
+    """Set what stands at a path; its first step is a section of the template or a resource."""
+
+    def damage(template: Template) -> None:
+        place, key = _find(template, path)
+        place[key] = value
+
+    return damage
+
+
+def drop(path: str) -> Break:
+    """Remove what stands at a path."""
+
+    def damage(template: Template) -> None:
+        place, key = _find(template, path)
+        del place[key]
+
+    return damage
+
+
+def append(path: str, value: Any) -> Break:
+    """Add to the list at a path."""
+
+    def damage(template: Template) -> None:
+        place, key = _find(template, path)
+        place[key].append(value)
+
+    return damage
+
+
+def copy(path: str, new_path: str) -> Break:
+    """Put what stands at one path at another, too."""
+
+    def damage(template: Template) -> None:
+        place, key = _find(template, path)
+        put(new_path, deepcopy(place[key]))(template)
+
+    return damage
+
+
+def _find(template: Template, path: str) -> tuple[Any, Any]:
+    steps = [int(step) if step.isdecimal() else step for step in path.split("/")]
+    place: Any = template if steps[0] in template else template["Resources"]
+    for step in steps[:-1]:
+        place = place[step]
+    return place, steps[-1]
+
+
+def announced(suffix: str) -> Template:
+    """A notification as the uploads bucket has it for every suffix."""
+    return {
+        "Event": "s3:ObjectCreated:*",
+        "Queue": {"Fn::GetAtt": ["ImageTasksQueue", "Arn"]},
+        "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": suffix}]}},
+    }
+
+
+UPLOADS = "UploadsBucket/Properties"
+RENDITIONS = "RenditionsBucket/Properties"
+TASKS = "ImageTasksQueue/Properties"
+TASKS_POLICY = "ImageTasksQueuePolicy/Properties/PolicyDocument/Statement"
+DEAD_LETTERS = "ImageTasksDeadLetterQueue/Properties"
+RESULTS = "ResultsQueue/Properties"
+FUNCTION = "ProcessImageFunction/Properties"
+MAPPING = f"{FUNCTION}/Events/ImageTasks/Properties"
+ROLE = "ProcessImageRole/Properties"
+STATEMENTS = f"{ROLE}/Policies/0/PolicyDocument/Statement"
+NOTIFICATIONS = f"{UPLOADS}/NotificationConfiguration/QueueConfigurations"
+LAST_GROUP = {
+    "Fn::Select": [4, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]
+}
+
+# Rule, damage, all that the rule finds then.
+CASES: list[tuple[Rule, Break, str]] = [
+    (
+        rules.queues_hide_a_message_six_times_as_long_as_its_function_may_run,
+        put(f"{TASKS}/VisibilityTimeout", 299),
+        "ImageTasksQueue hides a message for 299 s, ProcessImageFunction needs 300 s",
+    ),
+    (
+        rules.queues_hide_a_message_six_times_as_long_as_its_function_may_run,
+        put(f"{FUNCTION}/Timeout", 51),
+        "ImageTasksQueue hides a message for 300 s, ProcessImageFunction needs 306 s",
+    ),
+    (
+        rules.queues_hide_a_message_six_times_as_long_as_its_function_may_run,
+        put(f"{MAPPING}/MaximumBatchingWindowInSeconds", 5),
+        "ImageTasksQueue hides a message for 300 s, ProcessImageFunction needs 305 s",
+    ),
+    (
+        rules.queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more,
+        drop(f"{RESULTS}/RedrivePolicy"),
+        "ResultsQueue has no redrive policy",
+    ),
+    (
+        rules.queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more,
+        drop("ImageTasksDeadLetterQueue"),
+        "ImageTasksQueue gives up into a queue that is not in the template",
+    ),
+    (
+        rules.queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more,
+        put(f"{TASKS}/RedrivePolicy/maxReceiveCount", 4),
+        "ImageTasksQueue gives up after 4 attempts",
+    ),
+    (
+        rules.dead_letter_queues_take_from_their_source_alone,
+        drop(f"{DEAD_LETTERS}/RedriveAllowPolicy"),
+        "ImageTasksDeadLetterQueue does not take from exactly ImageTasksQueue",
+    ),
+    (
+        rules.dead_letter_queues_take_from_their_source_alone,
+        put(f"{RESULTS}/QueueName/Fn::Join/1/0", "darkroom-outcomes"),
+        "ResultsDeadLetterQueue does not take from exactly ResultsQueue",
+    ),
+    (
+        rules.dead_letter_queues_take_from_their_source_alone,
+        put("OrderRejectsQueue", {"Type": "AWS::SQS::Queue"}),
+        "OrderRejectsQueue does not take from exactly no queue",
+    ),
+    (rules.queues_are_encrypted, put(f"{RESULTS}/SqsManagedSseEnabled", False), "ResultsQueue is not encrypted"),
+    (
+        rules.queues_keep_a_message_for_14_days,
+        drop(f"{DEAD_LETTERS}/MessageRetentionPeriod"),
+        "ImageTasksDeadLetterQueue keeps a message for 345600 s",
+    ),
+    (
+        rules.queues_are_long_polled,
+        drop(f"{TASKS}/ReceiveMessageWaitTimeSeconds"),
+        "ImageTasksQueue lets a receiver wait for 0 s",
+    ),
+    (rules.queues_refuse_plain_http, drop(f"{TASKS_POLICY}/1"), "ImageTasksQueue may be used without TLS"),
+    (
+        rules.queues_refuse_plain_http,
+        put("ResultsQueuePolicy/Properties/PolicyDocument/Statement/0/Condition/Bool/aws:SourceVpc", "vpc-1"),
+        "ResultsQueue may be used without TLS",
+    ),
+    (
+        rules.queues_and_buckets_have_one_policy_each,
+        copy("ResultsQueuePolicy", "AnotherPolicy"),
+        "ResultsQueue has 2 policies",
+    ),
+    (rules.queues_and_buckets_have_one_policy_each, drop("UploadsBucketPolicy"), "UploadsBucket has 0 policies"),
+    (
+        rules.services_send_only_for_the_bucket_that_notifies_the_queue,
+        put(f"{TASKS_POLICY}/0/Principal", "*"),
+        "ImageTasksQueuePolicy lets in more than a service",
+    ),
+    (
+        rules.services_send_only_for_the_bucket_that_notifies_the_queue,
+        drop(f"{TASKS_POLICY}/0/Condition/StringEquals"),
+        "ImageTasksQueuePolicy lets a service send for any account",
+    ),
+    (
+        rules.services_send_only_for_the_bucket_that_notifies_the_queue,
+        put(f"{TASKS_POLICY}/0/Condition/ArnEquals/aws:SourceArn", "arn:aws:s3:::darkroom-*"),
+        "ImageTasksQueuePolicy does not name exactly UploadsBucket as the source",
+    ),
+    (
+        rules.services_send_only_for_the_bucket_that_notifies_the_queue,
+        put(f"{UPLOADS}/BucketName/Fn::Join/1/0", "darkroom-photos"),
+        "ImageTasksQueuePolicy does not name exactly UploadsBucket as the source",
+    ),
+    (
+        rules.services_send_only_for_the_bucket_that_notifies_the_queue,
+        put(f"{TASKS_POLICY}/0/Action", "sqs:*"),
+        "ImageTasksQueuePolicy lets a service do more than send to ImageTasksQueue",
+    ),
+    (
+        rules.notifying_buckets_may_send,
+        drop(f"{TASKS_POLICY}/0"),
+        "UploadsBucket may not send to ImageTasksQueue",
+    ),
+    (
+        rules.notifying_buckets_wait_for_the_policy_of_the_queue,
+        drop("UploadsBucket/DependsOn"),
+        "UploadsBucket does not wait for ImageTasksQueuePolicy",
+    ),
+    (
+        rules.functions_know_after_how_many_attempts_their_queue_gives_up,
+        put(f"{TASKS}/RedrivePolicy/maxReceiveCount", 6),
+        "ProcessImageFunction expects 5 attempts, ImageTasksQueue makes 6",
+    ),
+    (
+        rules.functions_name_the_messages_that_failed,
+        drop(f"{MAPPING}/FunctionResponseTypes"),
+        "ProcessImageFunction answers ImageTasksQueue for the whole batch",
+    ),
+    (
+        rules.queues_limit_how_many_functions_they_run,
+        drop(f"{MAPPING}/ScalingConfig"),
+        "ImageTasksQueue runs ProcessImageFunction up to None to None times at once, not 2 to 1000",
+    ),
+    (
+        rules.queues_limit_how_many_functions_they_run,
+        put("Parameters/ProcessImageConcurrency/MinValue", 1),
+        "ImageTasksQueue runs ProcessImageFunction up to 1 to 1000 times at once, not 2 to 1000",
+    ),
+    (
+        rules.polled_functions_reserve_no_concurrency,
+        put(f"{FUNCTION}/ReservedConcurrentExecutions", 10),
+        "ProcessImageFunction reserves concurrency although ImageTasksQueue is polled for it",
+    ),
+    (
+        rules.functions_may_take_what_is_polled_for_them,
+        put(f"{STATEMENTS}/0/Action", ["sqs:ReceiveMessage", "sqs:DeleteMessage"]),
+        "ProcessImageFunction lacks sqs:GetQueueAttributes on ImageTasksQueue",
+    ),
+    (
+        rules.buckets_are_closed_to_the_public,
+        put(f"{RENDITIONS}/PublicAccessBlockConfiguration/BlockPublicPolicy", False),
+        "RenditionsBucket lacks BlockPublicPolicy",
+    ),
+    (
+        rules.buckets_are_encrypted,
+        drop(f"{UPLOADS}/BucketEncryption"),
+        "UploadsBucket does not state its encryption",
+    ),
+    (rules.buckets_own_their_objects, drop(f"{UPLOADS}/OwnershipControls"), "UploadsBucket lets writers own objects"),
+    (
+        rules.buckets_refuse_plain_http,
+        drop("RenditionsBucketPolicy/Properties/PolicyDocument/Statement/0/Resource/1"),
+        "RenditionsBucket or its objects may be used without TLS",
+    ),
+    (
+        rules.buckets_drop_unfinished_uploads,
+        put(f"{UPLOADS}/LifecycleConfiguration/Rules/1/Status", "Disabled"),
+        "UploadsBucket keeps the parts of unfinished uploads",
+    ),
+    (
+        rules.notifying_buckets_keep_versions,
+        put(f"{UPLOADS}/VersioningConfiguration/Status", "Suspended"),
+        "UploadsBucket keeps no versions",
+    ),
+    (
+        rules.old_versions_expire,
+        drop(f"{UPLOADS}/LifecycleConfiguration/Rules/0/NoncurrentVersionExpiration"),
+        "UploadsBucket keeps old versions for ever",
+    ),
+    (
+        rules.only_renditions_that_the_function_tagged_expire,
+        put(f"{RENDITIONS}/LifecycleConfiguration/Rules/0/TagFilters/0/Key", "stale"),
+        "RenditionsBucket expires objects that s3.py did not tag: rule StaleRenditions",
+    ),
+    (
+        rules.only_renditions_that_the_function_tagged_expire,
+        put(f"{UPLOADS}/LifecycleConfiguration/Rules/1/ExpirationInDays", 1),
+        "UploadsBucket expires objects that s3.py did not tag: rule UnfinishedMultipartUploads",
+    ),
+    (
+        rules.only_renditions_that_the_function_tagged_expire,
+        drop(f"{RENDITIONS}/LifecycleConfiguration/Rules/0"),
+        "RenditionsBucket keeps stale renditions for ever",
+    ),
+    (
+        rules.every_spelling_of_an_image_suffix_is_a_task_once,
+        drop(f"{NOTIFICATIONS}/1"),
+        "UploadsBucket does not announce .JPG",
+    ),
+    (
+        rules.every_spelling_of_an_image_suffix_is_a_task_once,
+        append(NOTIFICATIONS, announced(".jpg")),
+        "UploadsBucket announces .jpg 2 times",
+    ),
+    (
+        rules.every_spelling_of_an_image_suffix_is_a_task_once,
+        append(NOTIFICATIONS, announced(".txt")),
+        "UploadsBucket announces .txt",
+    ),
+    (
+        rules.every_spelling_of_an_image_suffix_is_a_task_once,
+        append(NOTIFICATIONS, {"Event": "s3:ObjectRemoved:*", "Queue": {"Fn::GetAtt": ["ImageTasksQueue", "Arn"]}}),
+        "UploadsBucket has a notification that is not of one suffix's created objects",
+    ),
+    (
+        rules.every_spelling_of_an_image_suffix_is_a_task_once,
+        put(f"{NOTIFICATIONS}/0/Queue", {"Fn::GetAtt": ["ResultsQueue", "Arn"]}),
+        "UploadsBucket announces to ResultsQueue",
+    ),
+    (
+        rules.functions_have_a_role_each,
+        drop(f"{FUNCTION}/Role"),
+        "ProcessImageFunction has no role in the template",
+    ),
+    (
+        rules.functions_have_a_role_each,
+        copy("ProcessImageFunction", "AnotherFunction"),
+        "ProcessImageFunction shares ProcessImageRole; AnotherFunction shares ProcessImageRole",
+    ),
+    (
+        rules.functions_have_a_log_group_each_that_forgets,
+        drop(f"{FUNCTION}/LoggingConfig"),
+        "ProcessImageFunction has no log group in the template",
+    ),
+    (
+        rules.functions_have_a_log_group_each_that_forgets,
+        copy("ProcessImageFunction", "AnotherFunction"),
+        "ProcessImageFunction shares ProcessImageLogs; AnotherFunction shares ProcessImageLogs",
+    ),
+    (
+        rules.functions_have_a_log_group_each_that_forgets,
+        drop("ProcessImageLogs/Properties/RetentionInDays"),
+        "ProcessImageLogs keeps logs for ever",
+    ),
+    (
+        rules.functions_may_write_their_own_logs,
+        put(f"{STATEMENTS}/7/Resource", "*"),
+        "ProcessImageFunction may not write exactly its own logs",
+    ),
+    (rules.functions_are_traced, drop("Globals/Function/Tracing"), "ProcessImageFunction is not traced"),
+    (
+        rules.traced_functions_may_send_their_traces,
+        drop(f"{STATEMENTS}/8"),
+        "ProcessImageFunction may not send its traces",
+    ),
+    (
+        rules.functions_say_who_they_are,
+        drop(f"{FUNCTION}/Environment/Variables/POWERTOOLS_SERVICE_NAME"),
+        "ProcessImageFunction is not told POWERTOOLS_SERVICE_NAME",
+    ),
+    (
+        rules.functions_have_their_import_path_in_lambda_too,
+        put(f"{FUNCTION}/Handler", "app.lambda_handler"),
+        "ProcessImageFunction has no handler at app.lambda_handler",
+    ),
+    (
+        rules.functions_have_their_import_path_in_lambda_too,
+        drop("ProcessImageFunction/Metadata"),
+        "ProcessImageFunction has no handler at functions.process_image.app.lambda_handler",
+    ),
+    (
+        rules.functions_state_their_memory_and_time,
+        drop(f"{FUNCTION}/MemorySize"),
+        "ProcessImageFunction does not state its MemorySize",
+    ),
+    (
+        rules.functions_and_layers_follow_the_runtime_parameters,
+        put(f"{FUNCTION}/Runtime", "python3.12"),
+        "ProcessImageFunction has a runtime or an architecture of its own",
+    ),
+    (
+        rules.functions_and_layers_follow_the_runtime_parameters,
+        put("ImagingLayer/Properties/CompatibleArchitectures", ["x86_64"]),
+        "ImagingLayer has a runtime or an architecture of its own",
+    ),
+    (
+        rules.functions_and_layers_follow_the_runtime_parameters,
+        put("CommonLayer/Metadata/BuildMethod", "python3.12"),
+        "CommonLayer has a runtime or an architecture of its own",
+    ),
+    (
+        rules.layers_are_those_of_the_template,
+        append(f"{FUNCTION}/Layers", {"Fn::Sub": "arn:aws:lambda:${AWS::Region}:017000801446:layer:Powertools:1"}),
+        "ProcessImageFunction uses a layer from elsewhere",
+    ),
+    (
+        rules.layers_are_those_of_the_template,
+        drop(f"{FUNCTION}/Layers/2"),
+        "ImagingLayer is used by no function",
+    ),
+    (
+        rules.functions_are_told_exactly_what_their_settings_read,
+        drop(f"{FUNCTION}/Environment/Variables/KEEP_LOCATION"),
+        "ProcessImageFunction is not told KEEP_LOCATION",
+    ),
+    (
+        rules.functions_are_told_exactly_what_their_settings_read,
+        put("Globals/Function/Environment/Variables/STAGE", "dev"),
+        "ProcessImageFunction is told STAGE, which it does not read",
+    ),
+    (
+        rules.roles_allow_no_wildcard_action,
+        put(f"{STATEMENTS}/2/Action", "s3:Get*"),
+        "ProcessImageRole allows s3:Get*",
+    ),
+    (
+        rules.roles_name_their_resources,
+        put(f"{STATEMENTS}/2/Resource", "*"),
+        "ProcessImageRole does not name the resources of ReadUploads",
+    ),
+    (
+        rules.roles_name_their_resources,
+        put(f"{STATEMENTS}/8/Action", ["xray:PutTraceSegments", "xray:GetTraceSummaries"]),
+        "ProcessImageRole does not name the resources of SendTraces",
+    ),
+    (
+        rules.roles_spell_their_permissions_out,
+        put(f"{ROLE}/ManagedPolicyArns", ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"]),
+        "ProcessImageRole has managed policies",
+    ),
+    (
+        rules.roles_spell_their_permissions_out,
+        put(f"{FUNCTION}/Policies", [{"SQSPollerPolicy": {"QueueName": "x"}}]),
+        "ProcessImageFunction lets SAM write its permissions",
+    ),
+    (
+        rules.roles_are_taken_by_one_service,
+        put(f"{ROLE}/AssumeRolePolicyDocument/Statement/0/Principal/AWS", "*"),
+        'ProcessImageRole may be taken by {"Service": "lambda.amazonaws.com", "AWS": "*"}',
+    ),
+    (
+        rules.statements_have_an_id,
+        drop(f"{STATEMENTS}/0/Sid"),
+        "ProcessImageRole has a statement without Sid",
+    ),
+    (
+        rules.statements_have_an_id,
+        drop(f"{TASKS_POLICY}/0/Sid"),
+        "ImageTasksQueuePolicy has a statement without Sid",
+    ),
+    (
+        rules.roles_allow_only_what_is_done,
+        append(f"{STATEMENTS}/6/Action", "dynamodb:DeleteItem"),
+        "ProcessImageRole allows dynamodb:DeleteItem, which ProcessImageFunction does not do",
+    ),
+    (
+        rules.roles_allow_all_that_is_done,
+        put(f"{STATEMENTS}/4/Action", "s3:PutObject"),
+        "ProcessImageRole does not allow s3:PutObjectTagging, which ProcessImageFunction does",
+    ),
+    (
+        rules.roles_reach_exactly_what_their_function_is_told_of,
+        drop(f"{STATEMENTS}/5"),
+        "ProcessImageFunction may not reach TasksTable",
+    ),
+    (
+        rules.roles_reach_exactly_what_their_function_is_told_of,
+        append(f"{STATEMENTS}/1/Resource", {"Fn::GetAtt": ["ResultsDeadLetterQueue", "Arn"]}),
+        "ProcessImageFunction may reach ResultsDeadLetterQueue",
+    ),
+    (
+        rules.tasks_are_forgotten_by_the_attribute_that_the_code_writes,
+        put("TasksTable/Properties/TimeToLiveSpecification/AttributeName", "expiry"),
+        "TasksTable expires by expiry, the code writes expires_at",
+    ),
+    (
+        rules.tasks_are_remembered_longer_than_a_message_can_wait,
+        put("Parameters/TaskRetentionDays/MinValue", 14),
+        "TaskRetentionDays may be 14, a message may wait 14 days",
+    ),
+    (
+        rules.retained_tables_can_be_restored,
+        drop("ImagesTable/Properties/PointInTimeRecoverySpecification"),
+        "ImagesTable cannot be restored to a point in time",
+    ),
+    (
+        rules.tables_are_paid_by_request,
+        drop("TasksTable/Properties/BillingMode"),
+        "TasksTable is not paid by request",
+    ),
+    (
+        rules.stateful_resources_say_what_becomes_of_them,
+        drop("ProcessImageLogs/UpdateReplacePolicy"),
+        "ProcessImageLogs states no UpdateReplacePolicy",
+    ),
+    (
+        rules.what_stands_nowhere_else_is_retained,
+        put("ResultsDeadLetterQueue/DeletionPolicy", "Delete"),
+        "ResultsDeadLetterQueue is not retained by its DeletionPolicy",
+    ),
+    (
+        rules.what_stands_nowhere_else_is_retained,
+        drop("ImagesTable/UpdateReplacePolicy"),
+        "ImagesTable is not retained by its UpdateReplacePolicy",
+    ),
+    (
+        rules.parameters_are_described_and_bounded,
+        drop("Parameters/LogLevel/Description"),
+        "LogLevel has no description",
+    ),
+    (
+        rules.parameters_are_described_and_bounded,
+        drop("Parameters/MaxImageBytes/MaxValue"),
+        "MaxImageBytes takes any value",
+    ),
+    (
+        rules.parameters_are_used,
+        put(f"{FUNCTION}/MemorySize", 1769),
+        "ProcessImageMemory is not used",
+    ),
+    (
+        rules.parameters_stand_in_one_group_each,
+        drop("Metadata/AWS::CloudFormation::Interface/ParameterGroups/0/Parameters/0"),
+        "PythonRuntime stands in 0 parameter groups",
+    ),
+    (
+        rules.parameters_stand_in_one_group_each,
+        append("Metadata/AWS::CloudFormation::Interface/ParameterGroups/0/Parameters", "Stage"),
+        "Stage is shown and does not exist",
+    ),
+    (
+        rules.the_runtime_is_one_that_lambda_supports_for_long,
+        put("Parameters/PythonRuntime/Default", "python3.11"),
+        "PythonRuntime is python3.11 by default",
+    ),
+    (
+        rules.the_runtime_is_one_that_lambda_supports_for_long,
+        put("Parameters/Architecture/AllowedValues", ["arm64"]),
+        "Architecture allows arm64",
+    ),
+    (
+        rules.names_have_a_reason_and_are_the_stacks_own,
+        copy(f"{UPLOADS}/BucketName", f"{RENDITIONS}/BucketName"),
+        "RenditionsBucket has a BucketName without a reason",
+    ),
+    (
+        rules.names_have_a_reason_and_are_the_stacks_own,
+        put(f"{RESULTS}/QueueName", "darkroom-results"),
+        "ResultsQueue's QueueName does not hold the stack's whole id",
+    ),
+    (
+        rules.names_have_a_reason_and_are_the_stacks_own,
+        put(f"{UPLOADS}/BucketName/Fn::Join/1/1", LAST_GROUP),
+        "UploadsBucket's BucketName does not hold the stack's whole id",
+    ),
+    (
+        rules.outputs_are_described,
+        drop("Outputs/UploadsBucketName/Description"),
+        "UploadsBucketName has no description",
+    ),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__.replace("_", " "))
+def test_the_template_keeps(rule: Rule) -> None:
+    assert rule(TEMPLATE) == []
+
+
+@pytest.mark.parametrize(("rule", "damage", "findings"), CASES, ids=[case[2] for case in CASES])
+def test_a_broken_copy_is_found_out(rule: Rule, damage: Break, findings: str) -> None:
+    broken = deepcopy(TEMPLATE)
+    damage(broken)
+    assert "; ".join(rule(broken)) == findings
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__.replace("_", " "))
+def test_a_broken_copy_and_the_documentation_stand_behind(rule: Rule) -> None:
+    assert rule in [case[0] for case in CASES]
+    assert "https://docs.aws.amazon.com/" in (rule.__doc__ or "")

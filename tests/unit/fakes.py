@@ -1,0 +1,384 @@
+"""The outside in memory: adapters that keep the contracts of the real ones, and fail or die where a test says.
+
+`test_adapters` runs the same contract tests over these and over the real ones.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
+from threading import RLock
+from time import time
+from uuid import uuid4
+
+from darkroom.errors import DarkroomError, InProgressElsewhere, ObjectGone, PermanentFault, ServiceUnavailable
+from PIL import Image
+
+from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.messages import ImageTask, read_body
+from functions.process_image.photo import Limits
+from functions.process_image.process import Claim, Deadline, Flow, Outcome, Result, process
+from functions.process_image.processing import Rendition
+from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
+from tests.unit.events import BUCKET
+
+TWO_SIZES = rendition_set_of(
+    (
+        RenditionSpec("small", 32, 32, format="jpeg"),
+        RenditionSpec("thumb", 16, 16, format="png"),
+    )
+)
+ONE_SIZE = rendition_set_of((RenditionSpec("only", 24, 24, format="png"),))
+LIMITS = Limits(max_bytes=20_000, max_pixels=10_000, max_frames=10)
+
+
+@cache
+def photo(colour: str = "teal", size: tuple[int, int] = (48, 36)) -> bytes:
+    """A tiny JPEG."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "JPEG")
+    return file.getvalue()
+
+
+class Killed(BaseException):
+    """The process is gone. Its `finally` blocks still run here, but nothing they call is reached any more."""
+
+
+class Trouble(StrEnum):
+    """What happens at a call."""
+
+    KILLED = "killed before"
+    REFUSED = "refused"
+    ANSWER_LOST = "done, but its answer lost"
+
+
+@dataclass
+class Calls:
+    """The calls of one worker to the outside, in order; at the one numbered ``at``, from 1, there is trouble."""
+
+    trouble: Trouble | None = None
+    at: int = 0
+    before: Callable[[str], None] = lambda name: None
+    made: list[str] = field(default_factory=list)
+    _dead: bool = False
+
+    @contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        if self._dead:
+            raise Killed
+        self.made.append(name)
+        trouble = self.trouble if len(self.made) == self.at else None
+        self.before(name)
+        if trouble is Trouble.KILLED:
+            self._dead = True
+            raise Killed
+        if trouble is Trouble.REFUSED:
+            raise ServiceUnavailable(f"{name}: refused")
+        yield
+        if trouble is Trouble.ANSWER_LOST:
+            raise ServiceUnavailable(f"{name}: the answer was lost")
+
+
+@dataclass(frozen=True)
+class UploadedVersion:
+    """One version of an object in the uploads bucket."""
+
+    version_id: str
+    data: bytes
+    last_modified: datetime
+
+
+@dataclass(frozen=True)
+class FakeUpload:
+    version: UploadedVersion
+    calls: Calls
+
+    @property
+    def size(self) -> int:
+        return len(self.version.data)
+
+    @property
+    def last_modified(self) -> datetime:
+        return self.version.last_modified
+
+    @property
+    def version_id(self) -> str | None:
+        return self.version.version_id
+
+    @property
+    def source(self) -> str:
+        return self.version.version_id
+
+    def read(self) -> bytes:
+        with self.calls.call("read"):
+            return self.version.data
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class FakeUploads:
+    versions: dict[str, list[UploadedVersion]]
+    calls: Calls
+
+    def open(self, bucket: str, key: str, version_id: str | None) -> FakeUpload:
+        with self.calls.call("open"):
+            found = [v for v in self.versions.get(key, []) if version_id in (None, v.version_id)]
+            if bucket != BUCKET or not found:
+                raise ObjectGone(f"There is no object {key!r} in bucket {bucket}.")
+            return FakeUpload(found[-1], self.calls)
+
+
+@dataclass
+class StoredObject:
+    """One object of the renditions bucket."""
+
+    body: bytes
+    content_type: str
+    stale: bool = False
+
+
+@dataclass(frozen=True)
+class FakeRenditions:
+    objects: dict[str, StoredObject]
+    calls: Calls
+
+    def put(self, keyed: dict[str, Rendition]) -> None:
+        for key, rendition in keyed.items():
+            with self.calls.call("put"):
+                self.objects[key] = StoredObject(rendition.body, rendition.content_type)
+
+    def mark_stale(self, keys: tuple[str, ...]) -> None:
+        for key in keys:
+            with self.calls.call("mark stale"):
+                if key in self.objects:
+                    self.objects[key].stale = True
+
+
+@dataclass
+class TaskItem:
+    """One item of the tasks table."""
+
+    owner: str | None
+    claimed_until: float
+    attempts: int = 1
+    outcome: Result | None = None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True)
+class FakeTasks:
+    items: dict[str, TaskItem] = field(default_factory=dict)
+    now: Callable[[], float] = time
+    calls: Calls = field(default_factory=Calls)
+    lock: RLock = field(default_factory=RLock)
+
+    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+        with self.calls.call("claim"), self.lock:
+            item = self.items.get(task.task_id)
+            if item and item.outcome and not (again and item.outcome is Result.QUARANTINED):
+                return None
+            if item and not item.outcome and item.claimed_until > self.now():
+                raise InProgressElsewhere("Somebody is at it.", retry_after=item.claimed_until - self.now())
+            claim = Claim(task.task_id, owner=uuid4().hex)
+            self.items[task.task_id] = TaskItem(claim.owner, until, item.attempts + 1 if item else 1)
+            return claim
+
+    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
+        with self.calls.call("finish"), self.lock:
+            item = self._mine(claim)
+            if item is None:
+                raise ServiceUnavailable("Another delivery took the task over.")
+            item.owner, item.outcome, item.error_code = None, result, error_code
+
+    def release(self, claim: Claim) -> None:
+        try:
+            with self.calls.call("release"), self.lock:
+                if item := self._mine(claim):
+                    item.claimed_until = 0
+        except ServiceUnavailable:
+            return
+
+    def _mine(self, claim: Claim) -> TaskItem | None:
+        item = self.items.get(claim.task_id)
+        return item if item and item.owner == claim.owner else None
+
+
+@dataclass
+class ImageItem:
+    """One item of the images table."""
+
+    standing: Standing | None = None
+    latest_fault: str | None = None
+
+
+@dataclass(frozen=True)
+class FakeImages:
+    """``reads_late``: an eventually consistent read that has not heard of the newest write."""
+
+    items: dict[str, ImageItem] = field(default_factory=dict)
+    calls: Calls = field(default_factory=Calls)
+    lock: RLock = field(default_factory=RLock)
+    reads_late: bool = False
+
+    def standing(self, image_key: str) -> Standing | None:
+        with self.calls.call("look up"), self.lock:
+            item = self.items.get(image_key)
+            return item.standing if item and not self.reads_late else None
+
+    def publish(self, record: ImageRecord) -> Standing:
+        with self.calls.call("publish"), self.lock:
+            item = self.items.setdefault(record.image_key, ImageItem())
+            old, version = item.standing, record.version
+            if old is None:
+                item.standing = Standing(record, replaced=())
+            elif old.is_of(version):
+                order = max(old.record.version.order, version.order)
+                item.standing = replace(old, record=replace(old.record, version=replace(version, order=order)))
+            elif old.record.version.source == version.source or old.record.version.order < version.order:
+                item.standing = Standing(record, replaced=tuple(r.key for r in old.record.renditions))
+            assert item.standing
+            return item.standing
+
+    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
+        with self.calls.call("note fault"), self.lock:
+            self.items.setdefault(image_key, ImageItem()).latest_fault = fault.error_code
+
+
+@dataclass(frozen=True)
+class FakeResults:
+    announced: list[tuple[str, ImageRecord]]
+    calls: Calls
+
+    def announce(self, task_id: str, record: ImageRecord) -> None:
+        with self.calls.call("announce"):
+            self.announced.append((task_id, record))
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One message of the dead-letter queue."""
+
+    body: str
+    task_id: str
+    error_code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FakeDeadLetters:
+    letters: list[DeadLetter]
+    calls: Calls
+
+    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        with self.calls.call("set aside"):
+            self.letters.append(DeadLetter(body, task_id, fault.error_code, str(fault)))
+
+
+@dataclass
+class World:
+    """Everything that outlives a worker: buckets, tables, queues and the clock."""
+
+    uploads: dict[str, list[UploadedVersion]] = field(default_factory=dict)
+    renditions: dict[str, StoredObject] = field(default_factory=dict)
+    tasks: dict[str, TaskItem] = field(default_factory=dict)
+    images: dict[str, ImageItem] = field(default_factory=dict)
+    announced: list[tuple[str, ImageRecord]] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    seconds_passed: float = 0
+    _lock: RLock = field(default_factory=RLock)
+
+    def now(self) -> float:
+        return time() + self.seconds_passed
+
+    def upload(
+        self, key: str = "a.jpg", version_id: str = "v1", *, second: int = 0, data: bytes | None = None
+    ) -> UploadedVersion:
+        """Put a version into the uploads bucket."""
+        moment = datetime(2026, 11, 22, 9, 30, second, tzinfo=UTC)
+        version = UploadedVersion(version_id, photo() if data is None else data, moment)
+        self.uploads.setdefault(key, []).append(version)
+        return version
+
+    def flow(
+        self,
+        calls: Calls | None = None,
+        *,
+        rendition_set: RenditionSet = TWO_SIZES,
+        keep_location: bool = False,
+        reads_late: bool = False,
+    ) -> Flow:
+        """What one worker sees of the world."""
+        calls = calls or Calls()
+        return Flow(
+            uploads_bucket=BUCKET,
+            limits=LIMITS,
+            keep_location=keep_location,
+            rendition_set=rendition_set,
+            uploads=FakeUploads(self.uploads, calls),
+            renditions=FakeRenditions(self.renditions, calls),
+            tasks=FakeTasks(self.tasks, self.now, calls, self._lock),
+            images=FakeImages(self.images, calls, self._lock, reads_late),
+            results=FakeResults(self.announced, calls),
+            dead_letters=FakeDeadLetters(self.dead_letters, calls),
+            download_budget=MemoryBudget(10**6),
+            render_budget=MemoryBudget(10**9),
+        )
+
+    def deliver(
+        self,
+        body: str,
+        calls: Calls | None = None,
+        *,
+        seconds: float = 50,
+        redriven: bool = False,
+        rendition_set: RenditionSet = TWO_SIZES,
+        keep_location: bool = False,
+        reads_late: bool = False,
+    ) -> Outcome:
+        """Let a worker that has ``seconds`` to live take a body with one task."""
+        (task,) = read_body(body)
+        flow = self.flow(calls, rendition_set=rendition_set, keep_location=keep_location, reads_late=reads_late)
+        return process(task, flow, Deadline(self.now() + seconds), redriven=redriven)
+
+    def let_claims_run_out(self) -> None:
+        self.seconds_passed += 3600
+
+    def record(self, key: str = "a.jpg") -> ImageRecord:
+        """What readers of an image see."""
+        standing = self.images[key].standing
+        assert standing
+        return standing.record
+
+
+def upload_event(key: str = "a.jpg", version_id: str = "v1", sequencer: str = "0A") -> str:
+    """What S3 sends for an upload; the key must need no encoding."""
+    return json.dumps(
+        {
+            "Records": [
+                {
+                    "eventVersion": "2.1",
+                    "eventSource": "aws:s3",
+                    "eventTime": "2026-11-22T09:30:00.000Z",
+                    "eventName": "ObjectCreated:Put",
+                    "s3": {
+                        "bucket": {"name": BUCKET},
+                        "object": {"key": key, "versionId": version_id, "sequencer": sequencer},
+                    },
+                }
+            ]
+        }
+    )
+
+
+def plain_task(key: str = "a.jpg", task_id: str = "task-1", version_id: str | None = None, bucket: str = BUCKET) -> str:
+    """A task that somebody put on the queue."""
+    return json.dumps({"task_id": task_id, "bucket": bucket, "key": key, "version_id": version_id})

@@ -1,0 +1,658 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Barrier, Event
+from typing import Any
+
+import pytest
+from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.process_image.process import Outcome, Result
+from functions.process_image.rendition_set import RenditionSet
+from tests.unit.events import BUCKET
+from tests.unit.fakes import (
+    ONE_SIZE,
+    TWO_SIZES,
+    Calls,
+    DeadLetter,
+    Killed,
+    Trouble,
+    World,
+    photo,
+    plain_task,
+    upload_event,
+)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def live_renditions(world: World) -> set[str]:
+    return {key for key, stored in world.renditions.items() if not stored.stale}
+
+
+def published_renditions(world: World, key: str = "a.jpg") -> set[str]:
+    return {rendition.key for rendition in world.record(key).renditions}
+
+
+def announcements(world: World, task_id: str) -> list[Any]:
+    return [record for announced, record in world.announced if announced == task_id]
+
+
+class TestAnUploadIsProcessed:
+    def test_its_renditions_are_stored_published_and_announced(self, world: World) -> None:
+        world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
+
+        outcome = world.deliver(upload_event("a.jpg", "v1"))
+
+        assert outcome.result is Result.PROCESSED
+        assert outcome.fault is None
+        record = world.record("a.jpg")
+        assert [(r.name, r.content_type, r.width, r.height) for r in record.renditions] == [
+            ("small", "image/jpeg", 32, 24),
+            ("thumb", "image/png", 16, 12),
+        ]
+        assert {r.key: (r.content_type, r.bytes) for r in record.renditions} == {
+            key: (stored.content_type, len(stored.body)) for key, stored in world.renditions.items()
+        }
+        assert world.announced == [(outcome.task_id, record)]
+        assert world.tasks[outcome.task_id].outcome is Result.PROCESSED
+        assert world.dead_letters == []
+
+    def test_its_record_says_what_was_uploaded(self, world: World) -> None:
+        version = world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
+        world.deliver(upload_event("a.jpg", "v1"))
+
+        record = world.record("a.jpg")
+        assert (record.image_key, record.bucket, record.version_id) == ("a.jpg", BUCKET, "v1")
+        assert (record.format, record.width, record.height, record.frames) == ("jpeg", 48, 36, 1)
+        assert (record.bytes, record.uploaded_at) == (len(version.data), "2026-11-22T09:30:00+00:00")
+        assert record.dominant_colour.startswith("#")
+        assert record.placeholder
+
+    def test_its_outcome_counts_the_bytes_on_both_sides(self, world: World) -> None:
+        version = world.upload()
+        outcome = world.deliver(upload_event())
+        assert outcome.bytes_in == len(version.data)
+        assert outcome.bytes_out == sum(len(stored.body) for stored in world.renditions.values())
+        assert outcome.summary() == {"task_id": outcome.task_id, "result": "Processed"}
+
+    def test_just_the_version_that_the_event_names_is_rendered(self, world: World) -> None:
+        world.upload(version_id="v1", data=photo(size=(48, 36)))
+        world.upload(version_id="v2", data=photo(size=(40, 40)), second=1)
+        world.deliver(upload_event(version_id="v1"))
+        assert (world.record().width, world.record().version_id) == (48, "v1")
+
+    def test_an_eventbridge_key_that_turns_out_to_be_encoded_is_found(self, world: World) -> None:
+        world.upload("a b.jpg", "v1")
+        event = {
+            "detail-type": "Object Created",
+            "source": "aws.s3",
+            "detail": {"bucket": {"name": BUCKET}, "object": {"key": "a+b.jpg", "version-id": "v1"}},
+        }
+        assert world.deliver(json.dumps(event)).result is Result.PROCESSED
+        assert world.record("a b.jpg").version_id == "v1"
+
+    def test_an_eventbridge_key_that_exists_as_given_is_taken_as_given(self, world: World) -> None:
+        world.upload("a+b.jpg", "v1")
+        world.upload("a b.jpg", "v1")
+        event = {
+            "detail-type": "Object Created",
+            "source": "aws.s3",
+            "detail": {"bucket": {"name": BUCKET}, "object": {"key": "a+b.jpg", "version-id": "v1"}},
+        }
+        world.deliver(json.dumps(event))
+        assert set(world.images) == {"a+b.jpg"}
+
+    def test_a_plain_task_takes_the_newest_version(self, world: World) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", second=1)
+        assert world.deliver(plain_task()).result is Result.PROCESSED
+        assert world.record().version_id == "v2"
+
+
+class TestATaskIsDoneOnce:
+    def test_its_duplicate_does_nothing_but_ask(self, world: World) -> None:
+        world.upload()
+        world.deliver(upload_event())
+        calls = Calls()
+        assert world.deliver(upload_event(), calls).result is Result.DUPLICATE
+        assert calls.made == ["claim"]
+
+    def test_while_a_delivery_is_at_it_another_is_told_when_to_come_back(self, world: World) -> None:
+        world.upload()
+        reading, go_on = Event(), Event()
+
+        def hold(call: str) -> None:
+            if call == "read":
+                reading.set()
+                assert go_on.wait(10)
+
+        with ThreadPoolExecutor(1) as other:
+            first = other.submit(world.deliver, upload_event(), Calls(before=hold), seconds=40)
+            assert reading.wait(10)
+            with pytest.raises(InProgressElsewhere) as told:
+                world.deliver(upload_event())
+            go_on.set()
+            assert first.result().result is Result.PROCESSED
+
+        assert 0 < told.value.retry_after <= 40
+        assert world.deliver(upload_event()).result is Result.DUPLICATE
+
+    def test_of_two_deliveries_that_race_one_does_the_work(self) -> None:
+        for _ in range(10):
+            world, start = World(), Barrier(2)
+            world.upload()
+
+            def deliver(world: World = world, start: Barrier = start) -> Outcome | TransientFault:
+                start.wait(10)
+                try:
+                    return world.deliver(upload_event())
+                except InProgressElsewhere as fault:
+                    return fault
+
+            with ThreadPoolExecutor(2) as pool:
+                ends = [future.result() for future in [pool.submit(deliver), pool.submit(deliver)]]
+
+            done = [end for end in ends if isinstance(end, Outcome) and end.result is Result.PROCESSED]
+            rest = [end for end in ends if end not in done]
+            assert len(done) == 1
+            assert isinstance(rest[0], InProgressElsewhere) or (
+                isinstance(rest[0], Outcome) and rest[0].result is Result.DUPLICATE
+            )
+            assert len(world.announced) == 1
+
+    def test_two_different_tasks_for_one_version_share_its_renditions(self, world: World) -> None:
+        world.upload()
+        world.deliver(plain_task(task_id="task-1"))
+        calls = Calls()
+        assert world.deliver(plain_task(task_id="task-2"), calls).result is Result.PROCESSED
+        assert "read" not in calls.made
+        assert [task_id for task_id, _ in world.announced] == ["task-1", "task-2"]
+
+    def test_two_tasks_that_both_rendered_one_version_do_not_mark_it_stale(self, world: World) -> None:
+        world.upload()
+        world.deliver(plain_task())
+        assert world.deliver(upload_event(), reads_late=True).result is Result.PROCESSED
+        assert live_renditions(world) == published_renditions(world)
+
+
+class TestTheNewestVersionWins:
+    def test_a_newer_version_replaces_the_older_whose_renditions_become_stale(self, world: World) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", data=photo("red"), second=1)
+        world.deliver(upload_event(version_id="v1"))
+        old = live_renditions(world)
+
+        assert world.deliver(upload_event(version_id="v2")).result is Result.PROCESSED
+
+        assert world.record().version_id == "v2"
+        assert {key for key, stored in world.renditions.items() if stored.stale} == old
+        assert live_renditions(world) == published_renditions(world)
+
+    def test_an_older_version_that_comes_late_is_not_even_rendered(self, world: World) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", second=1)
+        world.deliver(upload_event(version_id="v2"))
+        calls = Calls()
+
+        outcome = world.deliver(upload_event(version_id="v1"), calls)
+
+        assert outcome.result is Result.SUPERSEDED
+        assert calls.made == ["claim", "open", "look up", "finish"]
+        assert world.record().version_id == "v2"
+        assert world.tasks[outcome.task_id].outcome is Result.SUPERSEDED
+
+    def test_an_older_version_that_was_rendered_before_it_lost_marks_its_own_renditions_stale(
+        self, world: World
+    ) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", second=1)
+        world.deliver(upload_event(version_id="v2"))
+
+        outcome = world.deliver(upload_event(version_id="v1"), reads_late=True)
+
+        assert outcome.result is Result.SUPERSEDED
+        assert announcements(world, outcome.task_id) == []
+        assert len(world.renditions) == 4
+        assert live_renditions(world) == published_renditions(world)
+
+    def test_versions_of_the_same_second_are_told_apart_by_sequencer(self, world: World) -> None:
+        world.upload(version_id="z-older")
+        world.upload(version_id="a-newer")
+        world.deliver(upload_event(version_id="a-newer", sequencer="0B"))
+        assert world.deliver(upload_event(version_id="z-older", sequencer="0A")).result is Result.SUPERSEDED
+
+    @pytest.mark.parametrize(
+        ("older", "newer"), [("0A", "0B"), ("0A", "0A1"), ("0A", "0a01"), ("09FF", "0A"), ("0a", "0B"), ("0A", "0b")]
+    )
+    def test_sequencers_are_hexadecimal_numbers_padded_on_the_right(
+        self, world: World, older: str, newer: str
+    ) -> None:
+        world.upload(version_id="z-older")
+        world.upload(version_id="a-newer")
+        world.deliver(upload_event(version_id="a-newer", sequencer=newer))
+        assert world.deliver(upload_event(version_id="z-older", sequencer=older)).result is Result.SUPERSEDED
+
+    def test_a_later_second_counts_more_than_any_sequencer(self, world: World) -> None:
+        world.upload(version_id="v1", second=0)
+        world.upload(version_id="v2", second=1)
+        world.deliver(upload_event(version_id="v1", sequencer="FF"))
+        world.deliver(upload_event(version_id="v2", sequencer="01"))
+        assert world.record().version_id == "v2"
+
+    def test_an_event_after_a_plain_task_for_its_version_still_keeps_an_older_one_out(self, world: World) -> None:
+        world.upload(version_id="older")
+        world.upload(version_id="newer")
+        world.deliver(plain_task(version_id="newer"))
+        world.deliver(upload_event(version_id="newer", sequencer="0B"))
+        world.deliver(upload_event(version_id="older", sequencer="0A"))
+        assert world.record().version_id == "newer"
+        assert live_renditions(world) == published_renditions(world)
+
+    @settings(max_examples=40)
+    @given(data=st.data())
+    def test_in_whatever_order_and_however_often_the_events_arrive(self, data: st.DataObject) -> None:
+        count = data.draw(st.integers(3, 4))
+        seconds = data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count))
+        sequencers = data.draw(
+            st.lists(
+                st.text("0123456789abcdefABCDEF", min_size=1, max_size=20),
+                min_size=count,
+                max_size=count,
+                unique_by=lambda text: text.upper().ljust(64, "0"),
+            )
+        )
+        world = World()
+        versions = [f"v{number}" for number in range(count)]
+        for version, second in zip(versions, seconds, strict=True):
+            world.upload(version_id=version, second=second)
+        events = [
+            upload_event(version_id=version, sequencer=sequencer)
+            for version, sequencer in zip(versions, sequencers, strict=True)
+        ]
+        tasks = [plain_task(task_id=f"again-{version}", version_id=version) for version in versions]
+        extra = data.draw(st.lists(st.sampled_from(events + tasks), max_size=3, unique=True))
+        for body in data.draw(st.permutations(events + extra)):
+            world.deliver(body, reads_late=data.draw(st.booleans()))
+
+        newest = max(zip(seconds, (s.upper().ljust(64, "0") for s in sequencers), versions, strict=True))[2]
+        assert world.record().version_id == newest
+        assert live_renditions(world) == published_renditions(world)
+
+
+class TestAnotherRenditionSet:
+    def test_a_plain_task_renders_the_standing_version_again(self, world: World) -> None:
+        world.upload()
+        world.deliver(upload_event(), rendition_set=TWO_SIZES)
+        order = world.record().version.order
+
+        outcome = world.deliver(plain_task(), rendition_set=ONE_SIZE)
+
+        assert outcome.result is Result.PROCESSED
+        assert [r.name for r in world.record().renditions] == ["only"]
+        assert live_renditions(world) == published_renditions(world)
+        assert world.record().version.order == order, "a plain task must not make the version look older"
+
+    def test_an_older_version_stays_out_whatever_the_set(self, world: World) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", second=1)
+        world.deliver(upload_event(version_id="v2"))
+        outcome = world.deliver(plain_task(version_id="v1"), rendition_set=ONE_SIZE)
+        assert outcome.result is Result.SUPERSEDED
+
+    def test_back_to_the_first_set_its_renditions_are_live_again(self, world: World) -> None:
+        world.upload()
+        sets: list[RenditionSet] = [TWO_SIZES, ONE_SIZE, TWO_SIZES]
+        for number, rendition_set in enumerate(sets):
+            world.deliver(plain_task(task_id=f"task-{number}"), rendition_set=rendition_set)
+        assert live_renditions(world) == published_renditions(world)
+        assert len(world.renditions) == 3
+
+
+def png_header(width: int, height: int) -> bytes:
+    size = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    return b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + size + b"\x08\x02\0\0\0" + b"\0" * 100
+
+
+def gif_of(frames: int) -> bytes:
+    frame = b"\x2c\0\0\0\0\x01\0\x01\0\0" + b"\x02\x02\x44\x01\0"
+    return b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff" + frame * frames + b";"
+
+
+FAULTY = {
+    "NotAnImage": b"hello, I am a text",
+    "UnsupportedFormat": b"%PDF-1.7 and so on",
+    "TooLarge": b"\xff\xd8\xff" + b"x" * 20_000,
+    "TooManyPixels": png_header(1000, 1000),
+    "TooManyFrames": gif_of(11),
+    "DamagedImage": photo()[:-200],
+}
+
+
+class TestPermanentFaults:
+    @pytest.mark.parametrize("error_code", FAULTY)
+    def test_of_the_file_set_the_message_aside_with_its_reason(self, world: World, error_code: str) -> None:
+        world.upload("a.jpg", "v1", data=FAULTY[error_code])
+        body = upload_event("a.jpg", "v1")
+
+        outcome = world.deliver(body)
+
+        assert outcome.result is Result.QUARANTINED
+        assert outcome.fault
+        assert outcome.fault.error_code == error_code
+        assert outcome.summary()["reason"] == str(outcome.fault) != ""
+        assert world.dead_letters == [DeadLetter(body, outcome.task_id, error_code, str(outcome.fault))]
+        task = world.tasks[outcome.task_id]
+        assert (task.outcome, task.error_code) == (Result.QUARANTINED, error_code)
+        assert world.images["a.jpg"].latest_fault == error_code
+        assert world.images["a.jpg"].standing is None
+        assert world.renditions == {}
+        assert world.announced == []
+
+    def test_a_file_that_is_too_large_is_not_read(self, world: World) -> None:
+        world.upload(data=FAULTY["TooLarge"])
+        calls = Calls()
+        world.deliver(upload_event(), calls)
+        assert "read" not in calls.made
+
+    def test_an_object_that_is_gone(self, world: World) -> None:
+        outcome = world.deliver(upload_event("gone.jpg"))
+        assert [letter.error_code for letter in world.dead_letters] == ["ObjectGone"]
+        assert world.images["gone.jpg"].latest_fault == "ObjectGone"
+        assert world.tasks[outcome.task_id].outcome is Result.QUARANTINED
+
+    def test_another_bucket_is_neither_read_nor_noted(self, world: World) -> None:
+        world.upload()
+        calls = Calls()
+        world.deliver(plain_task(bucket="somebody-elses-bucket"), calls)
+        assert [letter.error_code for letter in world.dead_letters] == ["BucketNotAllowed"]
+        assert "somebody-elses-bucket" in world.dead_letters[0].reason
+        assert calls.made == ["claim", "set aside", "finish"]
+        assert world.images == {}
+
+    def test_a_malformed_message_claims_no_task(self, world: World) -> None:
+        calls = Calls()
+        outcome = world.deliver("hello", calls)
+        assert outcome.result is Result.QUARANTINED
+        assert calls.made == ["set aside"]
+        assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
+
+    def test_the_version_that_stands_goes_on_standing(self, world: World) -> None:
+        world.upload(version_id="v1")
+        world.upload(version_id="v2", second=1, data=FAULTY["NotAnImage"])
+        world.deliver(upload_event(version_id="v1"))
+        world.deliver(upload_event(version_id="v2"))
+        assert world.record().version_id == "v1"
+        assert world.images["a.jpg"].latest_fault == "NotAnImage"
+        assert live_renditions(world) == published_renditions(world)
+
+    def test_a_duplicate_of_a_quarantined_task_is_not_done_again(self, world: World) -> None:
+        world.upload(data=FAULTY["NotAnImage"])
+        world.deliver(upload_event())
+        assert world.deliver(upload_event()).result is Result.DUPLICATE
+        assert len(world.dead_letters) == 1
+
+    def test_a_quarantined_task_that_is_redriven_is_done_again(self, world: World) -> None:
+        body = plain_task()
+        world.deliver(body)
+        world.upload()
+        assert world.deliver(body, redriven=True).result is Result.PROCESSED
+        assert world.deliver(body, redriven=True).result is Result.DUPLICATE
+        assert len(world.announced) == 1
+
+
+class TestTimeRunsOut:
+    def test_before_rendering_the_task_is_given_back(self, world: World) -> None:
+        world.upload()
+        calls = Calls()
+        with pytest.raises(OutOfTime, match="9 s are left, 10 s are wanted"):
+            world.deliver(upload_event(), calls, seconds=9.4)
+        assert calls.made == ["claim", "open", "look up", "release"]
+        assert world.deliver(upload_event()).result is Result.PROCESSED
+
+    def test_what_needs_no_rendering_is_still_done(self, world: World) -> None:
+        world.upload()
+        world.deliver(plain_task(task_id="task-1"))
+        assert world.deliver(plain_task(task_id="task-2"), seconds=1).result is Result.PROCESSED
+
+
+class TestLocation:
+    @pytest.mark.parametrize(("keep", "expected"), [(True, (48.5, 11.0)), (False, None)])
+    def test_is_kept_only_if_the_settings_say_so(self, world: World, keep: bool, expected: Any) -> None:
+        world.upload(data=photo_taken_at(48.5, 11.0))
+        world.deliver(upload_event(), keep_location=keep)
+        assert world.record().location == expected
+
+
+def photo_taken_at(latitude: float, longitude: float) -> bytes:
+    import io
+
+    from PIL import ExifTags, Image
+
+    image = Image.open(io.BytesIO(photo()))
+    exif = image.getexif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (latitude, 0.0, 0.0), 3: "E", 4: (longitude, 0.0, 0.0)})
+    file = io.BytesIO()
+    image.save(file, "JPEG", exif=exif)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What stood before, the delivery that meets trouble, and how it ends if it is only repeated often enough."""
+
+    prepare: Callable[[World], None]
+    body: str
+    result: Result
+    stands: str | None
+    reads_late: bool = False
+    redriven: bool = False
+
+
+def nothing_stands(world: World) -> None:
+    world.upload(version_id="v1")
+
+
+def an_older_version_stands(world: World) -> None:
+    world.upload(version_id="v0", data=photo("red"))
+    world.upload(version_id="v1", second=1)
+    world.deliver(upload_event(version_id="v0"))
+
+
+def a_newer_version_stands(world: World) -> None:
+    world.upload(version_id="v1")
+    world.upload(version_id="v2", data=photo("red"), second=1)
+    world.deliver(upload_event(version_id="v2"))
+
+
+def another_rendition_set_stands(world: World) -> None:
+    world.upload(version_id="v1")
+    world.deliver(upload_event(version_id="v1"), rendition_set=ONE_SIZE)
+
+
+def a_plain_task_came_first(world: World) -> None:
+    world.upload(version_id="v1")
+    world.deliver(plain_task(version_id="v1"))
+
+
+def a_bad_file_was_uploaded(world: World) -> None:
+    world.upload(version_id="v1", data=FAULTY["NotAnImage"])
+
+
+def a_bad_file_was_set_aside(world: World) -> None:
+    world.deliver(plain_task(task_id="again"))
+    world.dead_letters.clear()
+    world.upload(version_id="v1")
+
+
+CASES = {
+    "first version": Case(nothing_stands, upload_event(version_id="v1"), Result.PROCESSED, "v1"),
+    "newer version": Case(an_older_version_stands, upload_event(version_id="v1"), Result.PROCESSED, "v1"),
+    "older version": Case(a_newer_version_stands, upload_event(version_id="v1"), Result.SUPERSEDED, "v2"),
+    "older version, rendered": Case(
+        a_newer_version_stands, upload_event(version_id="v1"), Result.SUPERSEDED, "v2", reads_late=True
+    ),
+    "another rendition set": Case(another_rendition_set_stands, plain_task(), Result.PROCESSED, "v1"),
+    "event after plain task": Case(a_plain_task_came_first, upload_event(version_id="v1"), Result.PROCESSED, "v1"),
+    "bad file": Case(a_bad_file_was_uploaded, upload_event(version_id="v1"), Result.QUARANTINED, None),
+    "redriven": Case(a_bad_file_was_set_aside, plain_task(task_id="again"), Result.PROCESSED, "v1", redriven=True),
+}
+
+
+def each_call(case: Case, trouble: Trouble) -> Iterator[tuple[World, Calls, str]]:
+    """A world and a worker for every call of the delivery, the worker meeting trouble at that call."""
+    undisturbed = Calls()
+    world = World()
+    case.prepare(world)
+    world.deliver(case.body, undisturbed, redriven=case.redriven, reads_late=case.reads_late)
+    for number, name in enumerate(undisturbed.made, start=1):
+        world = World()
+        case.prepare(world)
+        yield world, Calls(trouble, at=number), f"{trouble}: {name} (call {number})"
+
+
+def deliver_until_done(world: World, case: Case) -> Outcome:
+    for _ in range(3):
+        try:
+            return world.deliver(case.body, redriven=case.redriven)
+        except InProgressElsewhere:
+            world.let_claims_run_out()
+    raise AssertionError("The task is held for ever.")
+
+
+def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
+    assert outcome.result in (case.result, Result.DUPLICATE)
+    task = world.tasks[outcome.task_id]
+    assert task.outcome is case.result
+
+    announced = announcements(world, outcome.task_id)
+    assert all(record == announced[0] for record in announced)
+    assert bool(announced) == (case.result is Result.PROCESSED)
+
+    letters = [letter for letter in world.dead_letters if letter.task_id == outcome.task_id]
+    assert all(letter == letters[0] for letter in letters)
+    assert bool(letters) == (case.result is Result.QUARANTINED)
+
+    if case.stands is None:
+        assert world.images["a.jpg"].standing is None
+    else:
+        assert world.record().version_id == case.stands
+        assert {r.key: r.bytes for r in world.record().renditions}.items() <= {
+            key: len(stored.body) for key, stored in world.renditions.items() if not stored.stale
+        }.items()
+        assert live_renditions(world) == published_renditions(world)
+
+
+class TestWhateverDiesInBetween:
+    @pytest.mark.parametrize("name", CASES)
+    def test_the_next_delivery_brings_the_task_to_its_end(self, name: str, subtests: pytest.Subtests) -> None:
+        case = CASES[name]
+        for world, calls, trouble in each_call(case, Trouble.KILLED):
+            with subtests.test(trouble):
+                with pytest.raises(Killed):
+                    world.deliver(case.body, calls, redriven=case.redriven, reads_late=case.reads_late)
+                world.let_claims_run_out()
+                assert_all_is_well(world, case, deliver_until_done(world, case))
+
+    def test_a_killed_delivery_holds_its_task_until_the_claim_runs_out(self, world: World) -> None:
+        world.upload()
+        with pytest.raises(Killed):
+            world.deliver(upload_event(), Calls(Trouble.KILLED, at=2))
+        with pytest.raises(InProgressElsewhere):
+            world.deliver(upload_event())
+        world.let_claims_run_out()
+        assert world.deliver(upload_event()).result is Result.PROCESSED
+
+    def test_a_delivery_that_outlives_its_claim_harms_nothing(self, world: World) -> None:
+        world.upload()
+        reading, go_on = Event(), Event()
+
+        def hold(call: str) -> None:
+            if call == "read":
+                reading.set()
+                assert go_on.wait(10)
+
+        with ThreadPoolExecutor(1) as other:
+            slow = other.submit(world.deliver, upload_event(), Calls(before=hold))
+            assert reading.wait(10)
+            world.let_claims_run_out()
+            quick = world.deliver(upload_event())
+            go_on.set()
+            assert isinstance(slow.exception(), TransientFault)
+
+        assert quick.result is Result.PROCESSED
+        assert world.tasks[quick.task_id].outcome is Result.PROCESSED
+        assert live_renditions(world) == published_renditions(world)
+        assert len({record for _, record in world.announced}) == 1
+
+    def test_a_newer_version_that_came_between_keeps_standing(self, subtests: pytest.Subtests) -> None:
+        case = Case(nothing_stands, upload_event(version_id="v1"), Result.SUPERSEDED, "v2")
+        for world, calls, trouble in each_call(case, Trouble.KILLED):
+            with subtests.test(trouble):
+                with pytest.raises(Killed):
+                    world.deliver(case.body, calls)
+                world.upload(version_id="v2", second=1)
+                world.deliver(upload_event(version_id="v2"))
+                world.let_claims_run_out()
+                assert world.deliver(case.body).result is Result.SUPERSEDED
+                assert world.record().version_id == "v2"
+                assert published_renditions(world) <= live_renditions(world)
+
+
+class TestWhicheverCallFails:
+    @pytest.mark.parametrize("name", CASES)
+    @pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.ANSWER_LOST])
+    def test_the_fault_passes_and_the_next_delivery_succeeds(
+        self, name: str, trouble: Trouble, subtests: pytest.Subtests
+    ) -> None:
+        case = CASES[name]
+        for world, calls, described in each_call(case, trouble):
+            with subtests.test(described):
+                with pytest.raises(ServiceUnavailable):
+                    world.deliver(case.body, calls, redriven=case.redriven, reads_late=case.reads_late)
+                assert_all_is_well(world, case, deliver_until_done(world, case))
+
+    @pytest.mark.parametrize("name", CASES)
+    def test_the_task_is_given_back_at_once(self, name: str, subtests: pytest.Subtests) -> None:
+        case = CASES[name]
+        for world, calls, described in each_call(case, Trouble.REFUSED):
+            with subtests.test(described):
+                with pytest.raises(ServiceUnavailable):
+                    world.deliver(case.body, calls, redriven=case.redriven, reads_late=case.reads_late)
+                assert world.deliver(case.body, redriven=case.redriven).result is case.result
+
+    def test_a_release_that_fails_too_leaves_the_claim_to_run_out(self, world: World) -> None:
+        world.upload()
+
+        class NeverAgain(Calls):
+            pass
+
+        def refuse(call: str) -> None:
+            if call in ("open", "release"):
+                raise ServiceUnavailable(call)
+
+        with pytest.raises(ServiceUnavailable, match="open"):
+            world.deliver(upload_event(), Calls(before=refuse))
+        with pytest.raises(InProgressElsewhere):
+            world.deliver(upload_event())
+        world.let_claims_run_out()
+        assert world.deliver(upload_event()).result is Result.PROCESSED
+
+    def test_a_defect_gives_the_task_back_too(self, world: World) -> None:
+        world.upload()
+
+        def break_down(call: str) -> None:
+            if call == "publish":
+                raise KeyError("a defect of ours")
+
+        with pytest.raises(KeyError):
+            world.deliver(upload_event(), Calls(before=break_down))
+        assert world.deliver(upload_event()).result is Result.PROCESSED
