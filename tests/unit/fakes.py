@@ -31,16 +31,16 @@ from tests.unit.events import BUCKET
 
 TWO_SIZES = rendition_set_of(
     (
-        RenditionSpec("small", 32, 32, format="jpeg"),
-        RenditionSpec("thumb", 16, 16, format="png"),
+        RenditionSpec("small", 8, 8, format="jpeg"),
+        RenditionSpec("thumb", 4, 4, format="png"),
     )
 )
-ONE_SIZE = rendition_set_of((RenditionSpec("only", 24, 24, format="png"),))
+ONE_SIZE = rendition_set_of((RenditionSpec("only", 5, 5, format="png"),))
 LIMITS = Limits(max_bytes=20_000, max_pixels=10_000, max_frames=10)
 
 
 @cache
-def photo(colour: str = "teal", size: tuple[int, int] = (48, 36)) -> bytes:
+def photo(colour: str = "teal", size: tuple[int, int] = (8, 6)) -> bytes:
     """A tiny JPEG."""
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, "JPEG")

@@ -314,9 +314,12 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=15,
 )
-TELLING = st.sampled_from(
-    "Records Type Message Notification detail-type detail source task_id bucket key s3 object name versionId sequencer"
-    " eventSource eventVersion eventName aws:s3 aws.s3 2.1 ObjectCreated:Put".split()
+TELLING = (
+    st.sampled_from(["Records", "Type", "Message", "Notification", "detail-type", "Object Created", "detail", "source"])
+    | st.sampled_from(
+        ["aws.s3", "aws:s3", "task_id", "bucket", "key", "s3", "object", "name", "versionId", "sequencer"]
+    )
+    | st.sampled_from(["eventSource", "eventVersion", "2.1", "eventName", "ObjectCreated:Put"])
 )
 NEARLY_A_MESSAGE = st.recursive(
     JSON | TELLING,

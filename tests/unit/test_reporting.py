@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from darkroom.errors import MalformedMessage, NotAnImage, ServiceUnavailable, TransientFault, UnexpectedError
+
+from functions.process_image.batch import Attempt
+from functions.process_image.messages import ImageTask, Unreadable
+from functions.process_image.process import Outcome, Result
+from functions.process_image.reporting import logger, metrics, report
+
+TASK = ImageTask(
+    "task-1", "uploads", "a.jpg", body="{}", version_id="v1", event_time=datetime.fromtimestamp(1000, tz=UTC)
+)
+PLAIN_TASK = ImageTask("task-1", "uploads", "a.jpg", body="{}")
+
+Metrics = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Read the one line that was logged."""
+    stream = io.StringIO()
+    streams = {handler: handler.setStream(stream) for handler in logger.handlers}  # type: ignore[attr-defined]
+    yield lambda: json.loads(stream.getvalue())
+    for handler, before in streams.items():
+        if before:
+            handler.setStream(before)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Metrics]:
+    """Read the metrics that were printed, one dictionary per EMF line."""
+    metrics.clear_metrics()
+
+    def read() -> list[dict[str, Any]]:
+        metrics.flush_metrics()
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+
+    yield read
+    metrics.clear_metrics()
+
+
+def attempt(outcome: Outcome | TransientFault, task: ImageTask | Unreadable = TASK) -> Attempt:
+    return Attempt(task, started=1007.5, ended=1009.0, outcome=outcome)
+
+
+def done(result: Result, **details: Any) -> Attempt:
+    return attempt(Outcome(result, "task-1", **details))
+
+
+def units(emf: dict[str, Any]) -> dict[str, str]:
+    (directive,) = emf["_aws"]["CloudWatchMetrics"]
+    return {metric["Name"]: metric["Unit"] for metric in directive["Metrics"]}
+
+
+def test_a_processed_task_is_counted_with_its_times_and_bytes(printed: Metrics) -> None:
+    report(done(Result.PROCESSED, bytes_in=5000, bytes_out=700), sent=1002.0)
+    (emf,) = printed()
+    assert units(emf) == {
+        "NotificationLatency": "Milliseconds",
+        "QueueTime": "Milliseconds",
+        "ProcessingTime": "Milliseconds",
+        "Processed": "Count",
+        "BytesIn": "Bytes",
+        "BytesOut": "Bytes",
+    }
+    assert emf["ProcessingTime"] == [1500.0]
+    assert emf["QueueTime"] == [5500.0]
+    assert emf["Processed"] == [1.0]
+    assert (emf["BytesIn"], emf["BytesOut"]) == ([5000.0], [700.0])
+
+
+def test_metrics_stand_in_the_namespace_under_the_service(printed: Metrics) -> None:
+    report(done(Result.DUPLICATE))
+    (emf,) = printed()
+    (directive,) = emf["_aws"]["CloudWatchMetrics"]
+    assert directive["Namespace"] == "Darkroom"
+    assert directive["Dimensions"] == [["service"]]
+    assert emf["service"] == "process-image"
+
+
+@pytest.mark.parametrize("result", [Result.DUPLICATE, Result.SUPERSEDED])
+def test_a_task_that_needed_no_work_is_counted_without_bytes(printed: Metrics, result: Result) -> None:
+    report(done(result, bytes_in=5000))
+    (emf,) = printed()
+    assert emf[result.value] == [1.0]
+    assert not {"BytesIn", "BytesOut", "Processed"} & set(units(emf))
+
+
+def test_a_quarantined_task_is_counted_once_in_all_and_once_by_its_error_code(printed: Metrics) -> None:
+    report(done(Result.QUARANTINED, fault=NotAnImage("it is a text")))
+    by_reason, in_all = printed()
+    assert (by_reason["Quarantined"], by_reason["error_code"]) == ([1.0], "NotAnImage")
+    assert by_reason["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service", "error_code"]]
+    assert in_all["Quarantined"] == [1.0]
+    assert "error_code" not in in_all
+
+
+def test_a_transient_fault_is_counted_as_retried(printed: Metrics) -> None:
+    report(attempt(ServiceUnavailable("S3 is slow")))
+    (emf,) = printed()
+    assert emf["Retried"] == [1.0]
+    assert "Quarantined" not in emf
+
+
+def test_a_transient_fault_at_the_last_attempt_is_counted_as_quarantined(printed: Metrics) -> None:
+    report(attempt(ServiceUnavailable("S3 is slow")), is_last=True)
+    by_reason, in_all = printed()
+    assert by_reason["error_code"] == "ServiceUnavailable"
+    assert in_all["Quarantined"] == [1.0]
+    assert "Retried" not in in_all
+
+
+def test_a_success_at_the_last_attempt_is_a_success(printed: Metrics) -> None:
+    report(done(Result.PROCESSED), is_last=True)
+    (emf,) = printed()
+    assert emf["Processed"] == [1.0]
+
+
+def test_a_direct_invocation_waited_in_no_queue(printed: Metrics) -> None:
+    report(done(Result.PROCESSED), sent=None)
+    (emf,) = printed()
+    assert "QueueTime" not in emf
+
+
+def test_a_plain_task_has_no_notification(printed: Metrics) -> None:
+    report(attempt(Outcome(Result.PROCESSED, "task-1"), PLAIN_TASK))
+    (emf,) = printed()
+    assert "NotificationLatency" not in emf
+
+
+def test_the_log_line_tells_the_task_the_object_and_the_times(
+    printed: Metrics, log: Callable[[], dict[str, Any]]
+) -> None:
+    report(done(Result.PROCESSED), sent=1002.0)
+    line = log()
+    assert (line["level"], line["message"]) == ("INFO", "Processed")
+    assert (line["task_id"], line["bucket"], line["key"], line["version_id"]) == ("task-1", "uploads", "a.jpg", "v1")
+    assert (line["ProcessingTimeMs"], line["QueueTimeMs"]) == (1500, 5500)
+
+
+def test_the_log_line_of_a_fault_tells_its_reason(printed: Metrics, log: Callable[[], dict[str, Any]]) -> None:
+    report(done(Result.QUARANTINED, fault=NotAnImage("it is a text")))
+    line = log()
+    assert (line["level"], line["message"]) == ("WARNING", "Quarantined: it is a text")
+    assert (line["task_id"], line["key"], line["error_code"]) == ("task-1", "a.jpg", "NotAnImage")
+    assert "exception" not in line
+
+
+def test_the_log_line_of_an_unreadable_message_has_its_task_id(
+    printed: Metrics, log: Callable[[], dict[str, Any]]
+) -> None:
+    fault = MalformedMessage("it is not JSON")
+    report(attempt(Outcome(Result.QUARANTINED, "body-1", fault=fault), Unreadable("body-1", "hello", fault)))
+    line = log()
+    assert (line["task_id"], line["error_code"]) == ("body-1", "MalformedMessage")
+    assert "bucket" not in line
+
+
+def test_the_log_line_of_a_defect_has_its_traceback(printed: Metrics, log: Callable[[], dict[str, Any]]) -> None:
+    defect = UnexpectedError("KeyError: 'x'")
+    defect.__cause__ = KeyError("x")
+    report(attempt(defect))
+    line = log()
+    assert line["message"] == "Retried: KeyError: 'x'"
+    assert line["exception_name"] == "KeyError"

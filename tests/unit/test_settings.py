@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from functions.process_image.photo import Limits
+from functions.process_image.settings import InvalidSettings, Settings
+
+COMPLETE = {
+    "UPLOADS_BUCKET": "uploads",
+    "RENDITIONS_BUCKET": "renditions",
+    "TASKS_TABLE": "tasks",
+    "IMAGES_TABLE": "images",
+    "TASKS_QUEUE_URL": "https://sqs/tasks",
+    "RESULTS_QUEUE_URL": "https://sqs/results",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
+    "MAX_RECEIVES": "5",
+    "MAX_IMAGE_BYTES": "52428800",
+    "MAX_IMAGE_PIXELS": "100000000",
+    "MAX_IMAGE_FRAMES": "300",
+    "KEEP_LOCATION": "false",
+    "TASK_RETENTION_DAYS": "30",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
+}
+
+
+def test_a_complete_environment_is_read() -> None:
+    assert Settings.from_environment(COMPLETE | {"PATH": "/bin"}) == Settings(
+        uploads_bucket="uploads",
+        renditions_bucket="renditions",
+        tasks_table="tasks",
+        images_table="images",
+        tasks_queue_url="https://sqs/tasks",
+        results_queue_url="https://sqs/results",
+        dead_letter_queue_url="https://sqs/dead-letters",
+        max_receives=5,
+        limits=Limits(max_bytes=52_428_800, max_pixels=100_000_000, max_frames=300),
+        keep_location=False,
+        task_retention_days=30,
+        memory_mb=1769,
+    )
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False)])
+def test_a_flag_is_true_or_false(value: str, expected: bool) -> None:
+    assert Settings.from_environment(COMPLETE | {"KEEP_LOCATION": value}).keep_location is expected
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_no_variable_has_an_invented_default(name: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
+        Settings.from_environment({other: value for other, value in COMPLETE.items() if other != name})
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_an_empty_variable_is_not_set(name: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
+        Settings.from_environment(COMPLETE | {name: ""})
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "5.5", "five", " 5", "²"])
+def test_a_number_is_whole_and_above_zero(value: str) -> None:
+    with pytest.raises(InvalidSettings, match="MAX_RECEIVES is .*; it must be a whole number above 0"):
+        Settings.from_environment(COMPLETE | {"MAX_RECEIVES": value})
+
+
+@pytest.mark.parametrize("value", ["yes", "True", "1"])
+def test_a_flag_is_nothing_else(value: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"KEEP_LOCATION is '{value}'; it must be 'true' or 'false'"):
+        Settings.from_environment(COMPLETE | {"KEEP_LOCATION": value})
+
+
+def test_every_fault_is_named_at_once() -> None:
+    with pytest.raises(InvalidSettings) as error:
+        Settings.from_environment({})
+    assert all(f"{name} is not set" in str(error.value) for name in COMPLETE)
