@@ -114,7 +114,7 @@ def test_only_what_failed_inside_a_200_is_sent_again() -> None:
 
 def test_what_fails_at_every_attempt_is_told_with_its_reason() -> None:
     sqs = FakeSqs({"b": [OUTAGE] * 9})
-    with pytest.raises(NotAccepted, match="refused 1 message.*InternalError: try again") as error:
+    with pytest.raises(NotAccepted, match=r"refused 1 message.*InternalError: try again") as error:
         send_all(sqs.client, "queue", ["a", "b"], attempts=2)
     assert error.value.refused == [("b", "InternalError: try again")]
     assert len(sqs.calls) == 2

@@ -59,7 +59,7 @@ def test_an_empty_variable_is_not_set(name: str) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "5.5", "five", " 5", "²"])
 def test_a_number_is_whole_and_above_zero(value: str) -> None:
-    with pytest.raises(InvalidSettings, match="MAX_RECEIVES is .*; it must be a whole number above 0"):
+    with pytest.raises(InvalidSettings, match=r"MAX_RECEIVES is .*; it must be a whole number above 0"):
         Settings.from_environment(COMPLETE | {"MAX_RECEIVES": value})
 
 

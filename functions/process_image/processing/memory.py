@@ -30,20 +30,20 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
 
     Parameters
     ----------
-        photo : Photo
-            What to render.
-        rendition_set : RenditionSet
-            What to make of it.
+    photo : Photo
+        What to render.
+    rendition_set : RenditionSet
+        What to make of it.
 
     Returns
     -------
-        int
-            Bytes, rather too many than too few.
+    int
+        Bytes, rather too many than too few.
 
     Notes
     -----
     Measured growth of the resident set by ``render`` in a fresh process, and this estimate, in MB; libvips 8.18.7,
-        the default rendition set:
+    the default rendition set:
 
     =============================  ========  ========
     photo                          measured  estimate

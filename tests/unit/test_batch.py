@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Barrier, Event, Lock
+from time import time
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from darkroom.errors import (
+    InProgressElsewhere,
+    NotAnImage,
+    OutOfTime,
+    ServiceUnavailable,
+    TransientFault,
+    UnexpectedError,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.process_image import app
+from functions.process_image.batch import Attempt, MessageHandler
+from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.process import Deadline, Flow, Outcome, Result
+from tests.unit.events import load_event, sqs_record
+from tests.unit.fakes import Calls, Trouble, World, plain_task, upload_event
+
+MAX_RECEIVES = 5
+SENT = 1_795_340_401.0
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def pool() -> Iterator[Executor]:
+    with ThreadPoolExecutor(20) as pool:
+        yield pool
+
+
+@dataclass
+class Told:
+    """What a handler told SQS and the log."""
+
+    shown_again: list[tuple[str, float]] = field(default_factory=list)
+    reports: list[tuple[Attempt, float, bool]] = field(default_factory=list)
+
+    @property
+    def outcomes(self) -> list[Result | type[TransientFault]]:
+        outcomes = [attempt.outcome for attempt, _, _ in self.reports]
+        return [outcome.result if isinstance(outcome, Outcome) else type(outcome) for outcome in outcomes]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def handler(flow: Flow, pool: Executor, told: Told) -> MessageHandler:
+    return MessageHandler(
+        flow=flow,
+        pool=pool,
+        max_receives=MAX_RECEIVES,
+        show_again_in=lambda receipt, seconds: told.shown_again.append((receipt, seconds)),
+        report=lambda attempt, sent, is_last: told.reports.append((attempt, sent, is_last)),
+    )
+
+
+def take(messages: MessageHandler, *records: SQSRecord, seconds: float = 50) -> list[BaseException | None]:
+    """Take the messages side by side; returns for each what it raised."""
+    deadline = Deadline(time() + seconds)
+
+    async def take_all() -> list[BaseException | None]:
+        return await asyncio.gather(*(messages.take(record, deadline) for record in records), return_exceptions=True)
+
+    return asyncio.run(take_all())
+
+
+def failing(*names: str, fault: Exception | None = None) -> Calls:
+    """A worker whose calls of these names all fail."""
+
+    def fail(name: str) -> None:
+        if name in names:
+            raise fault or ServiceUnavailable(f"{name}: refused")
+
+    return Calls(before=fail)
+
+
+def two_records(first: str, second: str) -> str:
+    return json.dumps({"Records": [json.loads(first)["Records"][0], json.loads(second)["Records"][0]]})
+
+
+class TestAMessageThatIsDone:
+    def test_is_acknowledged_and_reported(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        assert take(handler(world.flow(), pool, told), sqs_record(upload_event())) == [None]
+        ((attempt, sent, is_last),) = told.reports
+        assert told.outcomes == [Result.PROCESSED]
+        assert (sent, is_last) == (SENT, False)
+        assert attempt.started <= attempt.ended <= time()
+        assert told.shown_again == []
+
+    def test_so_is_a_test_event_of_which_there_is_nothing_to_report(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        record = SQSRecord(load_event("sqs_test_event")["Records"][0])
+        assert take(handler(world.flow(), pool, told), record) == [None]
+        assert (told.reports, world.tasks) == ([], {})
+
+    @pytest.mark.parametrize("body", ["hello", plain_task("gone.jpg")])
+    def test_so_is_one_that_can_never_be_done(self, world: World, pool: Executor, told: Told, body: str) -> None:
+        assert take(handler(world.flow(), pool, told), sqs_record(body)) == [None]
+        assert [letter.body for letter in world.dead_letters] == [body]
+        assert told.outcomes == [Result.QUARANTINED]
+
+    def test_one_that_is_redriven_is_done_again(self, world: World, pool: Executor, told: Told) -> None:
+        messages, body = handler(world.flow(), pool, told), plain_task()
+        take(messages, sqs_record(body))
+        world.upload()
+        take(messages, sqs_record(body))
+        take(messages, sqs_record(body, redriven=True))
+        assert told.outcomes == [Result.QUARANTINED, Result.DUPLICATE, Result.PROCESSED]
+
+
+class TestAMessageThatMayBeDoneLater:
+    def test_fails_and_is_shown_again_after_a_while(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        messages = handler(world.flow(failing("publish")), pool, told)
+        (fault,) = take(messages, sqs_record(upload_event(), message_id="m"))
+        assert isinstance(fault, ServiceUnavailable)
+        ((receipt, seconds),) = told.shown_again
+        assert receipt == "receipt of m"
+        assert 5 <= seconds <= 10
+        assert told.outcomes == [ServiceUnavailable]
+
+    @pytest.mark.parametrize(("receives", "longest"), [(1, 10), (2, 20), (3, 40), (4, 80)])
+    def test_waits_longer_every_time(
+        self, world: World, pool: Executor, told: Told, receives: int, longest: float
+    ) -> None:
+        messages = handler(world.flow(failing("open")), pool, told)
+        for _ in range(30):
+            take(messages, sqs_record(plain_task(), receives=receives))
+        waits = [seconds for _, seconds in told.shown_again]
+        assert 5 <= min(waits) <= max(waits) <= longest
+        assert max(waits) > longest * 0.6
+
+    def test_waits_until_another_delivery_is_finished_or_dead(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        (held,) = (task for task in [world.flow().tasks])
+        held.claim(task_of(upload_event()), until=time() + 30, again=False)
+        (fault,) = take(handler(world.flow(), pool, told), sqs_record(upload_event()))
+        assert isinstance(fault, InProgressElsewhere)
+        ((_, seconds),) = told.shown_again
+        assert 29 < seconds <= 31
+
+    def test_fails_even_if_its_visibility_cannot_be_changed(self, world: World, pool: Executor, told: Told) -> None:
+        def refuse(receipt: str, seconds: float) -> None:
+            raise ServiceUnavailable("SQS is away")
+
+        messages = MessageHandler(
+            world.flow(failing("open")),
+            pool,
+            MAX_RECEIVES,
+            refuse,
+            lambda attempt, sent, is_last: told.reports.append((attempt, sent, is_last)),
+        )
+        (fault,) = take(messages, sqs_record(plain_task()))
+        assert isinstance(fault, ServiceUnavailable)
+        assert told.outcomes == [ServiceUnavailable]
+
+    def test_may_have_met_a_defect_of_ours_which_keeps_its_traceback(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        defect = KeyError("colour")
+        messages = handler(world.flow(failing("open", fault=defect)), pool, told)
+        (fault,) = take(messages, sqs_record(plain_task()))
+        assert isinstance(fault, UnexpectedError)
+        assert str(fault) == "KeyError: 'colour'"
+        assert fault.__cause__ is defect
+        assert len(told.shown_again) == 1
+
+
+def task_of(body: str) -> Any:
+    from functions.process_image.messages import read_body
+
+    return read_body(body)[0]
+
+
+class TestTheLastReceive:
+    @pytest.mark.parametrize("receives", [MAX_RECEIVES, MAX_RECEIVES + 1])
+    def test_sets_aside_what_cannot_be_done_and_acknowledges(
+        self, world: World, pool: Executor, told: Told, receives: int
+    ) -> None:
+        messages = handler(world.flow(failing("open")), pool, told)
+        assert take(messages, sqs_record(plain_task(), receives=receives)) == [None]
+        (letter,) = world.dead_letters
+        assert (letter.body, letter.task_id) == (plain_task(), "task-1")
+        assert (letter.error_code, letter.reason) == ("ServiceUnavailable", "open: refused")
+        assert told.shown_again == []
+        assert [is_last for _, _, is_last in told.reports] == [True]
+
+    def test_leaves_the_message_in_its_queue_if_it_cannot_be_set_aside(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        messages = handler(world.flow(failing("open", "set aside")), pool, told)
+        (fault,) = take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES))
+        assert isinstance(fault, ServiceUnavailable)
+
+    def test_that_succeeds_sets_nothing_aside(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        assert take(handler(world.flow(), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES)) == [None]
+        assert world.dead_letters == []
+
+    def test_a_task_set_aside_for_a_transient_fault_is_done_when_redriven(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        world.upload()
+        take(handler(world.flow(failing("publish")), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES))
+        take(handler(world.flow(), pool, told), sqs_record(world.dead_letters[0].body, redriven=True))
+        assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
+
+
+class TestSeveralRecordsInOneMessage:
+    def test_one_that_fails_costs_the_others_nothing(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload("a.jpg", "v1")
+        world.upload("b.jpg", "v2")
+        body = two_records(upload_event("a.jpg", "v1"), upload_event("b.jpg", "v2"))
+        record = sqs_record(body)
+
+        (fault,) = take(handler(world.flow(Calls(Trouble.REFUSED, at=2)), pool, told), record)
+        assert isinstance(fault, ServiceUnavailable)
+        assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
+
+        assert take(handler(world.flow(), pool, told), record) == [None]
+        assert told.outcomes[2:] == [Result.PROCESSED, Result.DUPLICATE]
+
+    def test_at_the_last_receive_only_the_failed_one_is_set_aside(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        world.upload("a.jpg", "v1")
+        world.upload("b.jpg", "v2")
+        body = two_records(upload_event("a.jpg", "v1"), upload_event("b.jpg", "v2"))
+        messages = handler(world.flow(Calls(Trouble.REFUSED, at=2)), pool, told)
+        assert take(messages, sqs_record(body, receives=MAX_RECEIVES)) == [None]
+        (letter,) = world.dead_letters
+        assert json.loads(letter.body) == json.loads(upload_event("a.jpg", "v1"))
+
+
+class TestAtTheDeadline:
+    def test_unfinished_work_is_given_back_while_the_rest_is_acknowledged(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
+        go_on, opened = Event(), Event()
+
+        def hold(call: str) -> None:
+            if call == "open":
+                opened.set()
+                go_on.wait(10)
+
+        world.upload("slow.jpg")
+        slow = handler(world.flow(Calls(before=hold)), pool, told)
+        deadline = Deadline(time() + 3.3)
+
+        async def both() -> list[BaseException | None]:
+            return await asyncio.gather(
+                slow.take(sqs_record(plain_task("slow.jpg", "slow"), message_id="slow"), deadline),
+                handler(world.flow(), pool, told).take(sqs_record(plain_task("gone.jpg", "gone")), deadline),
+                return_exceptions=True,
+            )
+
+        try:
+            given_back, acknowledged = asyncio.run(both())
+            assert opened.is_set()
+        finally:
+            go_on.set()
+        assert isinstance(given_back, OutOfTime)
+        assert acknowledged is None
+        assert [receipt for receipt, _ in told.shown_again] == ["receipt of slow"]
+        assert told.outcomes == [Result.QUARANTINED]
+
+    def test_unfinished_work_of_the_last_receive_is_set_aside(self, world: World, pool: Executor, told: Told) -> None:
+        go_on = Event()
+
+        def hold(call: str) -> None:
+            if call == "open":
+                go_on.wait(10)
+
+        messages = handler(world.flow(Calls(before=hold)), pool, told)
+        try:
+            assert take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES), seconds=3.1) == [None]
+        finally:
+            go_on.set()
+        assert [letter.error_code for letter in world.dead_letters[:1]] == ["OutOfTime"]
+
+    def test_with_no_time_left_nothing_is_lost(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        (fault,) = take(handler(world.flow(), pool, told), sqs_record(upload_event()), seconds=0)
+        assert isinstance(fault, OutOfTime)
+        assert len(told.shown_again) == 1
+
+
+def test_messages_overlap_in_time(world: World, pool: Executor, told: Told) -> None:
+    all_are_reading = Barrier(10)
+
+    def meet(call: str) -> None:
+        if call == "read":
+            all_are_reading.wait(10)
+
+    for number in range(10):
+        world.upload(f"{number}.jpg")
+    records = [sqs_record(plain_task(f"{number}.jpg", f"task-{number}")) for number in range(10)]
+    flows = [handler(world.flow(Calls(before=meet)), pool, told) for _ in records]
+    deadline = Deadline(time() + 50)
+
+    async def take_all() -> None:
+        await asyncio.gather(*(flow.take(record, deadline) for flow, record in zip(flows, records, strict=True)))
+
+    asyncio.run(take_all())
+    assert told.outcomes == [Result.PROCESSED] * 10
+
+
+class TestTheAnswerToSqs:
+    def answer(self, messages: MessageHandler, event: dict[str, Any]) -> Any:
+        async def take_one(record: SQSRecord) -> None:
+            await messages.take(record, Deadline(time() + 50))
+
+        processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+        return async_process_partial_response(event, take_one, processor)
+
+    def test_names_the_messages_that_failed_and_no_others(self, world: World, pool: Executor, told: Told) -> None:
+        event = load_event("sqs_mixed_batch")
+        upload, gone, malformed, test_event, wrapped = event["Records"]
+        world.upload("photos/Otto.PNG", "bHvRtKmN1pGdQy7sZx0cWfJ4aLe8Ui2o")
+
+        def hide_see(name: str) -> None:
+            raise AssertionError
+
+        see = json.loads(json.loads(wrapped["body"])["Message"])["Records"][0]
+        flow = world.flow()
+        flow.tasks.claim(task_of(json.dumps({"Records": [see]})), until=time() + 30, again=False)
+
+        answer = self.answer(handler(flow, pool, told), event)
+
+        assert answer == {"batchItemFailures": [{"itemIdentifier": wrapped["messageId"]}]}
+        assert {letter.body for letter in world.dead_letters} == {gone["body"], malformed["body"]}
+        assert [receipt for receipt, _ in told.shown_again] == [wrapped["receiptHandle"]]
+        assert set(world.images) == {"photos/Otto.PNG", "photos/gone.jpg"}
+
+    def test_names_all_if_all_failed(self, world: World, pool: Executor, told: Told) -> None:
+        event = load_event("sqs_mixed_batch")
+        event["Records"] = event["Records"][:2]
+        answer = self.answer(handler(world.flow(failing("claim")), pool, told), event)
+        assert answer == {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in event["Records"]]}
+
+    def test_names_none_if_all_is_well(self, world: World, pool: Executor, told: Told) -> None:
+        assert self.answer(handler(world.flow(), pool, told), load_event("sqs_test_event")) == {
+            "batchItemFailures": []
+        }
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (load_event("sqs_s3"), True),
+        (load_event("sqs_mixed_batch"), True),
+        (load_event("s3"), False),
+        (json.loads(plain_task()), False),
+        ({"Records": []}, False),
+        ({"Records": {}}, False),
+        ({}, False),
+    ],
+)
+def test_a_batch_from_sqs_is_told_from_a_direct_invocation(event: dict[str, Any], expected: bool) -> None:
+    assert app._is_from_sqs(event) is expected
+
+
+class TestTheMemoryBudget:
+    @given(capacity=st.integers(1, 100), amounts=st.lists(st.integers(0, 150), min_size=1, max_size=12))
+    def test_is_never_exceeded(self, capacity: int, amounts: list[int]) -> None:
+        budget, lock = MemoryBudget(capacity), Lock()
+        held = highest = 0
+
+        def work(amount: int) -> None:
+            nonlocal held, highest
+            with budget.reserve(amount):
+                with lock:
+                    held += min(amount, capacity)
+                    highest = max(highest, held)
+                with lock:
+                    held -= min(amount, capacity)
+
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(work, amounts))
+        assert highest <= capacity
+        assert held == 0
+
+    def test_gives_whoever_wants_more_than_there_is_all_of_it_alone(self) -> None:
+        budget, entered, go_on = MemoryBudget(100), Event(), Event()
+
+        def want_one() -> None:
+            with budget.reserve(1):
+                entered.set()
+
+        with ThreadPoolExecutor(1) as other:
+            with budget.reserve(10**9):
+                waiting = other.submit(want_one)
+                assert not entered.wait(0.05)
+            waiting.result(10)
+        assert entered.is_set()
+        assert not go_on.is_set()
+
+    def test_lets_those_in_together_that_fit(self) -> None:
+        budget, together = MemoryBudget(100), Barrier(2)
+
+        def work() -> None:
+            with budget.reserve(50):
+                together.wait(10)
+
+        with ThreadPoolExecutor(2) as threads:
+            for future in [threads.submit(work), threads.submit(work)]:
+                future.result(10)
+
+    def test_takes_back_what_an_error_left(self) -> None:
+        budget = MemoryBudget(100)
+        for _ in range(3):
+            with pytest.raises(NotAnImage), budget.reserve(80):
+                raise NotAnImage("a text")
+        with budget.reserve(100):
+            pass
+
+
+def test_waiting_for_memory_makes_no_deadlock(world: World, pool: Executor, told: Told) -> None:
+    from dataclasses import replace
+
+    for number in range(10):
+        world.upload(f"{number}.jpg")
+    tight = replace(world.flow(), download_budget=MemoryBudget(1), render_budget=MemoryBudget(1))
+    records = [sqs_record(plain_task(f"{number}.jpg", f"task-{number}")) for number in range(10)]
+    assert take(handler(tight, pool, told), *records) == [None] * 10
