@@ -89,7 +89,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Standing:
-    """The version that readers of an image see, and the keys of the renditions that it replaced."""
+    """The version that readers of an image see, and the keys of replaced renditions that are not marked stale yet."""
 
     record: ImageRecord
     replaced: tuple[str, ...]

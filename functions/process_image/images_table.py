@@ -41,7 +41,7 @@ class DynamoDbImages:
     def publish(self, record: ImageRecord) -> Standing:
         """Let the record stand unless a newer version does, in one conditional write.
 
-        The renditions it replaces move to ``replaced`` in the same write, so that a crash cannot lose them.
+        The renditions it replaces are added to ``replaced`` in the same write, so that a crash cannot lose them.
 
         Returns
         -------
@@ -59,7 +59,8 @@ class DynamoDbImages:
         assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
         standing = self._write(
             record.image_key,
-            f"SET replaced = if_not_exists(#renditions, :nothing), {assignments}",
+            "SET replaced = list_append(if_not_exists(replaced, :nothing), if_not_exists(#renditions, :nothing)),"
+            f" {assignments}",
             "attribute_not_exists(#version_order)"
             " OR (#version_source <> :version_source AND #version_order < :version_order)"
             " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)",
@@ -78,6 +79,24 @@ class DynamoDbImages:
                 {f":{name}": values[f":{name}"] for name in told},
             )
         return standing
+
+    def forget_replaced(self, standing: Standing) -> None:
+        """Empty ``replaced``, once its renditions are marked stale. Raises ServiceUnavailable.
+
+        If another version stands by now, the list is its to work off.
+        """
+        version = standing.record.version
+        self._write(
+            standing.record.image_key,
+            "SET replaced = :nothing",
+            "#version_source = :version_source AND #rendition_set = :rendition_set",
+            {"#version_source": "version_source", "#rendition_set": "rendition_set"},
+            {
+                ":version_source": _serialize(version.source),
+                ":rendition_set": _serialize(version.rendition_set),
+                ":nothing": {"L": []},
+            },
+        )
 
     def _write(
         self, image_key: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
@@ -157,7 +176,9 @@ def _standing(item: Mapping[str, Any]) -> Standing:
         dominant_colour=values["dominant_colour"],
         renditions=tuple(_rendition(r) for r in values["renditions"]),
     )
-    return Standing(record, replaced=tuple(r["key"] for r in values["replaced"]))
+    live = {rendition.key for rendition in record.renditions}
+    # Of two rendition sets that take turns, each is what the other replaced.
+    return Standing(record, replaced=tuple(r["key"] for r in values["replaced"] if r["key"] not in live))
 
 
 def _rendition(values: dict[str, Any]) -> StoredRendition:

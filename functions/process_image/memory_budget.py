@@ -15,14 +15,14 @@ class MemoryBudget:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+        self.capacity = capacity
         self._free = capacity
         self._given_back = Condition()
 
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:
         """Wait until ``amount`` bytes are free and hold them inside the ``with`` block."""
-        amount = min(amount, self._capacity)
+        amount = min(amount, self.capacity)
         with self._given_back:
             self._given_back.wait_for(lambda: self._free >= amount)
             self._free -= amount

@@ -13,7 +13,7 @@ from enum import StrEnum
 from time import time
 from typing import Protocol
 
-from darkroom.errors import BucketNotAllowed, DarkroomError, ObjectGone, OutOfTime, PermanentFault
+from darkroom.errors import BucketNotAllowed, DarkroomError, ObjectGone, OutOfTime, PermanentFault, TooManyPixels
 
 from functions.process_image.images import (
     ImageRecord,
@@ -59,10 +59,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to do a task, until it is finished, released or out of date."""
+    """The right to do a task, until it is finished, released or out of date. ``attempt`` counts from 1."""
 
     task_id: str
     owner: str
+    attempt: int
 
 
 class Upload(Protocol):
@@ -134,6 +135,9 @@ class Images(Protocol):
     def publish(self, record: ImageRecord) -> Standing:
         """Let the record stand unless a newer version does; returns what stands afterwards."""
 
+    def forget_replaced(self, standing: Standing) -> None:
+        """Empty the list of replaced renditions, unless another version stands by now."""
+
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
         """Remember why the newest upload has no renditions."""
 
@@ -154,6 +158,10 @@ class DeadLetters(Protocol):
 
 class Budget(Protocol):
     """Memory that the tasks of one function share."""
+
+    @property
+    def capacity(self) -> int:
+        """Bytes in all."""
 
     def reserve(self, amount: int) -> AbstractContextManager[None]:
         """Wait until ``amount`` bytes are free and hold them."""
@@ -210,7 +218,7 @@ def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, red
     if claim is None:
         return Outcome(Result.DUPLICATE, task.task_id)
     try:
-        outcome = _carry_out(task, flow, deadline)
+        outcome = _carry_out(task, flow, deadline, is_first_attempt=claim.attempt == 1)
         flow.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
     except BaseException:
         flow.tasks.release(claim)
@@ -218,11 +226,11 @@ def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, red
     return outcome
 
 
-def _carry_out(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
+def _carry_out(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
     try:
         if task.bucket != flow.uploads_bucket:
             raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
-        return _publish_newest(task, flow, deadline)
+        return _publish_newest(task, flow, deadline, is_first_attempt=is_first_attempt)
     except PermanentFault as fault:
         if task.bucket == flow.uploads_bucket:
             flow.images.note_fault(task.key, task.task_id, fault)
@@ -230,13 +238,15 @@ def _carry_out(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
         return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
 
 
-def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
+def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
     key, upload = _open(task, flow)
     with closing(upload):
         standing = flow.images.standing(key)
         version = _version(task, upload, standing, flow.rendition_set)
         if standing is None or not standing.is_of(version):
             if standing is not None and standing.replaces(version):
+                if not is_first_attempt:  # the one before may have written renditions, and died
+                    flow.renditions.mark_stale(_rendition_keys(key, version, flow.rendition_set))
                 return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
             record = _render(task, key, upload, version, flow, deadline)
             standing = flow.images.publish(record)
@@ -248,7 +258,9 @@ def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline) -> Outcome:
             standing = flow.images.publish(replace(standing.record, version=version))
             if not standing.is_of(version):
                 return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-    flow.renditions.mark_stale(standing.replaced)
+    if standing.replaced:
+        flow.renditions.mark_stale(standing.replaced)
+        flow.images.forget_replaced(standing)
     flow.results.announce(task.task_id, standing.record)
     bytes_out = sum(rendition.bytes for rendition in standing.record.renditions)
     return Outcome(Result.PROCESSED, task.task_id, bytes_in=upload.size, bytes_out=bytes_out)
@@ -260,6 +272,11 @@ def _version(task: ImageTask, upload: Upload, standing: Standing | None, renditi
         # Rendered again, say with another rendition set, by a plain task that knows no sequencer.
         order = max(order, standing.record.version.order)
     return ImageVersion(source=upload.source, order=order, rendition_set=rendition_set.fingerprint)
+
+
+def _rendition_keys(key: str, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
+    """Where the renditions of a version stand, in the order of the rendition set."""
+    return tuple(rendition_key(key, version, spec.name, spec.extension) for spec in rendition_set.specs)
 
 
 def _open(task: ImageTask, flow: Flow) -> tuple[str, Upload]:
@@ -281,10 +298,16 @@ def _render(
         deadline.require(_SECONDS_TO_RENDER, "render an image")
         data = upload.read()
         photo = identify(data, flow.limits)
-        with flow.render_budget.reserve(estimate_memory(photo, flow.rendition_set)):
+        memory = estimate_memory(photo, flow.rendition_set)
+        if memory > flow.render_budget.capacity:
+            raise TooManyPixels(
+                f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
+                f"{memory // 2**20} MB; the function has {flow.render_budget.capacity // 2**20} MB for it"
+            )
+        with flow.render_budget.reserve(memory):
             deadline.require(_SECONDS_TO_RENDER, "render an image")
             rendered = render(data, photo, flow.rendition_set)
-    keyed = {rendition_key(key, version, r.name, r.extension): r for r in rendered.renditions}
+    keyed = dict(zip(_rendition_keys(key, version, flow.rendition_set), rendered.renditions, strict=True))
     flow.renditions.put(keyed)
     return ImageRecord(
         image_key=key,

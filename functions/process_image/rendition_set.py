@@ -59,6 +59,11 @@ class RenditionSpec:
     quality: int = 80
     effort: int | None = None
 
+    @property
+    def extension(self) -> str:
+        """What the names of its files end in."""
+        return "jpg" if self.format == "jpeg" else self.format
+
 
 @dataclass(frozen=True, slots=True)
 class RenditionSet:

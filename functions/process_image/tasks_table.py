@@ -5,7 +5,7 @@ Not Powertools' idempotency layer: docs/decisions/0003-task-table.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import time
@@ -61,12 +61,12 @@ class DynamoDbTasks:
         ServiceUnavailable
             DynamoDB answered with an error.
         """
-        claim = Claim(task.task_id, owner=uuid4().hex)
+        owner = uuid4().hex
         set_aside_may_return = " OR outcome = :quarantined" if again else ""
         with aws_faults_as_transient("claim the task"):
             try:
-                self._update(
-                    claim,
+                claimed = self._update(
+                    task.task_id,
                     "SET #state = :in_progress, #owner = :owner, claimed_until = :until, #bucket = :bucket,"
                     " #key = :key, expires_at = :expires_at ADD attempts :one REMOVE outcome, error_code, processed_at",
                     "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
@@ -74,7 +74,7 @@ class DynamoDbTasks:
                     {"#state": "state", "#owner": "owner", "#bucket": "bucket", "#key": "key"},
                     {
                         ":in_progress": _IN_PROGRESS,
-                        ":owner": claim.owner,
+                        ":owner": owner,
                         ":until": int(until * 1000),
                         ":now": int(self.now() * 1000),
                         ":bucket": task.bucket,
@@ -90,11 +90,13 @@ class DynamoDbTasks:
                 held: dict[str, Any] = error.response.get("Item", {})  # type: ignore[assignment] # not in the stubs
                 if held.get("state", {}).get("S") == _DONE:
                     return None
-                left = int(held.get("claimed_until", {}).get("N", 0)) / 1000 - self.now()
-                raise InProgressElsewhere(
-                    "Another delivery of this task is at work.", retry_after=max(left, 0)
-                ) from error
-        return claim
+                if held.get("owner", {}).get("S") != owner:
+                    left = int(held.get("claimed_until", {}).get("N", 0)) / 1000 - self.now()
+                    raise InProgressElsewhere(
+                        "Another delivery of this task is at work.", retry_after=max(left, 0)
+                    ) from error
+                claimed = held  # by this very call: its first answer was lost and boto3 repeated it
+        return Claim(task.task_id, owner, attempt=int(claimed["attempts"]["N"]))
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         """Remember that the task is done, for the retention time.
@@ -106,7 +108,7 @@ class DynamoDbTasks:
         """
         with aws_faults_as_transient("finish the task"):
             self._update(
-                claim,
+                claim.task_id,
                 "SET #state = :done, outcome = :outcome, processed_at = :at, expires_at = :expires_at"
                 + (", error_code = :error_code" if error_code else "")
                 + " REMOVE #owner, claimed_until",
@@ -127,7 +129,7 @@ class DynamoDbTasks:
         try:
             with aws_faults_as_transient("release the task"):
                 self._update(
-                    claim,
+                    claim.task_id,
                     "SET claimed_until = :none",
                     "#owner = :owner",
                     {"#owner": "owner"},
@@ -136,16 +138,20 @@ class DynamoDbTasks:
         except ServiceUnavailable:
             return
 
-    def _update(self, claim: Claim, update: str, condition: str, names: dict[str, str], values: dict[str, Any]) -> None:
-        self.dynamodb.update_item(
+    def _update(
+        self, task_id: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
+    ) -> Mapping[str, Any]:
+        """Update a task if the condition holds; returns what the update set."""
+        return self.dynamodb.update_item(
             TableName=self.table,
-            Key={"task_id": {"S": claim.task_id}},
+            Key={"task_id": {"S": task_id}},
             UpdateExpression=update,
             ConditionExpression=condition,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues={name: _serialize(value) for name, value in values.items()},
+            ReturnValues="UPDATED_NEW",
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
-        )
+        ).get("Attributes", {})
 
     def _expiry(self) -> int:
         return int(self.now()) + self.retention_days * _SECONDS_PER_DAY

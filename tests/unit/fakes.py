@@ -188,8 +188,8 @@ class FakeTasks:
                 return None
             if item and not item.outcome and item.claimed_until > self.now():
                 raise InProgressElsewhere("Somebody is at it.", retry_after=item.claimed_until - self.now())
-            claim = Claim(task.task_id, owner=uuid4().hex)
-            self.items[task.task_id] = TaskItem(claim.owner, until, item.attempts + 1 if item else 1)
+            claim = Claim(task.task_id, owner=uuid4().hex, attempt=item.attempts + 1 if item else 1)
+            self.items[task.task_id] = TaskItem(claim.owner, until, claim.attempt)
             return claim
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
@@ -244,9 +244,18 @@ class FakeImages:
                 order = max(old.record.version.order, version.order)
                 item.standing = replace(old, record=replace(old.record, version=replace(version, order=order)))
             elif old.record.version.source == version.source or old.record.version.order < version.order:
-                item.standing = Standing(record, replaced=tuple(r.key for r in old.record.renditions))
+                live = {r.key for r in record.renditions}
+                replaced = (*old.replaced, *(r.key for r in old.record.renditions))
+                item.standing = Standing(record, replaced=tuple(key for key in replaced if key not in live))
             assert item.standing
             return item.standing
+
+    def forget_replaced(self, standing: Standing) -> None:
+        with self.calls.call("forget replaced"), self.lock:
+            item = self.items[standing.record.image_key]
+            assert item.standing
+            if item.standing.is_of(standing.record.version):
+                item.standing = replace(item.standing, replaced=())
 
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
         with self.calls.call("note fault"), self.lock:

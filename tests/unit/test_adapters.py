@@ -143,6 +143,11 @@ class TestTasks:
         clock.now += 0.1
         assert self.claim(tasks, clock).owner != dead.owner
 
+    def test_claims_are_counted(self, tasks: Tasks, clock: Clock) -> None:
+        first = self.claim(tasks, clock)
+        tasks.release(first)
+        assert (first.attempt, self.claim(tasks, clock).attempt) == (1, 2)
+
     def test_a_claim_taken_over_can_run_out_again(self, tasks: Tasks, clock: Clock) -> None:
         for _ in range(3):
             self.claim(tasks, clock, seconds=60)
@@ -251,6 +256,22 @@ class TestTheTasksTable:
         assert item["attempts"] == "2"
         assert not {"outcome", "error_code", "processed_at"} & set(item)
 
+    def test_a_claim_whose_answer_was_lost_is_kept_when_boto3_asks_again(
+        self, tasks: DynamoDbTasks, clock: Clock
+    ) -> None:
+        # given a client whose first request arrives twice, as when boto3 retries after a lost answer
+        sent: list[Any] = []
+
+        def send_twice(params: Any, **_: Any) -> None:
+            if not sent:
+                sent.append(params)
+                tasks.dynamodb._make_api_call("UpdateItem", params)  # type: ignore[attr-defined]
+
+        tasks.dynamodb.meta.events.register("provide-client-params.dynamodb.UpdateItem", send_twice)
+        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
+        assert claim
+        assert claim.attempt == 1
+
     def test_in_trouble_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
         tasks = DynamoDbTasks(client, "table", retention_days=30)
@@ -260,9 +281,9 @@ class TestTheTasksTable:
                 tasks.claim(TASK, until=0, again=False)
             stub.add_client_error("update_item", "InternalServerError")
             with pytest.raises(ServiceUnavailable, match="finish the task"):
-                tasks.finish(Claim("task-1", "me"), Result.PROCESSED, None)
+                tasks.finish(Claim("task-1", "me", attempt=1), Result.PROCESSED, None)
             stub.add_client_error("update_item", "InternalServerError")
-            tasks.release(Claim("task-1", "me"))
+            tasks.release(Claim("task-1", "me", attempt=1))
 
 
 def image_version(source: str = "v1", second: int = 0, *, rendition_set: str = "set-a", sequencer: str = "0") -> Any:
@@ -323,6 +344,23 @@ class TestImages:
         images.publish(old)
         standing = images.publish(new)
         assert (standing.record, standing.replaced) == (new, keys_of(old))
+        assert images.standing(new.image_key) == standing
+
+    def test_what_several_versions_replaced_is_remembered_until_it_is_forgotten(self, images: Images) -> None:
+        first, second, third = (image(image_version(f"v{second}", second)) for second in range(3))
+        for record in (first, second, third):
+            standing = images.publish(record)
+        assert standing.replaced == keys_of(first) + keys_of(second)
+        images.forget_replaced(standing)
+        left = images.standing(third.image_key)
+        assert left is not None
+        assert (left.record, left.replaced) == (third, ())
+
+    def test_what_a_newer_version_replaced_is_not_forgotten_for_an_older_one(self, images: Images) -> None:
+        old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
+        outdated = images.publish(old)
+        standing = images.publish(new)
+        images.forget_replaced(outdated)
         assert images.standing(new.image_key) == standing
 
     def test_an_older_version_is_told_what_stands(self, images: Images) -> None:

@@ -10,14 +10,6 @@ import pyvips
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.rendition_set import RenditionSpec
 
-#: What each format is called in a Content-Type and at the end of a name.
-_NAMES = {
-    "webp": ("image/webp", "webp"),
-    "jpeg": ("image/jpeg", "jpg"),
-    "png": ("image/png", "png"),
-    "avif": ("image/avif", "avif"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
@@ -49,12 +41,11 @@ class Rendition:
 def encode(canvas: Canvas, target: Target) -> Rendition:
     """Encode a canvas as the target's spec says, leaving location, camera, comments and profiles behind."""
     first, spec = canvas.frames[0], target.spec
-    content_type, extension = _NAMES[spec.format]
     return Rendition(
         name=spec.name,
         body=_body(_one_image(canvas), spec),
-        content_type=content_type,
-        extension=extension,
+        content_type=f"image/{spec.format}",
+        extension=spec.extension,
         width=first.width,
         height=first.height,
         frames=len(canvas.frames),

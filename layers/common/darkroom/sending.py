@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from time import sleep
 from typing import TYPE_CHECKING
 
+from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.errors import ServiceUnavailable
 from darkroom.retries import backoff
 
@@ -82,6 +83,8 @@ def send_all(
     ------
     NotAccepted
         Some messages were refused at every attempt, or for a fault of the sender's. Those before them are sent.
+    ServiceUnavailable
+        A whole call failed. Those of the calls before it are sent.
     """
     sent = 0
     for batch in _batches(bodies):
@@ -111,7 +114,8 @@ def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attributes: Ma
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": id_, "MessageBody": body, "MessageAttributes": message_attributes} for id_, body in waiting.items()
         ]
-        failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
+        with aws_faults_as_transient("send messages"):
+            failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
         refused = [(waiting[f["Id"]], f"{f['Code']}: {f.get('Message', '')}") for f in failed]
         if not refused:
             return
