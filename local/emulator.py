@@ -22,6 +22,7 @@ _SERVICES = (
 )
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
+_PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_emulator.py reads it
 _SECONDS_TO_START = 60
 # Python warns of a child process that nobody holds any more; ours is meant to outlive us.
 _started: list[subprocess.Popen[bytes]] = []
@@ -30,7 +31,7 @@ _started: list[subprocess.Popen[bytes]] = []
 def running(place: Place) -> psutil.Process | None:
     """Find the emulator of this place, or None if it is not running."""
     try:
-        process = psutil.Process(int((place.folder / "emulator.pid").read_text()))
+        process = psutil.Process(int(place.pid_file.read_text()))
         return process if _script() in " ".join(process.cmdline()) else None
     except (OSError, ValueError, psutil.Error):
         return None
@@ -46,9 +47,9 @@ def start(place: Place) -> None:
     """
     for port in (place.port, place.tls_port):
         _check_free(port)
+    _clean_up(place)  # after one that was killed
     place.logs.mkdir(parents=True, exist_ok=True)
     scratch = place.folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     certificate = place.folder / "emulator.crt"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))} | {
@@ -56,7 +57,7 @@ def start(place: Place) -> None:
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(place.tls_port),
-        "DARKROOM_PLAIN_ADDRESS": f"127.0.0.1:{place.port}",
+        _PLAIN_ADDRESS: place.address,
         "USE_SSL": "1",
         "MINISTACK_SSL_CERT": str(certificate),
         "MINISTACK_SSL_KEY": str(place.folder / "emulator.key"),
@@ -77,8 +78,16 @@ def start(place: Place) -> None:
             start_new_session=True,
         )
     _started.append(process)
-    (place.folder / "emulator.pid").write_text(str(process.pid))
+    place.pid_file.write_text(str(process.pid))
     _wait_until_it_answers(place, process)
+
+
+def check_port(process: psutil.Process, place: Place) -> None:
+    """Raise LaptopError if the emulator listens elsewhere than the place says."""
+    address = process.environ().get(_PLAIN_ADDRESS, "")
+    if address != place.address:
+        port = address.rpartition(":")[2]
+        raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
 
 
 def stop(place: Place) -> bool:
@@ -91,9 +100,7 @@ def stop(place: Place) -> bool:
         for survivor in alive:
             survivor.kill()
         psutil.wait_procs(alive, timeout=5)
-    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
-        (place.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(place.folder / "scratch", ignore_errors=True)
+    _clean_up(place)
     return process is not None
 
 
@@ -102,6 +109,13 @@ def function_processes(place: Place) -> list[psutil.Process]:
     process = running(place)
     children = process.children(recursive=True) if process else []
     return [child for child in children if any(arg.endswith("_worker.py") for arg in child.cmdline())]
+
+
+def _clean_up(place: Place) -> None:
+    """Remove what is worth nothing without the process; what was deployed lives in its memory."""
+    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json", "function-environment.json"):
+        (place.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(place.folder / "scratch", ignore_errors=True)
 
 
 def _script() -> str:

@@ -25,7 +25,12 @@ class Place:
     @property
     def endpoint_url(self) -> str:
         """Where clients of this laptop find the emulator."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}"
+
+    @property
+    def address(self) -> str:
+        """Host and port of the plain listener."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def tls_port(self) -> int:
@@ -36,6 +41,11 @@ class Place:
     def stack_file(self) -> Path:
         """How any client reaches the deployed stack."""
         return self.folder / "stack.json"
+
+    @property
+    def pid_file(self) -> Path:
+        """Which process the emulator is."""
+        return self.folder / "emulator.pid"
 
     @property
     def logs(self) -> Path:

@@ -86,8 +86,10 @@ class Stack:
 
 def load(place: Place) -> Stack:
     """Read how to reach the deployed stack. Raises LaptopError if there is none."""
-    if emulator.running(place) is None or not place.stack_file.exists():
+    process = emulator.running(place)
+    if process is None or not place.stack_file.exists():
         raise LaptopError("The laptop stack is not running. Start it: make up")
+    emulator.check_port(process, place)
     return Stack(**json.loads(place.stack_file.read_text()))
 
 
@@ -99,7 +101,10 @@ def up(place: Place, console: Console) -> Stack:
     LaptopError
         With one sentence on what is in the way.
     """
-    if emulator.running(place) is None:
+    process = emulator.running(place)
+    if process is not None:
+        emulator.check_port(process, place)
+    else:
         with console.status("Starting the emulator ..."):
             emulator.start(place)
         console.print(f"[green]✓[/] emulator at {place.endpoint_url}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console
@@ -15,12 +15,25 @@ from local.stack import Stack, up
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[Place]:
-    place = Place(PROJECT / ".local" / "test", _free_port())
-    shutil.rmtree(place.folder, ignore_errors=True)
-    yield place
-    emulator.stop(place)
-    shutil.rmtree(place.folder, ignore_errors=True)
+def make_place() -> Iterator[Callable[[str], Place]]:
+    """Makes a place of its own in .local, and leaves nothing of it behind."""
+    places: list[Place] = []
+
+    def make(name: str) -> Place:
+        place = Place(PROJECT / ".local" / name, _free_port())
+        shutil.rmtree(place.folder, ignore_errors=True)
+        places.append(place)
+        return place
+
+    yield make
+    for place in places:
+        emulator.stop(place)
+        shutil.rmtree(place.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def place(make_place: Callable[[str], Place]) -> Place:
+    return make_place("test")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from local import chaos, demo, emulator, status
 from local.machine import PROJECT, LaptopError, Place
-from local.stack import Stack, load, run_sam
+from local.stack import Stack, load, run_sam, up
 from tests.integration.uploading import SAMPLES
 
 
@@ -82,6 +83,18 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
 )
 def test_sam_commands_reach_the_stack(stack: Stack, place: Place, command: list[str]) -> None:
     assert run_sam(place, command) == 0
+
+
+def test_a_killed_emulator_is_replaced_and_deployed_to(console: Console, make_place: Callable[[str], Place]) -> None:
+    place = make_place("test-killed")
+    first = up(place, console)
+    process = emulator.running(place)
+    assert process is not None
+    process.kill()
+    process.wait(10)
+    second = up(place, console)
+    assert first.outputs["UploadsBucketName"] != second.outputs["UploadsBucketName"]
+    assert second.s3.head_bucket(Bucket=second.outputs["UploadsBucketName"])
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
