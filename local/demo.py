@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
@@ -21,6 +21,7 @@ from functions.process_image.messages import unreadable_task_id, upload_task_id
 from local import report, stack
 from local.machine import PROJECT, LaptopError, Place
 from local.outcomes import DeadLetter, read_dead_letters, read_items, read_log, wait_for_tasks
+from local.report import Shown
 from local.stack import Stack
 
 _SAMPLES = PROJECT / "samples"
@@ -36,31 +37,6 @@ class Sample:
     path: Path
     expected: str | None
     shows: str = ""
-
-
-@dataclass
-class Shown:
-    """One row of the table, and one entry of ``.local/demo.json``. Times in milliseconds."""
-
-    name: str
-    key: str
-    task_id: str
-    expected: str | None
-    shows: str = ""
-    outcome: str = "unfinished"
-    error_code: str = ""
-    reason: str = ""
-    bytes_in: int = 0
-    bytes_out: int = 0
-    notification_latency_ms: int | None = None
-    processing_ms: int | None = None
-    image: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def as_expected(self) -> bool:
-        """Whether it ended as it should."""
-        ended = self.error_code or self.outcome.lower()
-        return self.outcome != "unfinished" if self.expected is None else ended == self.expected
 
 
 def run(place: Place, console: Console, photos: Path | None) -> int:

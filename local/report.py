@@ -6,10 +6,11 @@ import base64
 import io
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pi_heif
@@ -21,15 +22,37 @@ from local.outcomes import DeadLetter
 from local.stack import Stack
 from local.thumb_hash import decode
 
-if TYPE_CHECKING:
-    from local.demo import Shown
-
 _TEMPLATE = Path(__file__).with_name("report.html")
 # What every browser shows as it is; of anything else the page shows a preview.
 _SHOWN_BY_BROWSERS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif"}
 _PREVIEW = (800, 800)
 
 pi_heif.register_heif_opener()
+
+
+@dataclass
+class Shown:
+    """What became of one sample: a card of the page, a row of the table, an entry of ``demo.json``. Times in ms."""
+
+    name: str
+    key: str
+    task_id: str
+    expected: str | None
+    shows: str = ""
+    outcome: str = "unfinished"
+    error_code: str = ""
+    reason: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    notification_latency_ms: int | None = None
+    processing_ms: int | None = None
+    image: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether it ended as it should."""
+        ended = self.error_code or self.outcome.lower()
+        return self.outcome != "unfinished" if self.expected is None else ended == self.expected
 
 
 def write(
@@ -119,6 +142,6 @@ def _placeholder(thumb_hash: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _letter(letter: DeadLetter, row: Any) -> str:
+def _letter(letter: DeadLetter, row: Shown) -> str:
     cells = (row.name, row.shows, letter.error_code, letter.reason)
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

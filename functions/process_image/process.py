@@ -6,14 +6,11 @@ and a task that was finished is not begun again. So the function may die between
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
 from time import time
-from typing import Protocol
 
-from darkroom.errors import BucketNotAllowed, DarkroomError, ObjectGone, OutOfTime, PermanentFault, TooManyPixels
+from darkroom.errors import BucketNotAllowed, ObjectGone, OutOfTime, PermanentFault, TooManyPixels
 
 from functions.process_image.images import (
     ImageRecord,
@@ -25,20 +22,22 @@ from functions.process_image.images import (
 )
 from functions.process_image.messages import ImageTask, Unreadable
 from functions.process_image.photo import Limits, check_size, identify
-from functions.process_image.processing import Rendition, estimate_memory, render
+from functions.process_image.ports import (
+    Budget,
+    DeadLetters,
+    Images,
+    Renditions,
+    Result,
+    Results,
+    Tasks,
+    Upload,
+    Uploads,
+)
+from functions.process_image.processing import estimate_memory, render
 from functions.process_image.rendition_set import RenditionSet
 
 # An image that takes longer than this is beyond the limits; one begun with less may not be done in time.
 _SECONDS_TO_RENDER = 10
-
-
-class Result(StrEnum):
-    """How a task ended; each is counted under this name."""
-
-    PROCESSED = "Processed"
-    DUPLICATE = "Duplicate"
-    SUPERSEDED = "Superseded"
-    QUARANTINED = "Quarantined"
 
 
 @dataclass(frozen=True)
@@ -55,116 +54,6 @@ class Outcome:
         """The outcome as JSON, for whoever invoked the function directly."""
         fault = {"error_code": self.fault.error_code, "reason": str(self.fault)} if self.fault else {}
         return {"task_id": self.task_id, "result": self.result.value, **fault}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """The right to do a task, until it is finished, released or out of date. ``attempt`` counts from 1."""
-
-    task_id: str
-    owner: str
-    attempt: int
-
-
-class Upload(Protocol):
-    """An object of the uploads bucket, opened but not yet read. ``size`` in bytes."""
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-
-    @property
-    def last_modified(self) -> datetime:
-        """When this version came to be, an aware datetime."""
-
-    @property
-    def version_id(self) -> str | None:
-        """None where the bucket keeps no versions."""
-
-    @property
-    def source(self) -> str:
-        """What tells this content from any other of its key."""
-
-    def read(self) -> bytes:
-        """All of the object."""
-
-    def close(self) -> None:
-        """Give it up, read or not."""
-
-
-class Uploads(Protocol):
-    """The uploads bucket."""
-
-    def open(self, bucket: str, key: str, version_id: str | None) -> Upload:
-        """Open an object. Raises ObjectGone."""
-
-
-class Renditions(Protocol):
-    """The renditions bucket."""
-
-    def put(self, keyed: dict[str, Rendition]) -> None:
-        """Write every rendition under its key; returns when all are durable."""
-
-    def mark_stale(self, keys: tuple[str, ...]) -> None:
-        """Leave renditions that no record points to any more to the bucket's lifecycle."""
-
-
-class Tasks(Protocol):
-    """The tasks table: has this task been done, and who is at it."""
-
-    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
-        """Take the task on; None if it was done before. Raises InProgressElsewhere.
-
-        The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
-        ``again`` lets a task that was set aside be done after all: its message was redriven.
-        """
-
-    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
-        """Remember that the task is done."""
-
-    def release(self, claim: Claim) -> None:
-        """Give the task back for another attempt."""
-
-
-class Images(Protocol):
-    """The images table: one record per image."""
-
-    def standing(self, image_key: str) -> Standing | None:
-        """What stands there now."""
-
-    def publish(self, record: ImageRecord) -> Standing:
-        """Let the record stand unless a newer version does; returns what stands afterwards."""
-
-    def forget_replaced(self, standing: Standing) -> None:
-        """Empty the list of replaced renditions, unless another version stands by now."""
-
-    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        """Remember why the newest upload has no renditions."""
-
-
-class Results(Protocol):
-    """The results queue."""
-
-    def announce(self, task_id: str, record: ImageRecord) -> None:
-        """Tell that an image is finished; after a crash the same task may be told again."""
-
-
-class DeadLetters(Protocol):
-    """The dead-letter queue."""
-
-    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        """Keep the message with its reason."""
-
-
-class Budget(Protocol):
-    """Memory that the tasks of one function share."""
-
-    @property
-    def capacity(self) -> int:
-        """Bytes in all."""
-
-    def reserve(self, amount: int) -> AbstractContextManager[None]:
-        """Wait until ``amount`` bytes are free and hold them."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from darkroom.errors import DarkroomError, TransientFault, UnexpectedError
 
 from functions.process_image.batch import Attempt
 from functions.process_image.messages import ImageTask
-from functions.process_image.process import Outcome, Result
+from functions.process_image.ports import Result
+from functions.process_image.process import Outcome
 
 # A batch of S3 test events has none.
 warnings.filterwarnings("ignore", "No application metrics to publish")

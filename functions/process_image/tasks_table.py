@@ -18,7 +18,7 @@ from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import InProgressElsewhere, ServiceUnavailable
 
 from functions.process_image.messages import ImageTask
-from functions.process_image.process import Claim, Result
+from functions.process_image.ports import Claim, Result
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -24,7 +24,8 @@ from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.photo import Limits
-from functions.process_image.process import Claim, Deadline, Flow, Outcome, Result, process
+from functions.process_image.ports import Claim, Result
+from functions.process_image.process import Deadline, Flow, Outcome, process
 from functions.process_image.processing import Rendition
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET

@@ -28,7 +28,7 @@ from urllib3.exceptions import ProtocolError
 from functions.process_image.images import ImageRecord, ImageVersion, StoredRendition
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.messages import ImageTask
-from functions.process_image.process import Claim, Images, Result, Tasks
+from functions.process_image.ports import Claim, Images, Result, Tasks
 from functions.process_image.processing import Rendition
 from functions.process_image.s3 import S3Renditions, S3Upload, S3Uploads
 from functions.process_image.sqs import SqsDeadLetters, SqsResults, show_again_in

@@ -27,7 +27,8 @@ from functions.process_image import app
 from functions.process_image.batch import Attempt, MessageHandler
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.messages import ImageTask, read_body
-from functions.process_image.process import Deadline, Flow, Outcome, Result
+from functions.process_image.ports import Result
+from functions.process_image.process import Deadline, Flow, Outcome
 from tests.unit.events import load_event, sqs_record
 from tests.unit.fakes import Calls, Trouble, World, plain_task, upload_event
 

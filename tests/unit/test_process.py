@@ -16,7 +16,8 @@ from PIL import ExifTags, Image
 
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.messages import read_body
-from functions.process_image.process import Deadline, Outcome, Result, process
+from functions.process_image.ports import Result
+from functions.process_image.process import Deadline, Outcome, process
 from functions.process_image.rendition_set import RenditionSet
 from tests.unit.events import BUCKET
 from tests.unit.fakes import (

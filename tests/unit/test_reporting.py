@@ -11,7 +11,8 @@ from darkroom.errors import MalformedMessage, NotAnImage, ServiceUnavailable, Tr
 
 from functions.process_image.batch import Attempt
 from functions.process_image.messages import ImageTask, Unreadable
-from functions.process_image.process import Outcome, Result
+from functions.process_image.ports import Result
+from functions.process_image.process import Outcome
 from functions.process_image.reporting import logger, metrics, report
 
 TASK = ImageTask(

@@ -1,0 +1,134 @@
+"""What one image task meets on its way: the ports that the adapters, and the tests' fakes, implement."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from darkroom.errors import DarkroomError, PermanentFault
+
+from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.messages import ImageTask
+from functions.process_image.processing import Rendition
+
+
+class Result(StrEnum):
+    """How a task ended; each is counted under this name."""
+
+    PROCESSED = "Processed"
+    DUPLICATE = "Duplicate"
+    SUPERSEDED = "Superseded"
+    QUARANTINED = "Quarantined"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to do a task, until it is finished, released or out of date. ``attempt`` counts from 1."""
+
+    task_id: str
+    owner: str
+    attempt: int
+
+
+class Upload(Protocol):
+    """An object of the uploads bucket, opened but not yet read. ``size`` in bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def last_modified(self) -> datetime:
+        """When this version came to be, an aware datetime."""
+
+    @property
+    def version_id(self) -> str | None:
+        """None where the bucket keeps no versions."""
+
+    @property
+    def source(self) -> str:
+        """What tells this content from any other of its key."""
+
+    def read(self) -> bytes:
+        """All of the object."""
+
+    def close(self) -> None:
+        """Give it up, read or not."""
+
+
+class Uploads(Protocol):
+    """The uploads bucket."""
+
+    def open(self, bucket: str, key: str, version_id: str | None) -> Upload:
+        """Open an object. Raises ObjectGone."""
+
+
+class Renditions(Protocol):
+    """The renditions bucket."""
+
+    def put(self, keyed: dict[str, Rendition]) -> None:
+        """Write every rendition under its key; returns when all are durable."""
+
+    def mark_stale(self, keys: tuple[str, ...]) -> None:
+        """Leave renditions that no record points to any more to the bucket's lifecycle."""
+
+
+class Tasks(Protocol):
+    """The tasks table: has this task been done, and who is at it."""
+
+    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+        """Take the task on; None if it was done before. Raises InProgressElsewhere.
+
+        The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
+        ``again`` lets a task that was set aside be done after all: its message was redriven.
+        """
+
+    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
+        """Remember that the task is done."""
+
+    def release(self, claim: Claim) -> None:
+        """Give the task back for another attempt."""
+
+
+class Images(Protocol):
+    """The images table: one record per image."""
+
+    def standing(self, image_key: str) -> Standing | None:
+        """What stands there now."""
+
+    def publish(self, record: ImageRecord) -> Standing:
+        """Let the record stand unless a newer version does; returns what stands afterwards."""
+
+    def forget_replaced(self, standing: Standing) -> None:
+        """Empty the list of replaced renditions, unless another version stands by now."""
+
+    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
+        """Remember why the newest upload has no renditions."""
+
+
+class Results(Protocol):
+    """The results queue."""
+
+    def announce(self, task_id: str, record: ImageRecord) -> None:
+        """Tell that an image is finished; after a crash the same task may be told again."""
+
+
+class DeadLetters(Protocol):
+    """The dead-letter queue."""
+
+    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        """Keep the message with its reason."""
+
+
+class Budget(Protocol):
+    """Memory that the tasks of one function share."""
+
+    @property
+    def capacity(self) -> int:
+        """Bytes in all."""
+
+    def reserve(self, amount: int) -> AbstractContextManager[None]:
+        """Wait until ``amount`` bytes are free and hold them."""
