@@ -17,7 +17,7 @@ from local.machine import PROJECT, LaptopError, Place, tool
 
 # What the template uses; fewer services start faster and open no further ports.
 _SERVICES = (
-    "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
+    "apigateway,cloudcontrol,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
     "s3,secretsmanager,sns,sqs,ssm,sts"
 )
 ACCESS_KEY_ID = "test"
@@ -113,7 +113,7 @@ def function_processes(place: Place) -> list[psutil.Process]:
 
 def _clean_up(place: Place) -> None:
     """Remove what is worth nothing without the process; what was deployed lives in its memory."""
-    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json", "function-environment.json"):
+    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
         (place.folder / name).unlink(missing_ok=True)
     shutil.rmtree(place.folder / "scratch", ignore_errors=True)
 

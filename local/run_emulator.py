@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from ipaddress import ip_address
@@ -33,6 +34,21 @@ def accept_text_in_scaling_config() -> None:
         return int(concurrency_of(mapping, *args, **kwargs))
 
     lambda_svc._sqs_esm_concurrency = patched  # noqa: SLF001
+
+
+def accept_arns_of_layers() -> None:
+    """Let the versions of a layer be listed and published under its ARN, as AWS does and ``sam sync`` asks.
+
+    MiniStack takes the ARN for the name of another layer. Can go when ``make sam ARGS="sync --code"`` publishes a
+    changed layer without it.
+    """
+    from ministack.services import lambda_svc
+
+    def by_name(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda layer, *args: original(layer.rpartition(":")[2], *args)
+
+    for name in ("_list_layer_versions", "_publish_layer_version"):  # there is no public hook
+        setattr(lambda_svc, name, by_name(getattr(lambda_svc, name)))
 
 
 def listen_on(plain_address: str) -> None:
@@ -90,6 +106,7 @@ def main() -> None:
         sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
     accept_text_in_scaling_config()
+    accept_arns_of_layers()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 

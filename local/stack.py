@@ -118,7 +118,6 @@ def up(place: Place, console: Console) -> Stack:
         run_sam(place, ["deploy"], log="sam-deploy.log")
     stack = _describe(place, sources)
     place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
-    _write_function_environment(place, stack)
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     return stack
 
@@ -182,13 +181,6 @@ def _describe(place: Place, sources: str) -> Stack:
     (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
     return stack
-
-
-def _write_function_environment(place: Place, stack: Stack) -> None:
-    """Give `sam local invoke` the environment that the deployed function has."""
-    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
-    variables = function["Environment"]["Variables"] | {"AWS_ENDPOINT_URL": place.endpoint_url}
-    (place.folder / "function-environment.json").write_text(json.dumps({"ProcessImageFunction": variables}, indent=2))
 
 
 def _setting(name: str) -> str:
