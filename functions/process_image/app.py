@@ -44,9 +44,9 @@ def _is_from_sqs(event: dict[str, Any]) -> bool:
 
 def _render_now(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
     message = Message.of(json.dumps(event))
-    message.work(messages.flow, deadline, redriven=False)
+    message.work(messages.flow, deadline)
     outcomes = []
-    for attempt in message.attempts:
+    for attempt in message.attempts():
         report(attempt)
         if isinstance(attempt.outcome, TransientFault):
             raise attempt.outcome

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Kept back from Lambda's timeout for giving unfinished messages back.
 _SECONDS_TO_ANSWER = 3
+# Of these, kept back for the answer itself.
+_SECONDS_TO_RETURN = 0.5
 _FIRST_RETRY_SECONDS = 10
 _LONGEST_RETRY_SECONDS = 900
 
@@ -35,22 +37,26 @@ class Attempt:
     outcome: Outcome | TransientFault
 
 
-@dataclass
+@dataclass(frozen=True)
 class Message:
-    """One message: the tasks still to do, and those that were attempted. Filled by one thread, read by another."""
+    """One message's tasks. While one thread works on them, another may ask how far it is: both lists only grow."""
 
-    waiting: list[ImageTask | Unreadable]
-    attempts: list[Attempt] = field(default_factory=list)
+    tasks: tuple[ImageTask | Unreadable, ...]
+    _started: list[float] = field(default_factory=list)
+    _ended: list[Attempt] = field(default_factory=list)
 
     @classmethod
     def of(cls, body: str) -> Message:
         """Read a message's body."""
-        return cls(waiting=read_body(body))
+        return cls(tuple(read_body(body)))
 
-    def work(self, flow: Flow, deadline: Deadline, *, redriven: bool) -> None:
-        """Attempt every task, whatever becomes of the others."""
-        while self.waiting:
-            task, started = self.waiting[0], time()
+    def work(self, flow: Flow, deadline: Deadline, *, redriven: bool = False) -> None:
+        """Attempt one task after the other, whatever becomes of each, until the function has to answer."""
+        for task in self.tasks:
+            if time() > deadline.at - _SECONDS_TO_ANSWER:
+                return
+            started = time()
+            self._started.append(started)
             outcome: Outcome | TransientFault
             try:
                 outcome = process(task, flow, deadline, redriven=redriven)
@@ -59,13 +65,18 @@ class Message:
             except Exception as error:  # noqa: BLE001 # a defect of ours must not cost the message its reason
                 outcome = UnexpectedError(f"{type(error).__name__}: {error}")
                 outcome.__cause__ = error
-            self.attempts.append(Attempt(task, started, time(), outcome))
-            self.waiting.pop(0)
+            self._ended.append(Attempt(task, started, time(), outcome))
 
-    def unfinished(self) -> list[tuple[ImageTask | Unreadable, TransientFault]]:
-        """Every task that has to be tried again, and why."""
-        failed = [(a.task, a.outcome) for a in self.attempts if isinstance(a.outcome, TransientFault)]
-        return failed + [(task, OutOfTime("The function had to answer first.")) for task in self.waiting]
+    def attempts(self) -> list[Attempt]:
+        """What has become of every task by now; what is still under way, or not begun, is out of time."""
+        ended, now = list(self._ended), time()
+        out_of_time = OutOfTime("The function had to answer before the task was done.")
+        started = [*self._started, *(now for _ in self.tasks)]
+        return ended + [
+            Attempt(task, started[number], now, out_of_time)
+            for number, task in enumerate(self.tasks)
+            if number >= len(ended)
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,10 @@ class MessageHandler:
 
     Attributes
     ----------
-    pool:
+    workers:
         Threads that work; libvips and the network leave the interpreter free.
+    answerers:
+        Threads that give messages back and set them aside, so that work which hangs cannot keep them from it.
     max_receives:
         The queue's maxReceiveCount: at that receive an unfinished task is set aside with its reason.
     show_again_in:
@@ -85,7 +98,8 @@ class MessageHandler:
     """
 
     flow: Flow
-    pool: Executor
+    workers: Executor
+    answerers: Executor
     max_receives: int
     show_again_in: Callable[[str, float], None]
     report: Callable[[Attempt, float, bool], None]
@@ -100,23 +114,35 @@ class MessageHandler:
         """
         message = Message.of(record.body)
         redriven = ERROR_CODE_ATTRIBUTE in record.message_attributes
-        run = asyncio.get_running_loop().run_in_executor
-        work = run(self.pool, lambda: message.work(self.flow, deadline, redriven=redriven))
+        work = asyncio.get_running_loop().run_in_executor(
+            self.workers, lambda: message.work(self.flow, deadline, redriven=redriven)
+        )
         # Not wait_for, which would cancel: a thread cannot be. What it still does is safe to be done again.
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
-        unfinished = message.unfinished()
+
+        sent = int(record.attributes.sent_timestamp) / 1000
         receives = int(record.attributes.approximate_receive_count)
         is_last = receives >= self.max_receives
-        if is_last:
-            for task, fault in unfinished:
-                await run(self.pool, self.flow.dead_letters.set_aside, task.body, task.task_id, fault)
-        sent = int(record.attributes.sent_timestamp) / 1000
-        for attempt in list(message.attempts):
+        faults: list[TransientFault] = []
+        for attempt in message.attempts():
+            task, outcome = attempt.task, attempt.outcome
+            if isinstance(outcome, TransientFault):
+                faults.append(outcome)
+                if is_last:
+                    await self._answer(deadline, self.flow.dead_letters.set_aside, task.body, task.task_id, outcome)
             self.report(attempt, sent, is_last)
-        if unfinished and not is_last:
-            wait = max(_wait(fault, receives) for _, fault in unfinished)
-            await run(self.pool, self.show_again_in, record.receipt_handle, wait)
-            raise unfinished[0][1]
+        if faults and not is_last:
+            wait = max(_wait(fault, receives) for fault in faults)
+            await self._answer(deadline, self.show_again_in, record.receipt_handle, wait)
+            raise faults[0]
+
+    async def _answer(self, deadline: Deadline, call: Callable[..., None], *arguments: object) -> None:
+        """Make a call that the answer depends on. Raises OutOfTime where that takes longer than Lambda allows."""
+        made = asyncio.get_running_loop().run_in_executor(self.answerers, call, *arguments)
+        done, _ = await asyncio.wait([made], timeout=max(deadline.at - time() - _SECONDS_TO_RETURN, 0))
+        if not done:
+            raise OutOfTime("SQS did not answer before the function had to.")
+        await made
 
 
 def _wait(fault: TransientFault, receives: int) -> float:

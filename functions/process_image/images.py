@@ -33,7 +33,8 @@ class ImageVersion:
     @property
     def name(self) -> str:
         """A short name that differs wherever the renditions could."""
-        return sha256(f"{self.source}\0{self.rendition_set}".encode()).hexdigest()[:16]
+        # With the order: a version that was replaced and comes back must not meet its old renditions, marked stale.
+        return sha256(f"{self.source}\0{self.order}\0{self.rendition_set}".encode()).hexdigest()[:16]
 
 
 def version_order(last_modified: datetime, sequencer: str | None, source: str) -> str:
@@ -93,6 +94,11 @@ class Standing:
 
     record: ImageRecord
     replaced: tuple[str, ...]
+
+    @property
+    def rendition_keys(self) -> frozenset[str]:
+        """Where the renditions stand that readers are told of."""
+        return frozenset(rendition.key for rendition in self.record.renditions)
 
     def is_of(self, version: ImageVersion) -> bool:
         """Whether just this version stands, rendered with the same rendition set."""

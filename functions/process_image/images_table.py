@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -57,51 +57,52 @@ class DynamoDbImages:
         names = {f"#{name}": name for name in attributes}
         values = {f":{name}": _serialize(value) for name, value in attributes.items()}
         assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
-        standing = self._write(
+        return self._write(
             record.image_key,
             "SET replaced = list_append(if_not_exists(replaced, :nothing), if_not_exists(#renditions, :nothing)),"
-            f" {assignments}",
+            f" {assignments} REMOVE latest_fault",
             "attribute_not_exists(#version_order)"
             " OR (#version_source <> :version_source AND #version_order < :version_order)"
             " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)",
             names,
             {**values, ":nothing": {"L": []}},
         )
-        if standing.is_of(record.version) and standing.record.version.order < record.version.order:
-            # A plain task came first and knew no sequencer. Its renditions are these: they must not become `replaced`.
-            told = ("version_order", "version_source", "rendition_set")
-            standing = self._write(
-                record.image_key,
-                "SET #version_order = :version_order",
-                "#version_source = :version_source AND #rendition_set = :rendition_set"
-                " AND #version_order < :version_order",
-                {f"#{name}": name for name in told},
-                {f":{name}": values[f":{name}"] for name in told},
-            )
-        return standing
+
+    def raise_order(self, standing: Standing, order: str) -> Standing:
+        """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards.
+
+        Raises
+        ------
+        ServiceUnavailable
+            DynamoDB answered with an error.
+        """
+        return self._write_to(
+            standing, "SET version_order = :order", "version_order < :order", {":order": {"S": order}}
+        )
 
     def forget_replaced(self, standing: Standing) -> None:
         """Empty ``replaced``, once its renditions are marked stale. Raises ServiceUnavailable.
 
         If another version stands by now, the list is its to work off.
         """
+        self._write_to(standing, "SET replaced = :nothing", "", {":nothing": {"L": []}})
+
+    def _write_to(self, standing: Standing, update: str, condition: str, values: dict[str, Any]) -> Standing:
+        """Update the record while it is still of the version that stood."""
         version = standing.record.version
-        self._write(
+        return self._write(
             standing.record.image_key,
-            "SET replaced = :nothing",
-            "#version_source = :version_source AND #rendition_set = :rendition_set",
-            {"#version_source": "version_source", "#rendition_set": "rendition_set"},
-            {
-                ":version_source": _serialize(version.source),
-                ":rendition_set": _serialize(version.rendition_set),
-                ":nothing": {"L": []},
-            },
+            update,
+            "version_source = :source AND rendition_set = :set" + (f" AND {condition}" if condition else ""),
+            {},
+            {":source": _serialize(version.source), ":set": _serialize(version.rendition_set), **values},
         )
 
     def _write(
         self, image_key: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
     ) -> Standing:
         """Update the record if the condition holds; returns what stands afterwards either way."""
+        aliases: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
         with aws_faults_as_transient("publish the image"):
             try:
                 answer = self.dynamodb.update_item(
@@ -109,10 +110,10 @@ class DynamoDbImages:
                     Key={"image_key": {"S": image_key}},
                     UpdateExpression=update,
                     ConditionExpression=condition,
-                    ExpressionAttributeNames=names,
                     ExpressionAttributeValues=values,
                     ReturnValues="ALL_NEW",
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **aliases,
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
@@ -176,9 +177,9 @@ def _standing(item: Mapping[str, Any]) -> Standing:
         dominant_colour=values["dominant_colour"],
         renditions=tuple(_rendition(r) for r in values["renditions"]),
     )
-    live = {rendition.key for rendition in record.renditions}
+    standing = Standing(record, replaced=tuple(r["key"] for r in values["replaced"]))
     # Of two rendition sets that take turns, each is what the other replaced.
-    return Standing(record, replaced=tuple(r["key"] for r in values["replaced"] if r["key"] not in live))
+    return replace(standing, replaced=tuple(key for key in standing.replaced if key not in standing.rendition_keys))
 
 
 def _rendition(values: dict[str, Any]) -> StoredRendition:

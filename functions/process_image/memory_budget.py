@@ -8,9 +8,9 @@ from threading import Condition
 
 
 class MemoryBudget:
-    """A number of bytes that threads reserve and give back.
+    """A number of bytes, ``capacity``, that threads reserve and give back.
 
-    Whoever wants more than there is gets all of it, alone. A thread that holds one budget and waits for another must
+    A thread that holds one budget and waits for another must
     always take the two in the same order.
     """
 
@@ -21,8 +21,15 @@ class MemoryBudget:
 
     @contextmanager
     def reserve(self, amount: int) -> Iterator[None]:
-        """Wait until ``amount`` bytes are free and hold them inside the ``with`` block."""
-        amount = min(amount, self.capacity)
+        """Wait until ``amount`` bytes are free and hold them inside the ``with`` block.
+
+        Raises
+        ------
+        ValueError
+            There will never be that many.
+        """
+        if amount > self.capacity:
+            raise ValueError(f"{amount} bytes are wanted, {self.capacity} are all there is")
         with self._given_back:
             self._given_back.wait_for(lambda: self._free >= amount)
             self._free -= amount

@@ -22,7 +22,7 @@ from darkroom.errors import MalformedMessage
 _LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _LONGEST_TASK_ID = 200
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_TASK_ID = re.compile(r"[!-~]+")  # printable ASCII without the space: safe in a key, an attribute and a log
+_PRINTABLE = re.compile(r"[!-~]+")  # ASCII without the space: safe in a key, an attribute and a log
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 SHAPES = (
@@ -149,7 +149,7 @@ def _from_event(
     _check(
         _bucket_fault(bucket),
         _key_fault(key),
-        None if version_id is None or isinstance(version_id, str) else "the version id is not text",
+        _version_fault(version_id),
         None
         if sequencer is None or (isinstance(sequencer, str) and _SEQUENCER.fullmatch(sequencer))
         else "the sequencer is not a hexadecimal number",
@@ -172,13 +172,11 @@ def _from_plain_task(task: dict[str, Any], body: str) -> ImageTask:
     task_id, version_id = task["task_id"], task.get("version_id")
     _check(
         None
-        if isinstance(task_id, str) and len(task_id) <= _LONGEST_TASK_ID and _TASK_ID.fullmatch(task_id)
+        if isinstance(task_id, str) and len(task_id) <= _LONGEST_TASK_ID and _PRINTABLE.fullmatch(task_id)
         else f"task_id must be 1 to {_LONGEST_TASK_ID} printable ASCII characters without spaces",
         _bucket_fault(task["bucket"]),
         _key_fault(task["key"]),
-        None
-        if version_id is None or (isinstance(version_id, str) and 1 <= len(version_id) <= _LONGEST_KEY_BYTES)
-        else "version_id must be text",
+        _version_fault(version_id),
     )
     return ImageTask(task_id=task_id, bucket=task["bucket"], key=task["key"], body=body, version_id=version_id)
 
@@ -194,6 +192,13 @@ def _key_fault(key: Any) -> str | None:
     except UnicodeEncodeError:
         valid = False
     return None if valid else f"key must be text of 1 to {_LONGEST_KEY_BYTES} bytes"
+
+
+def _version_fault(version_id: Any) -> str | None:
+    valid = version_id is None or (
+        isinstance(version_id, str) and len(version_id) <= _LONGEST_KEY_BYTES and _PRINTABLE.fullmatch(version_id)
+    )
+    return None if valid else f"version_id must be 1 to {_LONGEST_KEY_BYTES} printable ASCII characters without spaces"
 
 
 def _check(*faults: str | None) -> None:

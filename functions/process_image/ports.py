@@ -11,7 +11,7 @@ from typing import Protocol
 from darkroom.errors import DarkroomError, PermanentFault
 
 from functions.process_image.images import ImageRecord, Standing
-from functions.process_image.messages import ImageTask
+from functions.process_image.messages import ImageTask, Unreadable
 from functions.process_image.processing import Rendition
 
 
@@ -79,7 +79,7 @@ class Renditions(Protocol):
 class Tasks(Protocol):
     """The tasks table: has this task been done, and who is at it."""
 
-    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+    def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
         """Take the task on; None if it was done before. Raises InProgressElsewhere.
 
         The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
@@ -101,6 +101,9 @@ class Images(Protocol):
 
     def publish(self, record: ImageRecord) -> Standing:
         """Let the record stand unless a newer version does; returns what stands afterwards."""
+
+    def raise_order(self, standing: Standing, order: str) -> Standing:
+        """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards."""
 
     def forget_replaced(self, standing: Standing) -> None:
         """Empty the list of replaced renditions, unless another version stands by now."""

@@ -7,10 +7,10 @@ and a task that was finished is not begun again. So the function may die between
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import time
 
-from darkroom.errors import BucketNotAllowed, ObjectGone, OutOfTime, PermanentFault, TooManyPixels
+from darkroom.errors import BucketNotAllowed, ObjectGone, OutOfTime, PermanentFault, TooLarge, TooManyPixels
 
 from functions.process_image.images import (
     ImageRecord,
@@ -100,9 +100,6 @@ def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, red
     TransientFault
         Nothing is lost and the task is released: try again later.
     """
-    if isinstance(task, Unreadable):
-        flow.dead_letters.set_aside(task.body, task.task_id, task.fault)
-        return Outcome(Result.QUARANTINED, task.task_id, fault=task.fault)
     claim = flow.tasks.claim(task, until=deadline.at, again=redriven)
     if claim is None:
         return Outcome(Result.DUPLICATE, task.task_id)
@@ -115,13 +112,15 @@ def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, red
     return outcome
 
 
-def _carry_out(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
+def _carry_out(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
     try:
+        if isinstance(task, Unreadable):
+            raise task.fault
         if task.bucket != flow.uploads_bucket:
             raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
         return _publish_newest(task, flow, deadline, is_first_attempt=is_first_attempt)
     except PermanentFault as fault:
-        if task.bucket == flow.uploads_bucket:
+        if isinstance(task, ImageTask) and not isinstance(fault, BucketNotAllowed | ObjectGone):
             flow.images.note_fault(task.key, task.task_id, fault)
         flow.dead_letters.set_aside(task.body, task.task_id, fault)
         return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
@@ -132,21 +131,20 @@ def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first
     with closing(upload):
         standing = flow.images.standing(key)
         version = _version(task, upload, standing, flow.rendition_set)
-        if standing is None or not standing.is_of(version):
-            if standing is not None and standing.replaces(version):
-                if not is_first_attempt:  # the one before may have written renditions, and died
-                    flow.renditions.mark_stale(_rendition_keys(key, version, flow.rendition_set))
-                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-            record = _render(task, key, upload, version, flow, deadline)
-            standing = flow.images.publish(record)
-            if not standing.is_of(version):
-                flow.renditions.mark_stale(tuple(r.key for r in record.renditions))
-                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-        elif standing.record.version.order < version.order:
-            # Published by a plain task, which knew no sequencer: an older upload of that second must not come after.
-            standing = flow.images.publish(replace(standing.record, version=version))
-            if not standing.is_of(version):
-                return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
+        may_have_written = not is_first_attempt  # the one before may have died after it
+        if standing is None or not (standing.is_of(version) or standing.replaces(version)):
+            standing = flow.images.publish(_render(task, key, upload, version, flow, deadline))
+            may_have_written = True
+    if may_have_written:
+        mine = _rendition_keys(key, version, flow.rendition_set)
+        flow.renditions.mark_stale(tuple(k for k in mine if k not in standing.rendition_keys))
+    if not standing.is_of(version):
+        return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
+    if standing.record.version.order < version.order:
+        # Published by a plain task, which knew no sequencer: an older upload of that second must not come after.
+        standing = flow.images.raise_order(standing, version.order)
+        if not standing.is_of(version):
+            return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
     if standing.replaced:
         flow.renditions.mark_stale(standing.replaced)
         flow.images.forget_replaced(standing)
@@ -183,6 +181,10 @@ def _render(
 ) -> ImageRecord:
     """Render one version and make its renditions durable. No reader sees them before the record is published."""
     check_size(upload.size, flow.limits)
+    if upload.size > flow.download_budget.capacity:
+        raise TooLarge(
+            f"the file has {upload.size:,} bytes; the function has memory for {flow.download_budget.capacity:,}"
+        )
     with flow.download_budget.reserve(upload.size):
         deadline.require(_SECONDS_TO_RENDER, "render an image")
         data = upload.read()

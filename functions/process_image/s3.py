@@ -115,11 +115,25 @@ class S3Renditions:
             self._all(put_one, *zip(*keyed.items(), strict=True))
 
     def mark_stale(self, keys: tuple[str, ...]) -> None:
-        """Tag renditions that no record points to, for the bucket's lifecycle rule. Raises ServiceUnavailable."""
+        """Tag renditions that no record points to, for the bucket's lifecycle rule. Raises ServiceUnavailable.
+
+        By copying them onto themselves, because the rule counts its days from an object's last writing.
+        https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html
+        """
 
         def tag_one(key: str) -> None:
             try:
-                self.s3.put_object_tagging(Bucket=self.bucket, Key=key, Tagging={"TagSet": [_STALE]})
+                self.s3.copy_object(
+                    Bucket=self.bucket,
+                    Key=key,
+                    CopySource={"Bucket": self.bucket, "Key": key},
+                    # S3 copies an object onto itself only if its metadata is given anew.
+                    MetadataDirective="REPLACE",
+                    ContentType=f"image/{key.rpartition('.')[2].replace('jpg', 'jpeg')}",
+                    CacheControl=_CACHE_CONTROL,
+                    TaggingDirective="REPLACE",
+                    Tagging=f"{_STALE['Key']}={_STALE['Value']}",
+                )
             except ClientError as error:
                 if error_code(error) not in _GONE:  # the lifecycle rule was here before
                     raise

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import InProgressElsewhere, ServiceUnavailable
 
-from functions.process_image.messages import ImageTask
+from functions.process_image.messages import ImageTask, Unreadable
 from functions.process_image.ports import Claim, Result
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class DynamoDbTasks:
     retention_days: int
     now: Callable[[], float] = time
 
-    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+    def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
         """Take the task on, in one conditional write.
 
         Parameters
@@ -62,25 +62,26 @@ class DynamoDbTasks:
             DynamoDB answered with an error.
         """
         owner = uuid4().hex
+        about = {"bucket": task.bucket, "key": task.key} if isinstance(task, ImageTask) else {}
         set_aside_may_return = " OR outcome = :quarantined" if again else ""
         with aws_faults_as_transient("claim the task"):
             try:
                 claimed = self._update(
                     task.task_id,
-                    "SET #state = :in_progress, #owner = :owner, claimed_until = :until, #bucket = :bucket,"
-                    " #key = :key, expires_at = :expires_at ADD attempts :one REMOVE outcome, error_code, processed_at",
+                    "SET #state = :in_progress, #owner = :owner, claimed_until = :until, expires_at = :expires_at"
+                    + "".join(f", #{name} = :{name}" for name in about)
+                    + " ADD attempts :one REMOVE outcome, error_code, processed_at",
                     "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
                     + set_aside_may_return,
-                    {"#state": "state", "#owner": "owner", "#bucket": "bucket", "#key": "key"},
+                    {"#state": "state", "#owner": "owner", **{f"#{name}": name for name in about}},
                     {
                         ":in_progress": _IN_PROGRESS,
                         ":owner": owner,
                         ":until": int(until * 1000),
                         ":now": int(self.now() * 1000),
-                        ":bucket": task.bucket,
-                        ":key": task.key,
                         ":expires_at": self._expiry(),
                         ":one": 1,
+                        **{f":{name}": value for name, value in about.items()},
                         **({":quarantined": Result.QUARANTINED.value} if again else {}),
                     },
                 )

@@ -52,7 +52,8 @@ def build_message_handler(settings: Settings) -> MessageHandler:
     )
     return MessageHandler(
         flow=flow,
-        pool=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),
+        workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
+        answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
         show_again_in=partial(show_again_in, sqs, settings.tasks_queue_url),
         report=report,

@@ -80,7 +80,7 @@ _DONE_BY_CODE = {
     "s3:GetObjectVersion": '"VersionId": ',
     "s3:ListBucket": '"NoSuchKey"',  # the answer that S3 gives only to those who may list
     "s3:PutObject": ".put_object(",
-    "s3:PutObjectTagging": ".put_object_tagging(",
+    "s3:PutObjectTagging": "Tagging=",
     "dynamodb:GetItem": ".get_item(",
     "dynamodb:UpdateItem": ".update_item(",
 }
@@ -489,9 +489,18 @@ def functions_say_who_they_are(template: Template) -> list[str]:
     return [
         f"{name} is not told {key}"
         for name in properties(template, FUNCTION)
-        for key in ("POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL")
+        for key in ("POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE")
         if key not in _environment(template, name)
     ]
+
+
+def functions_log_at_a_level_that_keeps_their_metrics(template: Template) -> list[str]:
+    """Metrics travel in the log, where a line without a level counts as INFO.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+    """
+    level = template["Globals"]["Function"]["LoggingConfig"].get("ApplicationLogLevel")
+    return [] if level in ("TRACE", "DEBUG", "INFO") else [f"functions log from {level}, without their metrics"]
 
 
 def functions_have_their_import_path_in_lambda_too(template: Template) -> list[str]:

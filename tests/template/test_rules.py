@@ -383,13 +383,18 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ImagingLayer is used by no function",
     ),
     (
+        rules.functions_log_at_a_level_that_keeps_their_metrics,
+        put("Globals/Function/LoggingConfig/ApplicationLogLevel", "WARNING"),
+        "functions log from WARNING, without their metrics",
+    ),
+    (
         rules.functions_are_told_exactly_what_their_settings_read,
         drop(f"{FUNCTION}/Environment/Variables/KEEP_LOCATION"),
         "ProcessImageFunction is not told KEEP_LOCATION",
     ),
     (
         rules.functions_are_told_exactly_what_their_settings_read,
-        put("Globals/Function/Environment/Variables/STAGE", "dev"),
+        put(f"{FUNCTION}/Environment/Variables/STAGE", "dev"),
         "ProcessImageFunction is told STAGE, which it does not read",
     ),
     (
@@ -439,7 +444,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.roles_allow_all_that_is_done,
-        put(f"{STATEMENTS}/4/Action", "s3:PutObject"),
+        put(f"{STATEMENTS}/4/Action", ["s3:GetObject", "s3:PutObject"]),
         "ProcessImageRole does not allow s3:PutObjectTagging, which ProcessImageFunction does",
     ),
     (
@@ -489,8 +494,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.parameters_are_described_and_bounded,
-        drop("Parameters/LogLevel/Description"),
-        "LogLevel has no description",
+        drop("Parameters/LogRetentionDays/Description"),
+        "LogRetentionDays has no description",
     ),
     (
         rules.parameters_are_described_and_bounded,

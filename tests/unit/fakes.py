@@ -22,7 +22,7 @@ from PIL import Image
 
 from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import ImageTask, read_body
+from functions.process_image.messages import ImageTask, Unreadable, read_body
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Claim, Result
 from functions.process_image.process import Deadline, Flow, Outcome, process
@@ -182,7 +182,7 @@ class FakeTasks:
     calls: Calls = field(default_factory=Calls)
     lock: RLock = field(default_factory=RLock)
 
-    def claim(self, task: ImageTask, *, until: float, again: bool) -> Claim | None:
+    def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
         with self.calls.call("claim"), self.lock:
             item = self.items.get(task.task_id)
             if item and item.outcome and not (again and item.outcome is Result.QUARANTINED):
@@ -242,14 +242,24 @@ class FakeImages:
             if old is None:
                 item.standing = Standing(record, replaced=())
             elif old.is_of(version):
-                order = max(old.record.version.order, version.order)
-                item.standing = replace(old, record=replace(old.record, version=replace(version, order=order)))
+                pass
             elif old.record.version.source == version.source or old.record.version.order < version.order:
                 live = {r.key for r in record.renditions}
                 replaced = (*old.replaced, *(r.key for r in old.record.renditions))
                 item.standing = Standing(record, replaced=tuple(key for key in replaced if key not in live))
+            item.latest_fault = item.latest_fault if item.standing is old else None
             assert item.standing
             return item.standing
+
+    def raise_order(self, standing: Standing, order: str) -> Standing:
+        with self.calls.call("raise order"), self.lock:
+            item = self.items[standing.record.image_key]
+            now = item.standing
+            assert now
+            if now.is_of(standing.record.version) and now.record.version.order < order:
+                version = replace(now.record.version, order=order)
+                item.standing = now = replace(now, record=replace(now.record, version=version))
+            return now
 
     def forget_replaced(self, standing: Standing) -> None:
         with self.calls.call("forget replaced"), self.lock:

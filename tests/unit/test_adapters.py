@@ -386,14 +386,20 @@ class TestImages:
         standing = images.publish(image(image_version("v2", 2)))
         assert images.publish(image(image_version("v1", 1, rendition_set="set-b"))) == standing
 
-    def test_the_same_version_with_a_better_known_order_only_takes_the_order(self, images: Images) -> None:
+    def test_the_order_of_what_stands_can_be_raised_but_not_lowered(self, images: Images) -> None:
         old = image(image_version("v0"))
         plain, event = (image(image_version("v1", 1, sequencer=sequencer)) for sequencer in ("0", "0B"))
         images.publish(old)
-        images.publish(plain)
-        standing = images.publish(event)
-        assert (standing.record, standing.replaced) == (event, keys_of(old))
-        assert images.publish(plain) == standing
+        standing = images.publish(plain)
+        raised = images.raise_order(standing, event.version.order)
+        assert (raised.record, raised.replaced) == (replace(plain, version=event.version), keys_of(old))
+        assert images.raise_order(standing, plain.version.order) == raised
+        assert images.publish(event) == raised, "it is published already"
+
+    def test_the_order_of_what_no_longer_stands_is_left_alone(self, images: Images) -> None:
+        outdated = images.publish(image(image_version("v1", 1)))
+        standing = images.publish(image(image_version("v2", 2)))
+        assert images.raise_order(outdated, image_version("v1", 9).order) == standing
 
     def test_a_fault_leaves_an_unknown_image_without_a_record(self, images: Images) -> None:
         images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
@@ -443,6 +449,8 @@ class TestTheImagesTable:
             {"S": "huge"},
         )
         assert "at" in fault
+        images.publish(image(image_version(), key="a.jpg"))
+        assert "latest_fault" not in self.item(images)
 
     def test_in_trouble_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
@@ -580,6 +588,9 @@ class TestRenditions:
         renditions.put({"b/thumb.webp": rendition(), "b/small.webp": rendition()})
         renditions.mark_stale(("b/thumb.webp",))
         assert self.tags(s3, "b/thumb.webp") == {"darkroom:stale": "true"}
+        answer = s3.head_object(Bucket="renditions", Key="b/thumb.webp")
+        assert answer["ContentType"] == "image/webp"
+        assert "immutable" in answer["CacheControl"]
         assert self.tags(s3, "b/small.webp") == {}
 
     def test_a_stale_one_that_is_written_again_is_live(self, s3: S3Client, renditions: S3Renditions) -> None:
@@ -603,7 +614,7 @@ class TestRenditions:
             stub.add_client_error("put_object", "SlowDown", http_status_code=503)
             with pytest.raises(ServiceUnavailable, match="write the renditions"):
                 renditions.put({"d": rendition()})
-            stub.add_client_error("put_object_tagging", "AccessDenied", http_status_code=403)
+            stub.add_client_error("copy_object", "AccessDenied", http_status_code=403)
             with pytest.raises(ServiceUnavailable, match="mark stale renditions"):
                 renditions.mark_stale(("d",))
 

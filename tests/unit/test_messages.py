@@ -211,7 +211,9 @@ class TestMalformed:
             (s3_body(key=""), "key must be text of 1 to 1024 bytes"),
             (s3_body(key="ä" * 513), "key must be text of 1 to 1024 bytes"),
             (s3_body(name="X"), "bucket must be a bucket's name"),
-            (s3_body(versionId=7), "version id is not text"),
+            (s3_body(versionId="\ud800"), "version_id must be 1 to 1024 printable"),
+            (s3_body(versionId="v" * 1025), "version_id must be 1 to 1024 printable"),
+            (s3_body(versionId=7), "version_id must be 1 to 1024 printable"),
             (s3_body(sequencer="xyz"), "sequencer is not a hexadecimal number"),
             (s3_body(sequencer="A" * 65), "sequencer is not a hexadecimal number"),
             (s3_body(versionId="", sequencer=""), "neither a version id nor a sequencer"),
@@ -237,8 +239,8 @@ class TestMalformed:
             ({"bucket": "a"}, "bucket must be"),
             ({"key": ["a.jpg"]}, "key must be"),
             ({"key": "\ud800"}, "key must be"),
-            ({"version_id": ""}, "version_id must be text"),
-            ({"version_id": 3}, "version_id must be text"),
+            ({"version_id": ""}, "version_id must be 1 to 1024 printable"),
+            ({"version_id": 3}, "version_id must be 1 to 1024 printable"),
         ],
     )
     def test_a_plain_task(self, changes: dict[str, Any], named: str) -> None:

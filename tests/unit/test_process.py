@@ -292,6 +292,29 @@ class TestTheNewestVersionWins:
         assert world.record().version_id == newest
         assert live_renditions(world) == published_renditions(world)
 
+    def test_a_version_that_was_replaced_and_comes_back_does_not_meet_its_old_renditions(self, world: World) -> None:
+        # given two uploads of one second: a plain task published the newer, and the older one's event replaces it
+        world.upload(version_id="older")
+        world.upload(version_id="newer")
+        world.deliver(plain_task(version_id="newer"))
+        older_is_published, go_on = Event(), Event()
+
+        def hold(call: str) -> None:
+            if call == "mark stale":
+                older_is_published.set()
+                assert go_on.wait(10)
+
+        with ThreadPoolExecutor(1) as other:
+            # when the newer one's event comes before the older one's worker has marked what it replaced
+            slow = other.submit(world.deliver, upload_event(version_id="older", sequencer="0A"), Calls(before=hold))
+            assert older_is_published.wait(10)
+            world.deliver(upload_event(version_id="newer", sequencer="0B"))
+            go_on.set()
+            slow.result(10)
+        # then what stands is live
+        assert world.record().version_id == "newer"
+        assert live_renditions(world) == published_renditions(world)
+
 
 class TestAnotherRenditionSet:
     def test_a_plain_task_renders_the_standing_version_again(self, world: World) -> None:
@@ -380,7 +403,7 @@ class TestPermanentFaults:
     def test_an_object_that_is_gone(self, world: World) -> None:
         outcome = world.deliver(upload_event("gone.jpg"))
         assert [letter.error_code for letter in world.dead_letters] == ["ObjectGone"]
-        assert world.images["gone.jpg"].latest_fault == "ObjectGone"
+        assert world.images == {}, "there is no such image"
         assert world.tasks[outcome.task_id].outcome is Result.QUARANTINED
 
     def test_another_bucket_is_neither_read_nor_noted(self, world: World) -> None:
@@ -392,11 +415,12 @@ class TestPermanentFaults:
         assert calls.made == ["claim", "set aside", "finish"]
         assert world.images == {}
 
-    def test_a_malformed_message_claims_no_task(self, world: World) -> None:
+    def test_a_malformed_message_is_set_aside_once(self, world: World) -> None:
         calls = Calls()
         outcome = world.deliver("hello", calls)
         assert outcome.result is Result.QUARANTINED
-        assert calls.made == ["set aside"]
+        assert calls.made == ["claim", "set aside", "finish"]
+        assert world.deliver("hello").result is Result.DUPLICATE
         assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
 
     def test_the_version_that_stands_goes_on_standing(self, world: World) -> None:

@@ -145,14 +145,6 @@ def test_what_was_sent_before_a_refusal_stays_sent() -> None:
     assert "20" not in sqs.accepted
 
 
-def test_attributes_go_with_every_message() -> None:
-    sqs = FakeSqs()
-    send_all(sqs.client, "queue", ["a", "b"], attributes={"origin": "relay"})
-    assert [entry["MessageAttributes"] for entry in sqs.calls[0]] == [
-        {"origin": {"DataType": "String", "StringValue": "relay"}}
-    ] * 2
-
-
 def test_tasks_are_sent_as_the_queue_takes_them() -> None:
     sqs = FakeSqs()
     tasks = [PlainTask("t-1", "uploads", "a.jpg"), PlainTask("t-2", "uploads", "b.jpg", version_id="v7")]

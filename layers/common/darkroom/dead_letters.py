@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.errors import DarkroomError
-from darkroom.sending import string_attributes
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -32,7 +31,13 @@ def set_aside(sqs: SQSClient, queue_url: str, *, body: str, task_id: str, fault:
         "task_id": task_id,
     }
     with aws_faults_as_transient("send the dead letter"):
-        sqs.send_message(QueueUrl=queue_url, MessageBody=body, MessageAttributes=string_attributes(attributes))
+        sqs.send_message(
+            QueueUrl=queue_url,
+            MessageBody=body,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+            },
+        )
 
 
 def _readable(text: str) -> str:

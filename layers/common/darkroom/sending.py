@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from time import sleep
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from darkroom.retries import backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, SendMessageBatchRequestEntryTypeDef
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 _ENTRIES_PER_CALL = 10
@@ -60,7 +60,6 @@ def send_all(
     queue_url: str,
     bodies: Iterable[str],
     *,
-    attributes: Mapping[str, str] | None = None,
     attempts: int = 5,
 ) -> int:
     """Send every body, in calls of at most ten, and send again what SQS reports as failed inside a 200.
@@ -69,8 +68,6 @@ def send_all(
     ----------
     bodies:
         Message bodies; read as they are sent, so a generator may be endless in memory terms.
-    attributes:
-        String message attributes that every message gets.
     attempts:
         How often one message is offered.
 
@@ -88,7 +85,7 @@ def send_all(
     """
     sent = 0
     for batch in _batches(bodies):
-        _send_batch(sqs, queue_url, batch, attributes or {}, attempts)
+        _send_batch(sqs, queue_url, batch, attempts)
         sent += len(batch)
     return sent
 
@@ -107,12 +104,11 @@ def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attributes: Mapping[str, str], attempts: int) -> None:
-    message_attributes = string_attributes(attributes)
+def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> None:
     waiting: dict[str, str] = {str(number): body for number, body in enumerate(batch)}
     for attempt in range(1, attempts + 1):
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
-            {"Id": id_, "MessageBody": body, "MessageAttributes": message_attributes} for id_, body in waiting.items()
+            {"Id": id_, "MessageBody": body} for id_, body in waiting.items()
         ]
         with aws_faults_as_transient("send messages"):
             failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
@@ -123,8 +119,3 @@ def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attributes: Ma
             raise NotAccepted(refused)
         waiting = {f["Id"]: waiting[f["Id"]] for f in failed}
         sleep(backoff(attempt, base=0.1, longest=5))
-
-
-def string_attributes(attributes: Mapping[str, str]) -> dict[str, MessageAttributeValueTypeDef]:
-    """Message attributes in the form that SQS's API takes."""
-    return {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
