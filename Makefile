@@ -2,7 +2,8 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 RUN := PYTHONPATH=layers/common .venv/bin/python
-export PORT SAM_CLI_TELEMETRY := 0
+export PORT
+export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
 .PHONY: help setup check format test test-unit test-integration demo up down status chaos sam bench lock clean
 
@@ -55,7 +56,7 @@ up: setup ## start the emulator and deploy the template to it
 down: ## stop the laptop stack
 	@test ! -x .venv/bin/python || $(RUN) -m local down
 
-status: setup ## queues, dead letters by reason and images of the laptop stack
+status: setup ## queues, and dead letters by reason
 	@$(RUN) -m local status
 
 demo: setup ## real photos through the real template (PHOTOS=folder for your own)

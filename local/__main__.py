@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from local import chaos, demo, emulator, stack, status
 from local.machine import LaptopError, this_place
@@ -38,7 +39,7 @@ def main() -> int:
                 stack.load(place)
                 return stack.run_sam(place, arguments.arguments)
     except LaptopError as error:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {error}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -50,7 +51,7 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the emulator and deploy the template to it")
     commands.add_parser("down", help="stop it")
-    commands.add_parser("status", help="queues, dead letters by reason, images")
+    commands.add_parser("status", help="queues, and dead letters by reason")
     demo_parser = commands.add_parser("demo", help="real photos through the real template")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
     chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local import chaos_images, stack
@@ -25,6 +26,6 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
         table.add_row(name, str(value))
     console.print(table)
     for finding in audit.findings[:20]:
-        console.print(f"[red]✗[/] {finding}")
+        console.print(f"[red]✗[/] {escape(finding)}")
     print(audit.summary())
     return 0 if audit.is_right else 1

@@ -198,6 +198,8 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
                 findings.append(f"{key} lacks a rendition.")
             elif written > datetime.fromisoformat(tasks[upload.task_id]["processed_at"]) + _TICK:
                 again.add(upload.task_id)
+    forgotten = _forgotten(deployed, uploads, images)
+    findings += [f"{key} belongs to no record and is not marked stale." for key in forgotten]
     return Audit(
         accepted=len(uploads),
         done=len(done - dead),
@@ -208,10 +210,21 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
             "processed": outcomes["Processed"],
             "superseded by a newer version": outcomes["Superseded"],
             "images standing in their newest version": len(newest) - sum("newest" in finding for finding in findings),
+            "renditions of replaced versions that nobody would delete": len(forgotten),
             "results announced more than once, with the same task id": sum(n > 1 for n in announced.values()),
         },
         findings=findings,
     )
+
+
+def _forgotten(deployed: Stack, uploads: Sequence[Upload], images: dict[str, dict[str, Any]]) -> list[str]:
+    """Renditions of this run that no record points to and no lifecycle rule will find."""
+    s3, bucket = deployed.s3, deployed.outputs["RenditionsBucketName"]
+    told = {rendition["key"] for image in images.values() for rendition in image["renditions"]}
+    run = uploads[0].key.rpartition("/")[0] + "/"
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=run)
+    others = [o["Key"] for page in pages for o in page.get("Contents", []) if o["Key"] not in told]
+    return [key for key in others if not s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]]
 
 
 def _written(deployed: Stack, image: dict[str, Any]) -> Iterator[datetime | None]:

@@ -14,6 +14,7 @@ from typing import Any
 from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
 from rich.filesize import decimal as readable_size
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -54,10 +55,11 @@ def run(place: Place, console: Console, photos: Path | None) -> int:
     page = report.write(place, deployed, shown, {s.path.name: s.path for s in samples}, dead_letters)
     wrong = [row for row in shown if not row.as_expected]
     _write_json(place, shown, dead_letters, seconds, as_expected=not wrong)
-    console.print(f"The pictures: {page}")
+    console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
     for row in wrong:
         ended = row.error_code or row.outcome
-        console.print(f"[red]✗[/] {row.name}: expected {row.expected or 'an end'}, but it is {ended}. {row.reason}")
+        told = f"{row.name}: expected {row.expected or 'an end'}, but it is {ended}. {row.reason}"
+        console.print(f"[red]✗[/] {escape(told)}")
     return 1 if wrong else 0
 
 
@@ -109,7 +111,7 @@ def _send_odd_messages(deployed: Stack) -> list[Shown]:
 
 
 def _wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
-    task_ids = [row.task_id for row in shown if row.key]
+    task_ids = [row.task_id for row in shown]
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("Rendering", total=len(task_ids))
         wait_for_tasks(
@@ -125,8 +127,8 @@ def _learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> 
     wanted = {row.task_id for row in shown}
     tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", list(wanted))
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [r.key for r in shown if r.key])
-    letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
-    letters = [letter for letter in letters if letter.task_id in wanted]
+    set_aside = {row.task_id for row in shown if tasks.get(row.task_id, {}).get("outcome") == "Quarantined"}
+    letters = [letter for letter in _dead_letters(deployed, set_aside) if letter.task_id in wanted]
     by_task = {letter.task_id: letter for letter in letters}
     lines = _log_lines(deployed, wanted, started)
     for row in shown:
@@ -140,6 +142,16 @@ def _learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> 
         row.notification_latency_ms = line.get("NotificationLatencyMs")
         row.processing_ms = line.get("ProcessingTimeMs")
     return letters
+
+
+def _dead_letters(deployed: Stack, wanted: set[str]) -> list[DeadLetter]:
+    """All dead letters, once those of the wanted tasks can be seen; SQS may hide one for a moment."""
+    end = monotonic() + 5
+    while True:
+        letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
+        if wanted <= {letter.task_id for letter in letters} or monotonic() > end:
+            return letters
+        sleep(0.3)
 
 
 def _log_lines(deployed: Stack, task_ids: set[str], started: float) -> dict[str, dict[str, Any]]:
@@ -165,7 +177,9 @@ def _print(console: Console, shown: Sequence[Shown], dead_letters: Sequence[Dead
         else:
             renditions = f"[yellow]{row.error_code or row.outcome}[/]"
         sizes = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
-        table.add_row(row.name, renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms))
+        table.add_row(
+            escape(row.name), renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms)
+        )
     console.print(table)
     if dead_letters:
         letters = Table(title="Dead letters", title_justify="left", header_style="bold")
@@ -174,7 +188,7 @@ def _print(console: Console, shown: Sequence[Shown], dead_letters: Sequence[Dead
         letters.add_column("image")
         names = {row.task_id: row.name for row in shown}
         for letter in dead_letters:
-            letters.add_row(letter.error_code, letter.reason, names[letter.task_id])
+            letters.add_row(letter.error_code, escape(letter.reason), escape(names[letter.task_id]))
         console.print(letters)
 
 

@@ -88,7 +88,7 @@ def _card(folder: Path, deployed: Stack, row: Shown, original: Path) -> str:
     figures = [_figure(_original(folder, original), "original", f"{image['width']} × {image['height']}", row.bytes_in)]
     bucket, s3 = deployed.outputs["RenditionsBucketName"], deployed.s3
     for rendition in image["renditions"]:
-        name = f"{original.stem}-{rendition['key'].rsplit('/', 1)[-1]}"
+        name = f"{original.name}-{rendition['key'].rsplit('/', 1)[-1]}"
         s3.download_file(bucket, rendition["key"], str(folder / "pictures" / name))
         size = f"{rendition['width']} × {rendition['height']}"
         figures.append(_figure(f"pictures/{name}", rendition["name"], size, int(rendition["bytes"])))
@@ -126,7 +126,7 @@ def _original(folder: Path, original: Path) -> str:
         target = folder / "pictures" / original.name
         shutil.copyfile(original, target)
     else:
-        target = folder / "pictures" / f"{original.stem}-preview.png"
+        target = folder / "pictures" / f"{original.name}-preview.png"
         with Image.open(original) as image:
             preview = ImageOps.exif_transpose(image)
             preview.thumbnail(_PREVIEW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from local.outcomes import count_messages, read_dead_letters
@@ -37,6 +38,6 @@ def show(deployed: Stack, console: Console) -> int:
         reasons.add_column("one of the reasons")
         examples = {letter.error_code: letter.reason for letter in letters}
         for code, count in Counter(letter.error_code for letter in letters).most_common():
-            reasons.add_row(code or "(none: the function died)", str(count), examples[code])
+            reasons.add_row(escape(code) or "(none: the function died)", str(count), escape(examples[code]))
         console.print(reasons)
     return 0

@@ -43,9 +43,14 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, co
 
 
 def test_the_demo_takes_a_folder_of_ones_own(stack: Stack, place: Place, console: Console, tmp_path: Path) -> None:
-    shutil.copy(SAMPLES / "raccoon.jpg", tmp_path / "mine.jpg")
+    # given names that are awkward in a terminal, and two photos of one name but for its ending
+    for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
+        shutil.copy(SAMPLES / ("raccoon.jpg" if name.endswith("jpg") else "hopper.heic"), tmp_path / name)
     assert demo.run(place, console, tmp_path) == 0
-    assert "mine.jpg" in _said(console)
+    for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
+        assert name in _said(console)
+    pictures = {path.name for path in (place.folder / "report" / "pictures").iterdir()}
+    assert {"mine [copy].jpg-thumb.webp", "mine [copy].heic-thumb.webp"} <= pictures
 
 
 @pytest.mark.parametrize(
