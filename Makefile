@@ -45,7 +45,7 @@ format: setup ## format the code
 test: check test-unit test-integration ## everything: check, unit tests, then the deployed laptop stack
 
 test-unit: setup ## unit tests, without network
-	@.venv/bin/pytest -q tests/unit
+	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q tests/integration

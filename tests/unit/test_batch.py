@@ -272,7 +272,7 @@ class TestAtTheDeadline:
 
         world.upload("slow.jpg")
         slow = handler(world.flow(Calls(before=hold)), pool, told)
-        deadline = Deadline(time() + 3.3)
+        deadline = Deadline(time() + 4.5)
 
         async def both() -> tuple[BaseException | None, BaseException | None]:
             return await asyncio.gather(
@@ -310,8 +310,8 @@ class TestAtTheDeadline:
     def test_what_was_not_begun_is_left_to_the_next_delivery(self, world: World) -> None:
         # given a worker that comes to its second record only after the function had to answer
         message = Message.of(two_records(upload_event("a.jpg"), upload_event("b.jpg")))
-        deadline = Deadline(time() + 3.2)
-        late = Calls(before=lambda call: sleep(0.3) if call == "open" else None)
+        deadline = Deadline(time() + 4)
+        late = Calls(before=lambda call: sleep(1.1) if call == "open" else None)
         # when it works
         message.work(world.flow(late), deadline)
         # then the second is not even claimed
