@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
@@ -16,7 +17,7 @@ from functions.process_image.processing import Rendition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, TagTypeDef
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}  # the last: a delete marker
 # "Invalid version id specified": S3 never gave such an id, so there is no such version.
@@ -24,7 +25,7 @@ _NO_VERSION_ID = "InvalidArgument"
 # A rendition's name changes with its content, so it may be kept for ever.
 _CACHE_CONTROL = "public, max-age=31536000, immutable"
 # The lifecycle rule of the renditions bucket looks for it.
-_STALE: TagTypeDef = {"Key": "darkroom:stale", "Value": "true"}
+_STALE = {"darkroom:stale": "true"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class S3Renditions:
                     ContentType=f"image/{key.rpartition('.')[2].replace('jpg', 'jpeg')}",
                     CacheControl=_CACHE_CONTROL,
                     TaggingDirective="REPLACE",
-                    Tagging=f"{_STALE['Key']}={_STALE['Value']}",
+                    Tagging=urlencode(_STALE),
                 )
             except ClientError as error:
                 if error_code(error) not in _GONE:  # the lifecycle rule was here before

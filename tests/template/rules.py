@@ -374,8 +374,8 @@ def old_versions_expire(template: Template) -> list[str]:
 def only_renditions_that_the_function_tagged_expire(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html"""
     code = (ROOT / "functions/process_image/s3.py").read_text()
-    found = re.search(r"^_STALE\b[^=]*= (\{.*\})$", code, re.MULTILINE)
-    tag = ast.literal_eval(found[1]) if found else None
+    found = re.search(r"^_STALE = (\{.*\})$", code, re.MULTILINE)
+    tags = [{"Key": key, "Value": value} for key, value in ast.literal_eval(found[1]).items()] if found else None
     expiring = [
         (bucket, rule)
         for bucket in properties(template, BUCKET)
@@ -385,7 +385,7 @@ def only_renditions_that_the_function_tagged_expire(template: Template) -> list[
     findings = [
         f"{bucket} expires objects that s3.py did not tag: rule {rule['Id']}"
         for bucket, rule in expiring
-        if rule.get("TagFilters") != [tag]
+        if rule.get("TagFilters") != tags
     ]
     if "RenditionsBucket" not in dict(expiring):
         findings.append("RenditionsBucket keeps stale renditions for ever")
