@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
-from threading import RLock
+from threading import Event, RLock
 from time import time
 from uuid import uuid4
 
@@ -85,6 +85,19 @@ class Calls:
         yield
         if trouble is Trouble.ANSWER_LOST:
             raise ServiceUnavailable(f"{name}: the answer was lost")
+
+
+class Hold:
+    """Holds a worker at its first call of a name: ``Calls(before=hold)``. Wait for ``reached``, then set ``go_on``."""
+
+    def __init__(self, call: str) -> None:
+        self.call = call
+        self.reached, self.go_on = Event(), Event()
+
+    def __call__(self, name: str) -> None:
+        if name == self.call:
+            self.reached.set()
+            assert self.go_on.wait(10)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Barrier, Event
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.unit.fakes import (
     TWO_SIZES,
     Calls,
     DeadLetter,
+    Hold,
     Killed,
     Trouble,
     World,
@@ -133,19 +134,13 @@ class TestATaskIsDoneOnce:
 
     def test_while_a_delivery_is_at_it_another_is_told_when_to_come_back(self, world: World) -> None:
         world.upload()
-        reading, go_on = Event(), Event()
-
-        def hold(call: str) -> None:
-            if call == "read":
-                reading.set()
-                assert go_on.wait(10)
-
+        hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
             first = other.submit(world.deliver, upload_event(), Calls(before=hold), seconds=40)
-            assert reading.wait(10)
+            assert hold.reached.wait(10)
             with pytest.raises(InProgressElsewhere) as told:
                 world.deliver(upload_event())
-            go_on.set()
+            hold.go_on.set()
             assert first.result().result is Result.PROCESSED
 
         assert 0 < told.value.retry_after <= 40
@@ -297,19 +292,13 @@ class TestTheNewestVersionWins:
         world.upload(version_id="older")
         world.upload(version_id="newer")
         world.deliver(plain_task(version_id="newer"))
-        older_is_published, go_on = Event(), Event()
-
-        def hold(call: str) -> None:
-            if call == "mark stale":
-                older_is_published.set()
-                assert go_on.wait(10)
-
+        hold = Hold("mark stale")
         with ThreadPoolExecutor(1) as other:
             # when the newer one's event comes before the older one's worker has marked what it replaced
             slow = other.submit(world.deliver, upload_event(version_id="older", sequencer="0A"), Calls(before=hold))
-            assert older_is_published.wait(10)
+            assert hold.reached.wait(10)
             world.deliver(upload_event(version_id="newer", sequencer="0B"))
-            go_on.set()
+            hold.go_on.set()
             slow.result(10)
         # then what stands is live
         assert world.record().version_id == "newer"
@@ -607,19 +596,13 @@ class TestWhateverDiesInBetween:
 
     def test_a_delivery_that_outlives_its_claim_harms_nothing(self, world: World) -> None:
         world.upload()
-        reading, go_on = Event(), Event()
-
-        def hold(call: str) -> None:
-            if call == "read":
-                reading.set()
-                assert go_on.wait(10)
-
+        hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
             slow = other.submit(world.deliver, upload_event(), Calls(before=hold))
-            assert reading.wait(10)
+            assert hold.reached.wait(10)
             world.let_claims_run_out()
             quick = world.deliver(upload_event())
-            go_on.set()
+            hold.go_on.set()
             assert isinstance(slow.exception(), TransientFault)
 
         assert quick.result is Result.PROCESSED
