@@ -25,7 +25,7 @@ processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=Fal
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
-def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
+def lambda_handler(event: Any, context: LambdaContext) -> Any:
     """Answer SQS with the messages that failed, a direct caller with what became of each image."""
     deadline = Deadline(time() + context.get_remaining_time_in_millis() / 1000)
     if _is_from_sqs(event):
@@ -37,12 +37,14 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> Any:
     return _render_now(event, deadline)
 
 
-def _is_from_sqs(event: dict[str, Any]) -> bool:
-    records = event.get("Records")
-    return isinstance(records, list) and bool(records) and records[0].get("eventSource") == "aws:sqs"
+def _is_from_sqs(event: Any) -> bool:
+    match event:
+        case {"Records": [{"eventSource": "aws:sqs"}, *_]}:
+            return True
+    return False
 
 
-def _render_now(event: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+def _render_now(event: Any, deadline: Deadline) -> dict[str, Any]:
     message = Message.of(json.dumps(event))
     message.work(messages.flow, deadline)
     outcomes = []

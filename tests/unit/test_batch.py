@@ -427,10 +427,12 @@ class TestTheAnswerToSqs:
         (json.loads(plain_task()), False),
         ({"Records": []}, False),
         ({"Records": {}}, False),
+        ({"Records": ["text"]}, False),
+        ("text", False),
         ({}, False),
     ],
 )
-def test_a_batch_from_sqs_is_told_from_a_direct_invocation(event: dict[str, Any], expected: bool) -> None:
+def test_a_batch_from_sqs_is_told_from_a_direct_invocation(event: Any, expected: bool) -> None:
     assert app._is_from_sqs(event) is expected
 
 
