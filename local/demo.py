@@ -60,6 +60,8 @@ def run(place: Place, console: Console, photos: Path | None) -> int:
         ended = row.error_code or row.outcome
         told = f"{row.name}: expected {row.expected or 'an end'}, but it is {ended}. {row.reason}"
         console.print(f"[red]✗[/] {escape(told)}")
+    if any(row.outcome == "unfinished" for row in wrong):
+        console.print(f"What the function said: {escape(str(place.logs / 'emulator.log'))}", soft_wrap=True)
     return 1 if wrong else 0
 
 

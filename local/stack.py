@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
+from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
 from local import emulator
 from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
 
@@ -101,6 +102,7 @@ def up(place: Place, console: Console) -> Stack:
     LaptopError
         With one sentence on what is in the way.
     """
+    _check_rendition_set()
     process = emulator.running(place)
     if process is not None:
         emulator.check_port(process, place)
@@ -164,6 +166,14 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     if code != 0:
         raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (all of it in {path.relative_to(PROJECT)})")
     return code
+
+
+def _check_rendition_set() -> None:
+    """Say now what the deployed function would say at every start, where nobody looks."""
+    try:
+        load_rendition_set(PROJECT / "functions" / "process_image" / "renditions.toml")
+    except InvalidRenditionSet as error:
+        raise LaptopError(str(error)) from error
 
 
 def _describe(place: Place, sources: str) -> Stack:
