@@ -65,6 +65,9 @@ def start(place: Place) -> None:
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "SERVICES": _SERVICES,
+        "IOT_MTLS_ENABLED": "0",  # or it listens for MQTT on every interface
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(scratch),
         "TMPDIR": str(scratch),
     }
     with (place.logs / "emulator.log").open("wb") as log:

@@ -8,9 +8,11 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
+from local import emulator
 from local.machine import Place
 from local.stack import Stack
 
@@ -51,6 +53,14 @@ def test_buckets_are_reached_over_tls_only(stack: Stack, place: Place, user: dic
     assert _client("s3", stack, user, place).list_objects_v2(Bucket=name, MaxKeys=1)
     with pytest.raises(ClientError, match="AccessDenied"):
         _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
+
+
+def test_nothing_listens_but_on_the_loopback_address(stack: Stack, place: Place) -> None:
+    process = emulator.running(place)
+    assert process is not None
+    family = [process, *process.children(recursive=True)]
+    listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+    assert listening == {("127.0.0.1", place.port), ("127.0.0.1", place.tls_port)}
 
 
 def test_the_function_runs_under_its_own_role(stack: Stack) -> None:
