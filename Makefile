@@ -77,4 +77,4 @@ lock: setup ## pin the newest versions that the .in files allow
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 
 clean: down ## remove everything that make made
-	@rm -rf .venv .local .aws-sam
+	@rm -rf .venv .local .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
