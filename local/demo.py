@@ -11,6 +11,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 
+from darkroom.messages import unreadable_task_id
 from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
 from rich.filesize import decimal as readable_size
@@ -18,7 +19,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from functions.process_image.messages import unreadable_task_id, upload_task_id
+from functions.process_image.messages import upload_task_id
 from local import report, stack
 from local.machine import PROJECT, LaptopError, Place
 from local.outcomes import DeadLetter, read_dead_letters, read_items, read_log, wait_for_tasks

@@ -10,11 +10,11 @@ from typing import Any
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from darkroom.deadline import Deadline
 from darkroom.errors import TransientFault
+from darkroom.reporting import logger, metrics
 
-from functions.process_image.batch import Message
-from functions.process_image.process import Deadline
-from functions.process_image.reporting import logger, metrics, report
+from functions.process_image.reporting import report
 from functions.process_image.settings import Settings
 from functions.process_image.wiring import build_message_handler
 
@@ -45,8 +45,8 @@ def _is_from_sqs(event: Any) -> bool:
 
 
 def _render_now(event: Any, deadline: Deadline) -> dict[str, Any]:
-    message = Message.of(json.dumps(event))
-    message.work(messages.flow, deadline)
+    message = messages.message(json.dumps(event))
+    message.work(deadline)
     outcomes = []
     for attempt in message.attempts():
         report(attempt)

@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_plus
 
 from darkroom.errors import MalformedMessage
+from darkroom.messages import Unreadable, hash_id, unreadable_task_id
 
 _LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _LONGEST_TASK_ID = 200
@@ -48,15 +48,6 @@ class ImageTask:
     sequencer: str | None = None
     event_time: datetime | None = None
     other_key: str | None = None
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A message, or one record of it, that is no image task."""
-
-    task_id: str
-    body: str
-    fault: MalformedMessage
 
 
 def read_body(body: str) -> list[ImageTask | Unreadable]:
@@ -218,14 +209,4 @@ def _time(value: Any) -> datetime | None:
 
 def upload_task_id(bucket: str, key: str, version_id: str) -> str:
     """The task id that the S3 events of one upload get, or of its sequencer where the bucket keeps no versions."""
-    return _hash_id("s3", bucket, key, version_id)
-
-
-def unreadable_task_id(body: str) -> str:
-    """The task id that a message gets when it is none of the shapes we take."""
-    return _hash_id("body", body)
-
-
-def _hash_id(kind: str, *parts: str) -> str:
-    digest = sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{kind}-{digest[:40]}"
+    return hash_id("s3", bucket, key, version_id)

@@ -8,10 +8,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from darkroom.errors import DarkroomError, PermanentFault
+from darkroom.errors import PermanentFault
+from darkroom.messages import Unreadable
 
 from functions.process_image.images import ImageRecord, Standing
-from functions.process_image.messages import ImageTask, Unreadable
+from functions.process_image.messages import ImageTask
 from functions.process_image.processing import Rendition
 
 
@@ -117,13 +118,6 @@ class Results(Protocol):
 
     def announce(self, task_id: str, record: ImageRecord) -> None:
         """Tell that an image is finished; after a crash the same task may be told again."""
-
-
-class DeadLetters(Protocol):
-    """The dead-letter queue."""
-
-    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        """Keep the message with its reason."""
 
 
 class Budget(Protocol):

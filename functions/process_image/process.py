@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from time import time
 
-from darkroom.errors import BucketNotAllowed, ObjectGone, OutOfTime, PermanentFault, TooLarge, TooManyPixels
+from darkroom.dead_letters import DeadLetters
+from darkroom.deadline import Deadline
+from darkroom.errors import BucketNotAllowed, ObjectGone, PermanentFault, TooLarge, TooManyPixels
+from darkroom.messages import Unreadable
 
 from functions.process_image.images import (
     ImageRecord,
@@ -20,11 +22,10 @@ from functions.process_image.images import (
     rendition_key,
     version_order,
 )
-from functions.process_image.messages import ImageTask, Unreadable
+from functions.process_image.messages import ImageTask
 from functions.process_image.photo import Limits, check_size, identify
 from functions.process_image.ports import (
     Budget,
-    DeadLetters,
     Images,
     Renditions,
     Result,
@@ -57,19 +58,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Deadline:
-    """When the function must have answered, in seconds since the epoch."""
-
-    at: float
-
-    def require(self, seconds: float, purpose: str) -> None:
-        """Raise OutOfTime if less than ``seconds`` are left."""
-        left = self.at - time()
-        if left < seconds:
-            raise OutOfTime(f"{max(left, 0):.0f} s are left, {seconds:.0f} s are wanted to {purpose}.")
-
-
-@dataclass(frozen=True)
 class Flow:
     """Everything one task meets on its way."""
 
@@ -87,7 +75,7 @@ class Flow:
     render_budget: Budget
 
 
-def process(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, redriven: bool = False) -> Outcome:
+def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
     """Bring one task to its end.
 
     Parameters

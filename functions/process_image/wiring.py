@@ -8,16 +8,20 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
+from darkroom.batch import MessageHandler
+from darkroom.dead_letters import SqsDeadLetters
+from darkroom.messages import Unreadable
+from darkroom.visibility import show_again_in
 
-from functions.process_image.batch import MessageHandler
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.process import Flow
+from functions.process_image.messages import ImageTask, read_body
+from functions.process_image.process import Flow, Outcome, process
 from functions.process_image.rendition_set import load_rendition_set
 from functions.process_image.reporting import report
+from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Uploads
 from functions.process_image.settings import Settings
-from functions.process_image.sqs import SqsDeadLetters, SqsResults, show_again_in
 from functions.process_image.tasks_table import DynamoDbTasks
 
 _RENDITION_SET = Path(__file__).with_name("renditions.toml")
@@ -30,7 +34,7 @@ _CLIENTS = Config(
 )
 
 
-def build_message_handler(settings: Settings) -> MessageHandler:
+def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unreadable, Outcome]:
     """Build what the handler works with. Raises InvalidRenditionSet."""
     s3 = boto3.client("s3", config=_CLIENTS)
     sqs = boto3.client("sqs", config=_CLIENTS)
@@ -51,7 +55,9 @@ def build_message_handler(settings: Settings) -> MessageHandler:
         render_budget=MemoryBudget(free - free // 4),
     )
     return MessageHandler(
-        flow=flow,
+        read=read_body,
+        process=partial(process, flow=flow),
+        dead_letters=flow.dead_letters,
         workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,

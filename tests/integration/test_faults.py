@@ -8,8 +8,8 @@ from time import monotonic, sleep
 from uuid import uuid4
 
 import pytest
+from darkroom.messages import unreadable_task_id
 
-from functions.process_image.messages import unreadable_task_id
 from local.outcomes import read_items
 from local.stack import Stack
 from tests.integration.uploading import SAMPLES, image, new_key, send, upload, wait_for, wait_for_dead_letter

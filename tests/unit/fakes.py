@@ -17,15 +17,17 @@ from threading import Event, RLock
 from time import time
 from uuid import uuid4
 
+from darkroom.deadline import Deadline
 from darkroom.errors import DarkroomError, InProgressElsewhere, ObjectGone, PermanentFault, ServiceUnavailable
+from darkroom.messages import Unreadable
 from PIL import Image
 
 from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import ImageTask, Unreadable, read_body
+from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Claim, Result
-from functions.process_image.process import Deadline, Flow, Outcome, process
+from functions.process_image.process import Flow, Outcome, process
 from functions.process_image.processing import Rendition
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET
@@ -380,7 +382,7 @@ class World:
         """Let a worker that has ``seconds`` to live take a body with one task."""
         (task,) = read_body(body)
         flow = self.flow(calls, rendition_set=rendition_set, keep_location=keep_location, reads_late=reads_late)
-        return process(task, flow, Deadline(self.now() + seconds), redriven=redriven)
+        return process(task, Deadline(self.now() + seconds), flow=flow, redriven=redriven)
 
     def let_claims_run_out(self) -> None:
         self.seconds_passed += 3600

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
-from darkroom.dead_letters import set_aside
+from darkroom.dead_letters import SqsDeadLetters
 from darkroom.errors import (
     InProgressElsewhere,
     NotAnImage,
@@ -22,6 +22,7 @@ from darkroom.errors import (
     ServiceUnavailable,
     TooLarge,
 )
+from darkroom.visibility import show_again_in
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
@@ -30,8 +31,8 @@ from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Claim, Images, Result, Tasks
 from functions.process_image.processing import Rendition
+from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Upload, S3Uploads
-from functions.process_image.sqs import SqsDeadLetters, SqsResults, show_again_in
 from functions.process_image.tasks_table import DynamoDbTasks
 from tests.unit.events import BUCKET
 from tests.unit.fakes import FakeImages, FakeTasks
@@ -668,7 +669,7 @@ def test_a_message_set_aside_keeps_its_body_and_carries_its_reason(sqs: SQSClien
     ],
 )
 def test_a_reason_is_cut_to_what_an_attribute_takes(sqs: SQSClient, queue_url: str, reason: str, readable: str) -> None:
-    set_aside(sqs, queue_url, body="{}", task_id="task-1", fault=NotAnImage(reason))
+    SqsDeadLetters(sqs, queue_url).set_aside("{}", "task-1", NotAnImage(reason))
     assert receive(sqs, queue_url)["MessageAttributes"]["reason"]["StringValue"] == readable
 
 
@@ -692,7 +693,7 @@ def test_sqs_in_trouble_is_a_transient_fault() -> None:
     calls = {
         "announce the image": partial(SqsResults(client, "https://queue").announce, "t", image(image_version())),
         "send the dead letter": partial(
-            set_aside, client, "https://queue", body="{}", task_id="t", fault=NotAnImage("a text")
+            SqsDeadLetters(client, "https://queue").set_aside, "{}", "t", NotAnImage("a text")
         ),
     }
     with Stubber(client) as stub:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Barrier, Event, Lock
 from time import sleep, time
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from darkroom.batch import Attempt, Message, MessageHandler
+from darkroom.deadline import Deadline
 from darkroom.errors import (
     InProgressElsewhere,
     NotAnImage,
@@ -20,17 +23,20 @@ from darkroom.errors import (
     TransientFault,
     UnexpectedError,
 )
+from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.process_image import app
-from functions.process_image.batch import Attempt, Message, MessageHandler
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.ports import Result
-from functions.process_image.process import Deadline, Flow, Outcome
+from functions.process_image.process import Flow, Outcome, process
 from tests.unit.events import load_event, sqs_record
 from tests.unit.fakes import Calls, Trouble, World, plain_task, upload_event
+
+ImageAttempt = Attempt[ImageTask | Unreadable, Outcome]
+ImageHandler = MessageHandler[ImageTask | Unreadable, Outcome]
 
 MAX_RECEIVES = 5
 SENT = 1_795_340_401.0
@@ -52,7 +58,7 @@ class Told:
     """What a handler told SQS and the log."""
 
     shown_again: list[tuple[str, float]] = field(default_factory=list)
-    reports: list[tuple[Attempt, float, bool]] = field(default_factory=list)
+    reports: list[tuple[ImageAttempt, float, bool]] = field(default_factory=list)
 
     @property
     def outcomes(self) -> list[Result | type[TransientFault]]:
@@ -65,9 +71,11 @@ def told() -> Told:
     return Told()
 
 
-def handler(flow: Flow, pool: Executor, told: Told) -> MessageHandler:
+def handler(flow: Flow, pool: Executor, told: Told) -> ImageHandler:
     return MessageHandler(
-        flow=flow,
+        read=read_body,
+        process=partial(process, flow=flow),
+        dead_letters=flow.dead_letters,
         workers=pool,
         answerers=pool,
         max_receives=MAX_RECEIVES,
@@ -76,7 +84,11 @@ def handler(flow: Flow, pool: Executor, told: Told) -> MessageHandler:
     )
 
 
-def take(messages: MessageHandler, *records: SQSRecord, seconds: float = 50) -> list[BaseException | None]:
+def message_of(body: str, flow: Flow) -> Message[ImageTask | Unreadable, Outcome]:
+    return Message(read_body(body), partial(process, flow=flow))
+
+
+def take(messages: ImageHandler, *records: SQSRecord, seconds: float = 50) -> list[BaseException | None]:
     """Take the messages side by side; returns for each what it raised."""
     deadline = Deadline(time() + seconds)
 
@@ -309,11 +321,11 @@ class TestAtTheDeadline:
 
     def test_what_was_not_begun_is_left_to_the_next_delivery(self, world: World) -> None:
         # given a worker that comes to its second record only after the function had to answer
-        message = Message.of(two_records(upload_event("a.jpg"), upload_event("b.jpg")))
-        deadline = Deadline(time() + 4)
         late = Calls(before=lambda call: sleep(1.1) if call == "open" else None)
+        message = message_of(two_records(upload_event("a.jpg"), upload_event("b.jpg")), world.flow(late))
+        deadline = Deadline(time() + 4)
         # when it works
-        message.work(world.flow(late), deadline)
+        message.work(deadline)
         # then the second is not even claimed
         assert late.made.count("claim") == 1
         assert [type(attempt.outcome) for attempt in message.attempts()] == [Outcome, OutOfTime]
@@ -321,9 +333,9 @@ class TestAtTheDeadline:
     def test_a_task_that_ends_while_it_is_asked_about_is_told_once_and_never_lost(self, world: World) -> None:
         body = two_records(upload_event("a.jpg"), upload_event("b.jpg"))
         for _ in range(50):
-            message = Message.of(body)
+            message = message_of(body, world.flow(failing("claim")))
             with ThreadPoolExecutor(1) as worker:
-                working = worker.submit(message.work, world.flow(failing("claim")), Deadline(time() + 50))
+                working = worker.submit(message.work, Deadline(time() + 50))
                 while not working.done():
                     told = message.attempts()
                     assert [attempt.task for attempt in told] == list(message.tasks)
@@ -387,7 +399,7 @@ def test_messages_overlap_in_time(world: World, pool: Executor, told: Told) -> N
 
 
 class TestTheAnswerToSqs:
-    def answer(self, messages: MessageHandler, event: dict[str, Any]) -> Any:
+    def answer(self, messages: ImageHandler, event: dict[str, Any]) -> Any:
         async def take_one(record: SQSRecord) -> None:
             await messages.take(record, Deadline(time() + 50))
 

@@ -9,6 +9,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from PIL import ExifTags, Image
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.messages import read_body
 from functions.process_image.ports import Result
-from functions.process_image.process import Deadline, Outcome, process
+from functions.process_image.process import Outcome, process
 from functions.process_image.rendition_set import RenditionSet
 from tests.unit.events import BUCKET
 from tests.unit.fakes import (
@@ -378,7 +379,7 @@ class TestPermanentFaults:
         world.upload()
         (task,) = read_body(upload_event())
         flow = replace(world.flow(), render_budget=MemoryBudget(1_000_000))
-        outcome = process(task, flow, Deadline(world.now() + 50))
+        outcome = process(task, Deadline(world.now() + 50), flow=flow)
         assert outcome.fault
         assert outcome.fault.error_code == "TooManyPixels"
         assert "the function has 0 MB" in str(outcome.fault)

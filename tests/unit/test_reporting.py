@@ -7,19 +7,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from darkroom.batch import Attempt
 from darkroom.errors import MalformedMessage, NotAnImage, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.messages import Unreadable
+from darkroom.reporting import logger, metrics
 
-from functions.process_image.batch import Attempt
-from functions.process_image.messages import ImageTask, Unreadable
+from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
-from functions.process_image.reporting import logger, metrics, report
+from functions.process_image.reporting import report
 
 TASK = ImageTask(
     "task-1", "uploads", "a.jpg", body="{}", version_id="v1", event_time=datetime.fromtimestamp(1000, tz=UTC)
 )
 PLAIN_TASK = ImageTask("task-1", "uploads", "a.jpg", body="{}")
 
+ImageAttempt = Attempt[ImageTask | Unreadable, Outcome]
 Metrics = Callable[[], list[dict[str, Any]]]
 
 
@@ -47,11 +50,11 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Metrics]:
     metrics.clear_metrics()
 
 
-def attempt(outcome: Outcome | TransientFault, task: ImageTask | Unreadable = TASK) -> Attempt:
+def attempt(outcome: Outcome | TransientFault, task: ImageTask | Unreadable = TASK) -> ImageAttempt:
     return Attempt(task, started=1007.5, ended=1009.0, outcome=outcome)
 
 
-def done(result: Result, **details: Any) -> Attempt:
+def done(result: Result, **details: Any) -> ImageAttempt:
     return attempt(Outcome(result, "task-1", **details))
 
 

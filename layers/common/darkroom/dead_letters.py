@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.errors import DarkroomError
@@ -15,29 +16,43 @@ ERROR_CODE_ATTRIBUTE = "error_code"
 _LONGEST_REASON = 1000
 
 
-def set_aside(sqs: SQSClient, queue_url: str, *, body: str, task_id: str, fault: DarkroomError) -> None:
-    """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
+class DeadLetters(Protocol):
+    """A dead-letter queue."""
 
-    The unchanged body is what lets a redrive simply put the message back.
+    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        """Keep the message with its reason."""
 
-    Raises
-    ------
-    ServiceUnavailable
-        SQS did not take it: the message must not leave its queue.
-    """
-    attributes = {
-        ERROR_CODE_ATTRIBUTE: fault.error_code,
-        "reason": _readable(str(fault))[:_LONGEST_REASON],
-        "task_id": task_id,
-    }
-    with aws_faults_as_transient("send the dead letter"):
-        sqs.send_message(
-            QueueUrl=queue_url,
-            MessageBody=body,
-            MessageAttributes={
-                name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-            },
-        )
+
+@dataclass(frozen=True)
+class SqsDeadLetters:
+    """A dead-letter queue on SQS."""
+
+    sqs: SQSClient
+    queue_url: str
+
+    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
+
+        The unchanged body is what lets a redrive simply put the message back.
+
+        Raises
+        ------
+        ServiceUnavailable
+            SQS did not take it: the message must not leave its queue.
+        """
+        attributes = {
+            ERROR_CODE_ATTRIBUTE: fault.error_code,
+            "reason": _readable(str(fault))[:_LONGEST_REASON],
+            "task_id": task_id,
+        }
+        with aws_faults_as_transient("send the dead letter"):
+            self.sqs.send_message(
+                QueueUrl=self.queue_url,
+                MessageBody=body,
+                MessageAttributes={
+                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
+                },
+            )
 
 
 def _readable(text: str) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE
+from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE, DeadLetters
+from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, TransientFault, UnexpectedError
+from darkroom.messages import Task
 from darkroom.retries import backoff
-
-from functions.process_image.messages import ImageTask, Unreadable, read_body
-from functions.process_image.process import Deadline, Flow, Outcome, process
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+TaskT = TypeVar("TaskT", bound=Task)
+OutcomeT = TypeVar("OutcomeT", covariant=True)
+_T = TypeVar("_T", contravariant=True)
 
 # Kept back from Lambda's timeout for giving unfinished messages back.
 _SECONDS_TO_ANSWER = 3
@@ -27,39 +30,42 @@ _FIRST_RETRY_SECONDS = 10
 _LONGEST_RETRY_SECONDS = 900
 
 
+class Process(Protocol[_T, OutcomeT]):
+    """Brings one task to its end."""
+
+    def __call__(self, task: _T, deadline: Deadline, *, redriven: bool) -> OutcomeT:
+        """Return how it ended, for the report. Raises TransientFault: try again later."""
+
+
 @dataclass(frozen=True)
-class Attempt:
+class Attempt(Generic[TaskT, OutcomeT]):
     """One task as this invocation left it. ``started`` and ``ended`` are seconds since the epoch."""
 
-    task: ImageTask | Unreadable
+    task: TaskT
     started: float
     ended: float
-    outcome: Outcome | TransientFault
+    outcome: OutcomeT | TransientFault
 
 
 @dataclass(frozen=True)
-class Message:
+class Message(Generic[TaskT, OutcomeT]):
     """One message's tasks. While one thread works on them, another may ask how far it is: both lists only grow."""
 
-    tasks: tuple[ImageTask | Unreadable, ...]
+    tasks: Sequence[TaskT]
+    process: Process[TaskT, OutcomeT]
     _started: list[float] = field(default_factory=list)
-    _ended: list[Attempt] = field(default_factory=list)
+    _ended: list[Attempt[TaskT, OutcomeT]] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, body: str) -> Message:
-        """Read a message's body."""
-        return cls(tuple(read_body(body)))
-
-    def work(self, flow: Flow, deadline: Deadline, *, redriven: bool = False) -> None:
+    def work(self, deadline: Deadline, *, redriven: bool = False) -> None:
         """Attempt one task after the other, whatever becomes of each, until the function has to answer."""
         for task in self.tasks:
             if time() > deadline.at - _SECONDS_TO_ANSWER:
                 return
             started = time()
             self._started.append(started)
-            outcome: Outcome | TransientFault
+            outcome: OutcomeT | TransientFault
             try:
-                outcome = process(task, flow, deadline, redriven=redriven)
+                outcome = self.process(task, deadline, redriven=redriven)
             except TransientFault as fault:
                 outcome = fault
             except Exception as error:  # noqa: BLE001 # a defect of ours must not cost the message its reason
@@ -67,7 +73,7 @@ class Message:
                 outcome.__cause__ = error
             self._ended.append(Attempt(task, started, time(), outcome))
 
-    def attempts(self) -> list[Attempt]:
+    def attempts(self) -> list[Attempt[TaskT, OutcomeT]]:
         """What has become of every task by now; what is still under way, or not begun, is out of time."""
         ended, now = list(self._ended), time()
         out_of_time = OutOfTime("The function had to answer before the task was done.")
@@ -80,13 +86,17 @@ class Message:
 
 
 @dataclass(frozen=True)
-class MessageHandler:
+class MessageHandler(Generic[TaskT, OutcomeT]):
     """Works on messages side by side.
 
     Attributes
     ----------
+    read:
+        Reads a message's body: its tasks.
+    process:
+        Brings one task to its end.
     workers:
-        Threads that work; libvips and the network leave the interpreter free.
+        Threads that work; codecs and the network leave the interpreter free.
     answerers:
         Threads that give messages back and set them aside, so that work which hangs cannot keep them from it.
     max_receives:
@@ -97,12 +107,18 @@ class MessageHandler:
         Told of every attempt, of when its message was sent (seconds since the epoch), and whether it was the last.
     """
 
-    flow: Flow
+    read: Callable[[str], Sequence[TaskT]]
+    process: Process[TaskT, OutcomeT]
+    dead_letters: DeadLetters
     workers: Executor
     answerers: Executor
     max_receives: int
     show_again_in: Callable[[str, float], None]
-    report: Callable[[Attempt, float, bool], None]
+    report: Callable[[Attempt[TaskT, OutcomeT], float, bool], None]
+
+    def message(self, body: str) -> Message[TaskT, OutcomeT]:
+        """Read a message's body, to work on its tasks."""
+        return Message(self.read(body), self.process)
 
     async def take(self, record: SQSRecord, deadline: Deadline) -> None:
         """Work on one message.
@@ -112,10 +128,10 @@ class MessageHandler:
         TransientFault
             The message must stay in its queue. It becomes visible again after a while.
         """
-        message = Message.of(record.body)
+        message = self.message(record.body)
         redriven = ERROR_CODE_ATTRIBUTE in record.message_attributes
         work = asyncio.get_running_loop().run_in_executor(
-            self.workers, lambda: message.work(self.flow, deadline, redriven=redriven)
+            self.workers, lambda: message.work(deadline, redriven=redriven)
         )
         # Not wait_for, which would cancel: a thread cannot be. What it still does is safe to be done again.
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
@@ -129,7 +145,7 @@ class MessageHandler:
             if isinstance(outcome, TransientFault):
                 faults.append(outcome)
                 if is_last:
-                    await self._answer(deadline, self.flow.dead_letters.set_aside, task.body, task.task_id, outcome)
+                    await self._answer(deadline, self.dead_letters.set_aside, task.body, task.task_id, outcome)
             self.report(attempt, sent, is_last)
         if faults and not is_last:
             wait = max(_wait(fault, receives) for fault in faults)

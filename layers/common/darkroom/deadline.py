@@ -1,0 +1,21 @@
+"""When a function must have answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import time
+
+from darkroom.errors import OutOfTime
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When the function must have answered, in seconds since the epoch."""
+
+    at: float
+
+    def require(self, seconds: float, purpose: str) -> None:
+        """Raise OutOfTime if less than ``seconds`` are left."""
+        left = self.at - time()
+        if left < seconds:
+            raise OutOfTime(f"{max(left, 0):.0f} s are left, {seconds:.0f} s are wanted to {purpose}.")

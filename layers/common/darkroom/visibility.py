@@ -1,0 +1,23 @@
+"""How long a message that was received stays out of sight of other receivers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from darkroom.aws_faults import aws_faults_as_transient
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html
+_LONGEST_VISIBILITY = 43_200
+
+
+def show_again_in(sqs: SQSClient, queue_url: str, receipt_handle: str, seconds: float) -> None:
+    """Let a message be received again after ``seconds``. Raises ServiceUnavailable."""
+    with aws_faults_as_transient("change the message's visibility"):
+        sqs.change_message_visibility(
+            QueueUrl=queue_url,
+            ReceiptHandle=receipt_handle,
+            VisibilityTimeout=min(max(round(seconds), 0), _LONGEST_VISIBILITY),
+        )
