@@ -13,12 +13,14 @@ help: ## list the targets
 setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
 	  || { echo "Darkroom needs Python 3.11 to 3.14, as Lambda has them; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Choose another: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
-	@$(MAKE) --silent -j3 .venv/installed .local/emulator/installed .local/sam/installed
+	@$(MAKE) --silent -j4 .venv/installed .local/emulator/installed .local/payments/installed .local/sam/installed
 
 .venv/installed: requirements/dev.txt
 	@$(call install,.venv,the project's tools)
 .local/emulator/installed: requirements/emulator.txt
 	@$(call install,.local/emulator,the AWS emulator)
+.local/payments/installed: requirements/payments.txt
+	@$(call install,.local/payments,the payment provider's emulator)
 .local/sam/installed: requirements/sam.txt
 	@$(call install,.local/sam,the SAM CLI)
 
@@ -72,7 +74,7 @@ bench: setup ## time the rendering of the sample photos
 	@$(RUN) -m benchmarks
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/powertools/requirements requirements/dev requirements/emulator requirements/sam; do \
+	@for file in layers/imaging/requirements layers/orders/requirements layers/powertools/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 

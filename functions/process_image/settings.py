@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from darkroom.environment import Environment
+
 from functions.process_image.photo import Limits
-
-
-class InvalidSettings(ValueError):
-    """The function's environment is incomplete or wrong; names every variable at fault."""
 
 
 @dataclass(frozen=True)
@@ -38,44 +36,24 @@ class Settings:
         InvalidSettings
             Naming every variable that is missing or wrong.
         """
-        faults: list[str] = []
-
-        def text(name: str) -> str:
-            value = environment.get(name, "")
-            if not value:
-                faults.append(f"{name} is not set")
-            return value
-
-        def number(name: str) -> int:
-            value = text(name)
-            if value and not (value.isdecimal() and int(value) > 0):
-                faults.append(f"{name} is {value!r}; it must be a whole number above 0")
-            return int(value) if value.isdecimal() else 0
-
-        def flag(name: str) -> bool:
-            value = text(name)
-            if value not in ("", "true", "false"):
-                faults.append(f"{name} is {value!r}; it must be 'true' or 'false'")
-            return value == "true"
-
+        variables = Environment(environment)
         settings = cls(
-            uploads_bucket=text("UPLOADS_BUCKET"),
-            renditions_bucket=text("RENDITIONS_BUCKET"),
-            tasks_table=text("TASKS_TABLE"),
-            images_table=text("IMAGES_TABLE"),
-            tasks_queue_url=text("TASKS_QUEUE_URL"),
-            results_queue_url=text("RESULTS_QUEUE_URL"),
-            dead_letter_queue_url=text("DEAD_LETTER_QUEUE_URL"),
-            max_receives=number("MAX_RECEIVES"),
+            uploads_bucket=variables.text("UPLOADS_BUCKET"),
+            renditions_bucket=variables.text("RENDITIONS_BUCKET"),
+            tasks_table=variables.text("TASKS_TABLE"),
+            images_table=variables.text("IMAGES_TABLE"),
+            tasks_queue_url=variables.text("TASKS_QUEUE_URL"),
+            results_queue_url=variables.text("RESULTS_QUEUE_URL"),
+            dead_letter_queue_url=variables.text("DEAD_LETTER_QUEUE_URL"),
+            max_receives=variables.number("MAX_RECEIVES"),
             limits=Limits(
-                max_bytes=number("MAX_IMAGE_BYTES"),
-                max_pixels=number("MAX_IMAGE_PIXELS"),
-                max_frames=number("MAX_IMAGE_FRAMES"),
+                max_bytes=variables.number("MAX_IMAGE_BYTES"),
+                max_pixels=variables.number("MAX_IMAGE_PIXELS"),
+                max_frames=variables.number("MAX_IMAGE_FRAMES"),
             ),
-            keep_location=flag("KEEP_LOCATION"),
-            task_retention_days=number("TASK_RETENTION_DAYS"),
-            memory_mb=number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
+            keep_location=variables.flag("KEEP_LOCATION"),
+            task_retention_days=variables.number("TASK_RETENTION_DAYS"),
+            memory_mb=variables.number("AWS_LAMBDA_FUNCTION_MEMORY_SIZE"),
         )
-        if faults:
-            raise InvalidSettings("; ".join(faults))
+        variables.check()
         return settings

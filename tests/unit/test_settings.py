@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from darkroom.environment import InvalidSettings
 
 from functions.process_image.photo import Limits
-from functions.process_image.settings import InvalidSettings, Settings
+from functions.process_image.settings import Settings
 
 COMPLETE = {
     "UPLOADS_BUCKET": "uploads",

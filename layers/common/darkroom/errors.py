@@ -10,9 +10,12 @@
     │   ├── UnsupportedFormat      an image, of a format we do not take
     │   ├── TooManyPixels          a decompression bomb, or simply beyond the limit
     │   ├── TooManyFrames          an animation longer than the limit
-    │   └── DamagedImage           the header is fine, the pixels are not
+    │   ├── DamagedImage           the header is fine, the pixels are not
+    │   ├── OrderIdReused          another order has this id
+    │   ├── PaymentsNotConfigured  there is no key for the payment provider, or it refuses the key
+    │   └── PaymentRequestRefused  the payment provider does not understand what we ask
     └── TransientFault             leave it in the queue and try again later
-        ├── ServiceUnavailable     AWS answered with an error that may pass
+        ├── ServiceUnavailable     AWS or another service answered with an error that may pass, or not at all
         ├── OutOfTime              the function would have to stop before the work is done
         ├── InProgressElsewhere    another delivery of the same task holds it
         └── UnexpectedError        a defect of ours: its traceback is in the log
@@ -72,12 +75,24 @@ class DamagedImage(PermanentFault):
     """The header is fine, the pixels are not."""
 
 
+class OrderIdReused(PermanentFault):
+    """Another order has this id."""
+
+
+class PaymentsNotConfigured(PermanentFault):
+    """There is no key for the payment provider, or it refuses the key."""
+
+
+class PaymentRequestRefused(PermanentFault):
+    """The payment provider does not understand what we ask: no fault of the customer's."""
+
+
 class TransientFault(DarkroomError):
     """It may work later."""
 
 
 class ServiceUnavailable(TransientFault):
-    """AWS answered with an error that may pass."""
+    """AWS or another service answered with an error that may pass, or not at all."""
 
 
 class OutOfTime(TransientFault):

@@ -1,0 +1,52 @@
+"""Currencies and their minor units, after ISO 4217.
+
+https://www.six-group.com/en/products-services/financial-information/data-standards.html (list one, active codes)
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+_CODES_BY_DIGITS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP "
+    "CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR "
+    "JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN "
+    "NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP "
+    "SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW ZWG",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+}
+_DIGITS = {code: digits for digits, codes in _CODES_BY_DIGITS.items() for code in codes.split()}
+
+
+def is_currency(code: str) -> bool:
+    """Whether ISO 4217 lists the code, in capital letters, as money that people pay with."""
+    return code in _DIGITS
+
+
+def minor_units(amount: int | str, currency: str) -> int:
+    """An amount in minor units.
+
+    Parameters
+    ----------
+    amount:
+        Minor units as a whole number, or major units as decimal text: 1250 and "12.50" are the same in EUR.
+    currency:
+        An ISO 4217 code that `is_currency`.
+
+    Raises
+    ------
+    ValueError
+        The text is no decimal number, or has more digits after the point than the currency.
+    """
+    if isinstance(amount, int):
+        return amount
+    digits = _DIGITS[currency]
+    try:
+        minor = Decimal(amount).scaleb(digits)
+        exact = minor == minor.to_integral_value()
+    except InvalidOperation:
+        raise ValueError(f"{amount!r} is no decimal number") from None
+    if not exact:
+        raise ValueError(f"{amount!r} has more than the {digits} digits after the point that {currency} has")
+    return int(minor)

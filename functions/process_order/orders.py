@@ -1,0 +1,148 @@
+"""An order, the states it moves through, and what is remembered of it.
+
+RECEIVED ── reserve ──> RESERVED ── open payment ──> PAYING ── charge ──> CHARGED ── commit ──> COMMITTED
+│                       │                           │                     │                      │ tell
+│ no stock              │ refused                   │ declined            │ stock lost       COMPLETED
+└───────────────────────┴────────────┬──────────────┴─────────────────────┘
+REJECTING ── undo payment ──> UNCHARGED ── release ──> RELEASED
+│ tell
+REJECTED
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from hashlib import sha256
+
+
+class State(StrEnum):
+    """How far an order is. Every state but the final two names what was done; the next step follows from it."""
+
+    RECEIVED = "RECEIVED"
+    RESERVED = "RESERVED"
+    PAYING = "PAYING"
+    CHARGED = "CHARGED"
+    COMMITTED = "COMMITTED"
+    COMPLETED = "COMPLETED"
+    REJECTING = "REJECTING"
+    UNCHARGED = "UNCHARGED"
+    RELEASED = "RELEASED"
+    REJECTED = "REJECTED"
+
+
+FINAL = frozenset({State.COMPLETED, State.REJECTED})
+
+
+@dataclass(frozen=True)
+class OrderLine:
+    """One line of an order. ``unit_price`` in minor units of the order's currency."""
+
+    product_id: str
+    quantity: int
+    unit_price: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a shop asks for. ``amount`` in minor units of ``currency`` (ISO 4217), the sum over the lines."""
+
+    order_id: str
+    customer_id: str
+    lines: tuple[OrderLine, ...]
+    amount: int
+    currency: str
+    payment_method: str
+    customer_email: str | None = None
+
+    @cached_property
+    def products(self) -> tuple[tuple[str, int], ...]:
+        """Every product once, with its whole quantity; always in the same order."""
+        wanted: Counter[str] = Counter()
+        for line in self.lines:
+            wanted[line.product_id] += line.quantity
+        return tuple(sorted(wanted.items()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for two messages only if they ask for the same."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class RejectionCode(StrEnum):
+    """Why an order is rejected, for programs."""
+
+    OUT_OF_STOCK = "OutOfStock"
+    PAYMENT_DECLINED = "PaymentDeclined"
+    STOCK_LOST = "StockLost"
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why an order is rejected; ``reason`` is for people."""
+
+    code: RejectionCode
+    reason: str
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """When an order came to a state. ``at`` is ISO 8601 in UTC."""
+
+    state: State
+    at: str
+
+
+@dataclass(frozen=True)
+class OrderRecord:
+    """An order as it stands.
+
+    Attributes
+    ----------
+    revision:
+        Counts the changes; a change is made only to the revision it was decided on.
+    reserved, sold:
+        How many of ``order.products``, from the first, have stock set aside or sold for this order.
+    payment_id:
+        The one payment that may be charged for this order.
+    """
+
+    order: Order
+    state: State
+    revision: int
+    history: tuple[HistoryEntry, ...]
+    reserved: int = 0
+    sold: int = 0
+    payment_id: str | None = None
+    rejection: Rejection | None = None
+
+
+@dataclass(frozen=True)
+class StockMove:
+    """Stock of some products moves from one counter of the inventory to another.
+
+    Attributes
+    ----------
+    taken_from, added_to:
+        Counters of a product: ``available``, ``reserved`` or ``sold``.
+    """
+
+    taken_from: str
+    added_to: str
+    products: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one step does to an order, and to the stock with it, all at once or not at all.
+
+    ``values`` are the fields of the record, other than state, that get a new value.
+    """
+
+    to: State
+    values: Mapping[str, int | str | Rejection] = field(default_factory=dict)
+    stock: StockMove | None = None

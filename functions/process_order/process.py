@@ -1,0 +1,195 @@
+"""One order from its message to its end, step by step.
+
+Every step may be repeated, by this delivery or by another at the same time: stock moves in one transaction with the
+order's own state, the payment provider is asked for one payment only, whose id is remembered before it is charged, and
+an event told twice has the same id. So the function may die between any two of them, and the next delivery goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from darkroom.dead_letters import DeadLetters
+from darkroom.deadline import Deadline
+from darkroom.errors import PermanentFault
+from darkroom.messages import Unreadable
+
+from functions.process_order.events import event_of
+from functions.process_order.messages import OrderTask
+from functions.process_order.orders import (
+    FINAL,
+    Change,
+    OrderRecord,
+    Rejection,
+    RejectionCode,
+    State,
+    StockMove,
+)
+from functions.process_order.ports import (
+    Declined,
+    OrderEvents,
+    Orders,
+    Overtaken,
+    Payments,
+    Result,
+    StockShort,
+)
+
+# A step begun with less may not be done in time: the payment provider is given this long.
+_SECONDS_PER_STEP = 12
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one is the order.
+PRODUCTS_PER_TRANSACTION = 99
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one message ended, with what its metrics and its log line need."""
+
+    result: Result
+    task_id: str
+    rejection: Rejection | None = None
+    fault: PermanentFault | None = None
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Everything one order meets on its way."""
+
+    orders: Orders
+    payments: Payments
+    events: OrderEvents
+    dead_letters: DeadLetters
+
+
+def process(task: OrderTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
+    """Bring one message to its end.
+
+    Parameters
+    ----------
+    redriven:
+        The message comes back from the dead-letter queue. That changes nothing: an order goes on where it stands.
+
+    Raises
+    ------
+    TransientFault
+        Nothing is lost: try again later.
+    """
+    del redriven
+    try:
+        if isinstance(task, Unreadable):
+            raise task.fault
+        return _fulfil(task, flow, deadline)
+    except PermanentFault as fault:
+        flow.dead_letters.set_aside(task.body, task.task_id, fault)
+        return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
+
+
+def _fulfil(task: OrderTask, flow: Flow, deadline: Deadline) -> Outcome:
+    record = flow.orders.receive(task.order)
+    if record.state not in FINAL:
+        flow.payments.check_configured()  # before the order holds stock that it cannot pay for
+    ended_here = False
+    while record.state not in FINAL:
+        deadline.require(_SECONDS_PER_STEP, "take the order one step further")
+        try:
+            record = STEPS[record.state](record, flow)
+            ended_here = record.state in FINAL
+        except Overtaken:
+            record = flow.orders.load(task.order.order_id)
+    if not ended_here:
+        return Outcome(Result.DUPLICATE, task.task_id)
+    result = Result.COMPLETED if record.state is State.COMPLETED else Result.REJECTED
+    return Outcome(result, task.task_id, record.rejection)
+
+
+def _reserve_stock(record: OrderRecord, flow: Flow) -> OrderRecord:
+    products = record.order.products
+    some = products[record.reserved :][:PRODUCTS_PER_TRANSACTION]
+    reserved = record.reserved + len(some)
+    to = State.RESERVED if reserved == len(products) else State.RECEIVED
+    try:
+        return flow.orders.apply(record, Change(to, {"reserved": reserved}, StockMove("available", "reserved", some)))
+    except StockShort as short:
+        return _reject(record, flow, RejectionCode.OUT_OF_STOCK, f"Not enough in stock of {short}.")
+
+
+def _open_payment(record: OrderRecord, flow: Flow) -> OrderRecord:
+    try:
+        payment_id = flow.payments.open(record.order)
+    except Declined as declined:
+        return _reject(record, flow, RejectionCode.PAYMENT_DECLINED, str(declined))
+    return flow.orders.apply(record, Change(State.PAYING, {"payment_id": payment_id}))
+
+
+def _charge(record: OrderRecord, flow: Flow) -> OrderRecord:
+    try:
+        flow.payments.charge(_payment_id(record), record.order)
+    except Declined as declined:
+        return _reject(record, flow, RejectionCode.PAYMENT_DECLINED, str(declined))
+    return flow.orders.apply(record, Change(State.CHARGED))
+
+
+def _commit(record: OrderRecord, flow: Flow) -> OrderRecord:
+    products = record.order.products
+    some = products[record.sold :][:PRODUCTS_PER_TRANSACTION]
+    sold = record.sold + len(some)
+    to = State.COMMITTED if sold == len(products) else State.CHARGED
+    try:
+        return flow.orders.apply(record, Change(to, {"sold": sold}, StockMove("reserved", "sold", some)))
+    except StockShort as short:
+        return _reject(record, flow, RejectionCode.STOCK_LOST, f"The stock set aside of {short} is gone.")
+
+
+def _reject(record: OrderRecord, flow: Flow, code: RejectionCode, reason: str) -> OrderRecord:
+    return flow.orders.apply(record, Change(State.REJECTING, {"rejection": Rejection(code, reason)}))
+
+
+def _undo_payment(record: OrderRecord, flow: Flow) -> OrderRecord:
+    if record.payment_id:
+        flow.payments.undo(record.payment_id, record.order)
+    return flow.orders.apply(record, Change(State.UNCHARGED))
+
+
+def _release_stock(record: OrderRecord, flow: Flow) -> OrderRecord:
+    """Give back what the order holds, the last first."""
+    products = record.order.products
+    if record.sold < record.reserved:
+        held_as, some = "reserved", products[record.sold : record.reserved][-PRODUCTS_PER_TRANSACTION:]
+    else:
+        held_as, some = "sold", products[: record.sold][-PRODUCTS_PER_TRANSACTION:]
+    reserved = record.reserved - len(some)
+    to = State.UNCHARGED if reserved else State.RELEASED
+    values = {"reserved": reserved, "sold": min(record.sold, reserved)}
+    while True:
+        move = StockMove(held_as, "available", some) if some else None
+        try:
+            return flow.orders.apply(record, Change(to, values, move))
+        except StockShort as short:  # written off by hand meanwhile: there is nothing to give back
+            some = tuple(product for product in some if product[0] not in short.product_ids)
+
+
+def _tell(to: State) -> Callable[[OrderRecord, Flow], OrderRecord]:
+    def tell(record: OrderRecord, flow: Flow) -> OrderRecord:
+        flow.events.publish(event_of(record))
+        return flow.orders.apply(record, Change(to))
+
+    return tell
+
+
+def _payment_id(record: OrderRecord) -> str:
+    if record.payment_id is None:
+        raise ValueError(f"Order {record.order.order_id} is {record.state} without a payment.")
+    return record.payment_id
+
+
+STEPS: dict[State, Callable[[OrderRecord, Flow], OrderRecord]] = {
+    State.RECEIVED: _reserve_stock,
+    State.RESERVED: _open_payment,
+    State.PAYING: _charge,
+    State.CHARGED: _commit,
+    State.COMMITTED: _tell(State.COMPLETED),
+    State.REJECTING: _undo_payment,
+    State.UNCHARGED: _release_stock,
+    State.RELEASED: _tell(State.REJECTED),
+}
