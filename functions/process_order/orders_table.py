@@ -1,0 +1,230 @@
+"""The orders table, and the inventory whose stock moves in one transaction with an order's state.
+
+An order's item holds what the shop asked for, ``state``, ``revision`` and ``history``. A product's item holds three
+counters: stock that is ``available``, ``reserved`` for orders under way, and ``sold``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from time import sleep, time
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from botocore.exceptions import ClientError
+from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.errors import OrderIdReused, ServiceUnavailable
+from darkroom.retries import backoff
+
+from functions.process_order.orders import (
+    Change,
+    HistoryEntry,
+    Order,
+    OrderLine,
+    OrderRecord,
+    Rejection,
+    RejectionCode,
+    State,
+    StockMove,
+)
+from functions.process_order.ports import Overtaken, StockShort
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+# Orders for the same products meet in DynamoDB; whoever comes second is told to try again.
+_ATTEMPTS_AT_A_TRANSACTION = 8
+_FAILED_CONDITION = "ConditionalCheckFailed"
+_serialize = TypeSerializer().serialize
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class DynamoDbOrders:
+    """Orders and their stock."""
+
+    dynamodb: DynamoDBClient
+    orders_table: str
+    inventory_table: str
+    now: Callable[[], float] = time
+
+    def receive(self, order: Order) -> OrderRecord:
+        """Remember a new order, or return it as it stands.
+
+        Raises
+        ------
+        OrderIdReused
+            The order that has this id asks for something else.
+        ServiceUnavailable
+            DynamoDB answered with an error.
+        """
+        record = OrderRecord(order, State.RECEIVED, revision=1, history=(self._entry(State.RECEIVED),))
+        with aws_faults_as_transient("remember the order"):
+            try:
+                self.dynamodb.put_item(
+                    TableName=self.orders_table,
+                    Item=_item_of(record),
+                    ConditionExpression="attribute_not_exists(order_id)",
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                record = _record_of(error.response["Item"])  # type: ignore[typeddict-item]
+        if record.order.fingerprint != order.fingerprint:
+            raise OrderIdReused(f"Order {order.order_id} is there already and asks for something else.")
+        return record
+
+    def load(self, order_id: str) -> OrderRecord:
+        """An order as it stands. Raises ServiceUnavailable."""
+        with aws_faults_as_transient("read the order"):
+            item = self.dynamodb.get_item(
+                TableName=self.orders_table, Key={"order_id": {"S": order_id}}, ConsistentRead=True
+            )["Item"]
+        return _record_of(item)
+
+    def apply(self, record: OrderRecord, change: Change) -> OrderRecord:
+        """Change an order and its stock, all at once; returns the order as it stands then.
+
+        Raises
+        ------
+        Overtaken
+            The order is no longer at the record's revision. Nothing was changed.
+        StockShort
+            Some products have too little to take. Nothing was changed.
+        ServiceUnavailable
+            DynamoDB answered with an error.
+        """
+        entries = () if change.to is record.state else (self._entry(change.to),)
+        changed = replace(
+            record,
+            state=change.to,
+            revision=record.revision + 1,
+            history=record.history + entries,
+            **dict(change.values),  # type: ignore[arg-type] # fields of a record under their names
+        )
+        update = _order_update(self.orders_table, record, changed, change, entries)
+        if change.stock is None:
+            self._update_order(update)
+        else:
+            self._move_stock(update, change.stock)
+        return changed
+
+    def _update_order(self, update: Mapping[str, Any]) -> None:
+        with aws_faults_as_transient("change the order"):
+            try:
+                self.dynamodb.update_item(**update)
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                raise Overtaken from error
+
+    def _move_stock(self, update: Mapping[str, Any], stock: StockMove) -> None:
+        writes: list[Any] = [{"Update": update}]
+        writes += [{"Update": _stock_update(self.inventory_table, stock, *product)} for product in stock.products]
+        for attempt in range(1, _ATTEMPTS_AT_A_TRANSACTION + 1):
+            reasons = self._transact(writes)
+            if not reasons:
+                return
+            order_reason, *stock_reasons = (reason.get("Code") for reason in reasons)
+            if order_reason == _FAILED_CONDITION:
+                raise Overtaken
+            short = [p for (p, _), code in zip(stock.products, stock_reasons, strict=True) if code == _FAILED_CONDITION]
+            if short:
+                raise StockShort(tuple(short))
+            if attempt < _ATTEMPTS_AT_A_TRANSACTION:
+                sleep(backoff(attempt, base=0.05, longest=1))
+        codes = sorted({code for code in (order_reason, *stock_reasons) if code not in (None, "None")})
+        raise ServiceUnavailable(f"Could not move the stock: {', '.join(codes)}, {attempt} times.")
+
+    def _transact(self, writes: list[TransactWriteItemTypeDef]) -> list[Any]:
+        """Make all writes or none; returns one reason for each where DynamoDB cancelled them, else nothing."""
+        with aws_faults_as_transient("move the stock"):
+            try:
+                self.dynamodb.transact_write_items(TransactItems=writes)
+            except self.dynamodb.exceptions.TransactionCanceledException as error:
+                return error.response["CancellationReasons"]
+        return []
+
+    def _entry(self, state: State) -> HistoryEntry:
+        return HistoryEntry(state, datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds"))
+
+
+def _order_update(
+    table: str, record: OrderRecord, changed: OrderRecord, change: Change, entries: tuple[HistoryEntry, ...]
+) -> dict[str, Any]:
+    values: dict[str, Any] = {name: _plain(value) for name, value in change.values.items()}
+    values |= {"state": changed.state.value, "revision": changed.revision}
+    sets = [f"#{name} = :{name}" for name in values] + ["history = list_append(history, :entries)"]
+    values |= {"entries": [_plain(entry) for entry in entries], "before": record.revision}
+    return {
+        "TableName": table,
+        "Key": {"order_id": {"S": record.order.order_id}},
+        "UpdateExpression": "SET " + ", ".join(sets),
+        "ConditionExpression": "#revision = :before",
+        "ExpressionAttributeNames": {f"#{name}": name for name in (*change.values, "state", "revision")},
+        "ExpressionAttributeValues": {f":{name}": _serialize(value) for name, value in values.items()},
+    }
+
+
+def _stock_update(table: str, stock: StockMove, product_id: str, quantity: int) -> dict[str, Any]:
+    return {
+        "TableName": table,
+        "Key": {"product_id": {"S": product_id}},
+        "UpdateExpression": "SET #from = #from - :quantity ADD #to :quantity",
+        "ConditionExpression": "#from >= :quantity",
+        "ExpressionAttributeNames": {"#from": stock.taken_from, "#to": stock.added_to},
+        "ExpressionAttributeValues": {":quantity": {"N": str(quantity)}},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Rejection | HistoryEntry) else value
+
+
+def _item_of(record: OrderRecord) -> dict[str, Any]:
+    order = record.order
+    values = {
+        "order_id": order.order_id,
+        "customer_id": order.customer_id,
+        "customer_email": order.customer_email,
+        "items": [asdict(line) for line in order.lines],
+        "amount": order.amount,
+        "currency": order.currency,
+        "payment_method": order.payment_method,
+        "state": record.state.value,
+        "revision": record.revision,
+        "history": [asdict(entry) for entry in record.history],
+        "reserved": record.reserved,
+        "sold": record.sold,
+    }
+    return {name: _serialize(value) for name, value in values.items() if value is not None}
+
+
+def _record_of(item: Mapping[str, Any]) -> OrderRecord:
+    values = {name: _deserialize(value) for name, value in item.items()}
+    rejection = values.get("rejection")
+    return OrderRecord(
+        order=Order(
+            order_id=values["order_id"],
+            customer_id=values["customer_id"],
+            lines=tuple(
+                OrderLine(line["product_id"], int(line["quantity"]), int(line["unit_price"]))
+                for line in values["items"]
+            ),
+            amount=int(values["amount"]),
+            currency=values["currency"],
+            payment_method=values["payment_method"],
+            customer_email=values.get("customer_email"),
+        ),
+        state=State(values["state"]),
+        revision=int(values["revision"]),
+        history=tuple(HistoryEntry(State(entry["state"]), entry["at"]) for entry in values["history"]),
+        reserved=int(values["reserved"]),
+        sold=int(values["sold"]),
+        payment_id=values.get("payment_id"),
+        rejection=Rejection(RejectionCode(rejection["code"]), rejection["reason"]) if rejection else None,
+    )
