@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from local import chaos, demo, emulator, stack, status
+from local import chaos, demo, stack, status
 from local.machine import LaptopError, this_place
 
 
@@ -27,7 +27,7 @@ def main() -> int:
                 console.print(f"Put photos into bucket {deployed.outputs['UploadsBucketName']}, or run: make demo")
                 return 0
             case "down":
-                console.print("The laptop stack is stopped." if emulator.stop(place) else "There was nothing to stop.")
+                console.print("The laptop stack is stopped." if stack.down(place) else "There was nothing to stop.")
                 return 0
             case "status":
                 return status.show(stack.load(place), console)
@@ -55,7 +55,7 @@ def _parse() -> argparse.Namespace:
     demo_parser = commands.add_parser("demo", help="real photos through the real template")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
     chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")
-    chaos_parser.add_argument("--flow", choices=["images"], default="images")
+    chaos_parser.add_argument("--flow", choices=sorted(chaos.FLOWS), default="images")
     chaos_parser.add_argument("--items", type=_positive, default=200)
     sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
     sam_parser.add_argument("arguments", nargs="+")

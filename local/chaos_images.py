@@ -7,34 +7,29 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic, sleep, time
+from itertools import chain
+from time import monotonic, time
 from typing import Any
 
-import psutil
-from darkroom.sending import send_all
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import Progress
 
 from functions.process_image.messages import upload_task_id
-from local import emulator
 from local.audit import Audit
+from local.disturbances import held_back_messages, send_twice_in_any_order, wait_and_kill
 from local.machine import PROJECT, LaptopError, Place
-from local.outcomes import count_messages, read_dead_letters, read_items, take_results
+from local.outcomes import read_dead_letters, read_items, take_results
 from local.stack import Stack
 
 _PHOTO = PROJECT / "samples" / "raccoon.jpg"
 _SIZE = (800, 600)
 # Of ten uploads two overwrite a key that was uploaded before.
 _OVERWRITTEN = 0.2
-# The function is killed when this share of the work is done.
+# The functions are killed when this share of the work is done.
 _KILL_AT = (0.25, 0.5, 0.75)
-# A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
-# for a run that people wait for, a little more than the function's 50 s must do.
-_VISIBILITY_TIMEOUT = "60"
 _TICK = timedelta(seconds=2)  # S3 dates objects in whole seconds
 
 
@@ -53,10 +48,19 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
     started = time()
     for _ in take_results(deployed):
         pass  # those of earlier runs
-    with _held_back_messages(deployed):
+    queue_url = deployed.outputs["ImageTasksQueueUrl"]
+    with held_back_messages(deployed, deployed.outputs["ImageTasksQueueArn"]):
         uploads = _upload(deployed, items, chance, console)
-        delivered = _deliver_twice_in_any_order(deployed, len(uploads), chance)
-    kills, unfinished = _wait_and_kill(deployed, place, uploads, console)
+        delivered = send_twice_in_any_order(deployed, queue_url, _take_events(deployed, len(uploads)), chance)
+    task_ids = [upload.task_id for upload in uploads]
+
+    def count_done() -> int:
+        tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", task_ids)
+        return sum(task["state"] == "DONE" for task in tasks.values())
+
+    kills, unfinished = wait_and_kill(
+        deployed, place, queue_url, count_done, len(uploads), kill_at=_KILL_AT, doing="Rendering", console=console
+    )
     return _audit(
         deployed,
         uploads,
@@ -69,29 +73,6 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
             "seconds": round(time() - started, 1),
         },
     )
-
-
-@contextmanager
-def _held_back_messages(deployed: Stack) -> Iterator[None]:
-    """Stop the function from taking messages inside the block."""
-    lambda_, function = deployed.lambda_, deployed.outputs["ProcessImageFunctionName"]
-    (mapping,) = lambda_.list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
-    lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
-    try:
-        yield
-    finally:
-        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
-
-
-@contextmanager
-def _short_visibility(deployed: Stack) -> Iterator[None]:
-    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
-    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
-    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
-    try:
-        yield
-    finally:
-        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
 
 
 def _upload(deployed: Stack, items: int, chance: random.Random, console: Console) -> list[Upload]:
@@ -110,15 +91,13 @@ def _upload(deployed: Stack, items: int, chance: random.Random, console: Console
         version_id = s3.put_object(Bucket=bucket, Key=keys[number], Body=body)["VersionId"]
         return Upload(keys[number], version_id, upload_task_id(bucket, keys[number], version_id))
 
-    # Overwriting comes after, so that the last upload of a key is its newest version.
     with ThreadPoolExecutor(4) as pool, Progress(console=console, transient=True) as progress:
         bar = progress.add_task("Uploading", total=items)
         uploads = []
-        for some in (range(fresh), range(fresh, items)):
-            results = pool.map(upload, some) if some.start == 0 else map(upload, some)
-            for done in results:
-                uploads.append(done)
-                progress.advance(bar)
+        # Overwriting comes after, one by one, so that the last upload of a key is its newest version.
+        for done in chain(pool.map(upload, range(fresh)), map(upload, range(fresh, items))):
+            uploads.append(done)
+            progress.advance(bar)
     return uploads
 
 
@@ -130,8 +109,8 @@ def _numbered(photo: Image.Image, number: int) -> bytes:
     return buffer.getvalue()
 
 
-def _deliver_twice_in_any_order(deployed: Stack, expected: int, chance: random.Random) -> int:
-    """Take S3's own events off the queue and put each back twice, shuffled; returns how many stand there."""
+def _take_events(deployed: Stack, expected: int) -> list[str]:
+    """Take S3's own events off the queue. Raises LaptopError if some do not arrive."""
     sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
     bodies: list[str] = []
     end = monotonic() + 60
@@ -142,36 +121,7 @@ def _deliver_twice_in_any_order(deployed: Stack, expected: int, chance: random.R
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
     if len(bodies) < expected:
         raise LaptopError(f"S3 told of {len(bodies)} uploads, not of {expected}.")
-    twice = bodies * 2
-    chance.shuffle(twice)
-    return send_all(sqs, queue_url, twice)
-
-
-def _wait_and_kill(deployed: Stack, place: Place, uploads: Sequence[Upload], console: Console) -> tuple[int, int]:
-    """Wait until the queue is empty, killing the function's processes on the way; returns kills and unfinished."""
-    task_ids = [upload.task_id for upload in uploads]
-    kill_at = [int(share * len(uploads)) for share in _KILL_AT]
-    kills = 0
-    end = monotonic() + 240 + len(uploads)
-    with _short_visibility(deployed), Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("Rendering", total=len(uploads))
-        while monotonic() < end:
-            items = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", task_ids)
-            done = sum(item["state"] == "DONE" for item in items.values())
-            progress.update(bar, completed=done, description=f"Rendering, {kills} killed")
-            if kill_at and done >= kill_at[0]:
-                kill_at.pop(0)
-                kills += _kill(emulator.function_processes(place))
-            if done == len(uploads) and sum(count_messages(deployed, deployed.outputs["ImageTasksQueueUrl"])) == 0:
-                return kills, 0
-            sleep(0.2)
-    return kills, len(uploads) - done
-
-
-def _kill(processes: Sequence[psutil.Process]) -> int:
-    for process in processes:
-        process.kill()
-    return len(processes)
+    return bodies
 
 
 def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) -> Audit:

@@ -1,211 +1,113 @@
-"""`make demo`: real photos through the deployed stack, and what became of each."""
+"""`make demo`: real photos and orders through the deployed stack, and what became of each."""
 
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from time import monotonic, sleep, time
-from typing import Any
+from time import time
 
-from darkroom.messages import unreadable_task_id
-from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
-from rich.filesize import decimal as readable_size
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
-from functions.process_image.messages import upload_task_id
-from local import report, stack
-from local.machine import PROJECT, LaptopError, Place
-from local.outcomes import DeadLetter, read_dead_letters, read_items, read_log, wait_for_tasks
+from local import demo_images, demo_orders, report, stack
+from local.demo_orders import ShownOrder
+from local.machine import Place
+from local.order_events import listening
+from local.outcomes import DeadLetter
 from local.report import Shown
-from local.stack import Stack
-
-_SAMPLES = PROJECT / "samples"
-_PREFIX = "demo/"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
-_SECONDS_TO_FINISH = 120
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A photo to send in. ``expected`` is "processed", an error code, or None where either is fine."""
-
-    path: Path
-    expected: str | None
-    shows: str = ""
 
 
 def run(place: Place, console: Console, photos: Path | None) -> int:
-    """Run the demo; returns 0 only if everything ended as expected. Raises LaptopError."""
-    samples = _own_photos(photos) if photos else _shipped_samples()
+    """Run the demo; returns 0 only if everything ended as expected. Raises LaptopError.
+
+    Parameters
+    ----------
+    photos:
+        A folder of photos to send in instead of the project's; then there are no orders and no odd messages.
+    """
+    samples = demo_images.own_photos(photos) if photos else demo_images.shipped_samples()
     deployed = stack.up(place, console)
     started = time()
-    shown = _send_in(deployed, samples, console)
-    if not photos:
-        shown += _send_odd_messages(deployed)
-    _wait(deployed, shown, console)
-    dead_letters = _learn_outcomes(deployed, shown, started)
+    orders: list[ShownOrder] = []
+    with listening(deployed) as listener:
+        if not photos:
+            orders = demo_orders.send(deployed)
+        images = demo_images.send_in(deployed, samples, console)
+        if not photos:
+            images += demo_images.send_odd_messages(deployed)
+        demo_images.wait(deployed, images, console)
+        dead_letters = demo_images.learn_outcomes(deployed, images, started)
+        if orders:
+            demo_orders.wait(deployed, orders, console)
+            demo_orders.learn_outcomes(deployed, orders, listener)
     seconds = time() - started
-    _print(console, shown, dead_letters, seconds)
-    page = report.write(place, deployed, shown, {s.path.name: s.path for s in samples}, dead_letters)
-    wrong = [row for row in shown if not row.as_expected]
-    _write_json(place, shown, dead_letters, seconds, as_expected=not wrong)
+    _print(console, images, orders, dead_letters, seconds)
+    page = report.write(place, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders)
+    wrong = _tell_what_is_wrong(place, console, images, orders)
+    _write_json(place, images, orders, dead_letters, seconds, as_expected=not wrong)
     console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
-    for row in wrong:
-        ended = row.error_code or row.outcome
-        told = f"{row.name}: expected {row.expected or 'an end'}, but it is {ended}. {row.reason}"
-        console.print(f"[red]✗[/] {escape(told)}")
-    if any(row.outcome == "unfinished" for row in wrong):
-        console.print(f"What the function said: {escape(str(place.logs / 'emulator.log'))}", soft_wrap=True)
     return 1 if wrong else 0
 
 
-def _shipped_samples() -> list[Sample]:
-    table = tomllib.loads((_SAMPLES / "expected.toml").read_text())
-    return [Sample(_SAMPLES / row["file"], row["outcome"], row.get("shows", "")) for row in table["sample"]]
-
-
-def _own_photos(folder: Path) -> list[Sample]:
-    if not folder.is_dir():
-        raise LaptopError(f"PHOTOS={folder} is no folder.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
-    if not paths:
-        raise LaptopError(f"There are no photos in {folder}: no file ends with {', '.join(sorted(_SUFFIXES))}.")
-    mixed = [path.name for path in paths if path.suffix not in (path.suffix.lower(), path.suffix.upper())]
-    if mixed:
-        raise LaptopError(
-            f"S3 tells images by the ending of their name, in lower or upper case; rename {', '.join(mixed)}."
-        )
-    return [Sample(path, None) for path in paths]
-
-
-def _send_in(deployed: Stack, samples: Sequence[Sample], console: Console) -> list[Shown]:
-    """Upload every photo; S3 tells the queue."""
-    s3, bucket = deployed.s3, deployed.outputs["UploadsBucketName"]
-
-    def upload(sample: Sample) -> Shown:
-        key = _PREFIX + sample.path.name
-        body = sample.path.read_bytes()
-        version_id = s3.put_object(Bucket=bucket, Key=key, Body=body)["VersionId"]
-        task_id = upload_task_id(bucket, key, version_id)
-        return Shown(sample.path.name, key, task_id, sample.expected, sample.shows, bytes_in=len(body))
-
-    with ThreadPoolExecutor(8) as pool, Progress(console=console, transient=True) as progress:
-        return list(progress.track(pool.map(upload, samples), total=len(samples), description="Uploading"))
-
-
-def _send_odd_messages(deployed: Stack) -> list[Shown]:
-    """Send what other programs might: a task for an object that is not there, and no task at all."""
-    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
-    gone = PlainTask(f"demo-{time():.3f}", deployed.outputs["UploadsBucketName"], f"{_PREFIX}deleted.jpg")
-    submit_tasks(sqs, queue_url, [gone])
-    body = json.dumps({"please": "render my photo", "sent": f"{time():.3f}"})
-    send_all(sqs, queue_url, [body])
-    return [
-        Shown("(plain task)", gone.key, gone.task_id, "ObjectGone", "a task for an object that is gone"),
-        Shown("(plain message)", "", unreadable_task_id(body), "MalformedMessage", "a message that is no task"),
-    ]
-
-
-def _wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
-    task_ids = [row.task_id for row in shown]
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("Rendering", total=len(task_ids))
-        wait_for_tasks(
-            deployed,
-            task_ids,
-            seconds=_SECONDS_TO_FINISH,
-            progress=lambda done: progress.update(bar, completed=done),
-        )
-
-
-def _learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> list[DeadLetter]:
-    """Fill in how each ended; returns the dead letters of this run."""
-    wanted = {row.task_id for row in shown}
-    tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", list(wanted))
-    images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [r.key for r in shown if r.key])
-    set_aside = {row.task_id for row in shown if tasks.get(row.task_id, {}).get("outcome") == "Quarantined"}
-    letters = [letter for letter in _dead_letters(deployed, set_aside) if letter.task_id in wanted]
-    by_task = {letter.task_id: letter for letter in letters}
-    lines = _log_lines(deployed, wanted, started)
-    for row in shown:
-        row.outcome = tasks.get(row.task_id, {}).get("outcome", "unfinished")
-        if letter := by_task.get(row.task_id):
-            row.outcome, row.error_code, row.reason = "Quarantined", letter.error_code, letter.reason
-        if row.outcome == "Processed":
-            row.image = images[row.key]
-            row.bytes_out = sum(int(r["bytes"]) for r in row.image["renditions"])
-        line = lines.get(row.task_id, {})
-        row.notification_latency_ms = line.get("NotificationLatencyMs")
-        row.processing_ms = line.get("ProcessingTimeMs")
-    return letters
-
-
-def _dead_letters(deployed: Stack, wanted: set[str]) -> list[DeadLetter]:
-    """All dead letters, once those of the wanted tasks can be seen; SQS may hide one for a moment."""
-    end = monotonic() + 5
-    while True:
-        letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
-        if wanted <= {letter.task_id for letter in letters} or monotonic() > end:
-            return letters
-        sleep(0.3)
-
-
-def _log_lines(deployed: Stack, task_ids: set[str], started: float) -> dict[str, dict[str, Any]]:
-    """The function's log line of each task; logs arrive a little after the work is done."""
-    end = monotonic() + 5
-    while True:
-        lines = {line["task_id"]: line for line in read_log(deployed, since=started - 1) if "task_id" in line}
-        if task_ids <= lines.keys() or monotonic() > end:
-            return lines
-        sleep(0.3)
-
-
-def _print(console: Console, shown: Sequence[Shown], dead_letters: Sequence[DeadLetter], seconds: float) -> None:
-    table = Table(title=f"{len(shown)} images in {seconds:.1f} s", title_justify="left", header_style="bold")
-    table.add_column("image")
-    table.add_column("renditions")
-    table.add_column("bytes in → out", justify="right")
-    table.add_column("notified after", justify="right")
-    table.add_column("processed in", justify="right")
-    for row in shown:
-        if row.outcome == "Processed":
-            renditions = "  ".join(f"{r['name']} {r['width']}×{r['height']}" for r in row.image["renditions"])
-        else:
-            renditions = f"[yellow]{row.error_code or row.outcome}[/]"
-        sizes = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
-        table.add_row(
-            escape(row.name), renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms)
-        )
-    console.print(table)
+def _print(
+    console: Console,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    dead_letters: Sequence[DeadLetter],
+    seconds: float,
+) -> None:
+    console.print(demo_images.tabulate(images))
     if dead_letters:
         letters = Table(title="Dead letters", title_justify="left", header_style="bold")
         letters.add_column("error code")
         letters.add_column("reason")
         letters.add_column("image")
-        names = {row.task_id: row.name for row in shown}
+        names = {row.task_id: row.name for row in images}
         for letter in dead_letters:
             letters.add_row(letter.error_code, escape(letter.reason), escape(names[letter.task_id]))
         console.print(letters)
+    if orders:
+        console.print(demo_orders.tabulate(orders))
+    console.print(f"All of it in {seconds:.1f} s.")
 
 
-def _readable(milliseconds: int | None) -> str:
-    return "" if milliseconds is None else f"{milliseconds} ms"
+def _tell_what_is_wrong(place: Place, console: Console, images: Sequence[Shown], orders: Sequence[ShownOrder]) -> bool:
+    """Print a line for whatever did not end as expected; returns whether there was any."""
+    faults = [
+        f"{row.name}: expected {row.expected or 'an end'}, but it is {row.error_code or row.outcome}. {row.reason}"
+        for row in images
+        if not row.as_expected
+    ]
+    faults += [
+        f"{row.order_id}: expected {row.expected}, but it is {row.outcome}, charged {row.charged} of {row.amount}, "
+        f"told {', '.join(row.told) or 'to nobody'}. {row.reason}"
+        for row in orders
+        if not row.as_expected
+    ]
+    for fault in faults:
+        console.print(f"[red]✗[/] {escape(fault)}")
+    if "unfinished" in {row.outcome for row in images} | {row.outcome for row in orders}:
+        console.print(f"What the functions said: {escape(str(place.logs / 'emulator.log'))}", soft_wrap=True)
+    return bool(faults)
 
 
 def _write_json(
-    place: Place, shown: Sequence[Shown], dead_letters: Sequence[DeadLetter], seconds: float, *, as_expected: bool
+    place: Place,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    dead_letters: Sequence[DeadLetter],
+    seconds: float,
+    *,
+    as_expected: bool,
 ) -> None:
     content = {
         "as_expected": as_expected,
         "seconds": round(seconds, 3),
-        "images": [asdict(row) | {"as_expected": row.as_expected} for row in shown],
+        "images": [asdict(row) | {"as_expected": row.as_expected} for row in images],
+        "orders": [asdict(row) | {"as_expected": row.as_expected} for row in orders],
         "dead_letters": [asdict(letter) for letter in dead_letters],
     }
     # DynamoDB's numbers are decimals; all of ours are whole but for positions.

@@ -38,6 +38,16 @@ class Place:
         return self.port + 1
 
     @property
+    def payments_port(self) -> int:
+        """Where the payment provider stands."""
+        return self.port + 2
+
+    @property
+    def payments_url(self) -> str:
+        """How clients and functions find the payment provider."""
+        return f"http://127.0.0.1:{self.payments_port}"
+
+    @property
     def stack_file(self) -> Path:
         """How any client reaches the deployed stack."""
         return self.folder / "stack.json"
@@ -70,14 +80,18 @@ def tool(environment: str, name: str) -> Path:
     return path
 
 
-def template_parameters() -> dict[str, str]:
-    """Template parameters that fit this machine: its interpreter, and no more functions at once than it has cores.
+def template_parameters(place: Place) -> dict[str, str]:
+    """Template parameters that fit this machine: its interpreter, its payment provider, and few functions at once.
 
-    Every function of the emulator is a process with its own copy of the layers; more of them than cores only queue up.
+    Every function of the emulator is a process with its own copy of the layers. One that renders keeps a core busy;
+    one that takes orders mostly waits.
     """
     return {
         "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
         "ThirdPartyBuildMethod": "makefile",
         "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
+        "ProcessOrderConcurrency": "4",
+        "PaymentsUrl": place.payments_url,
+        "GradualRollout": "false",  # there is no CodeDeploy here
     }

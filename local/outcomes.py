@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 from boto3.dynamodb.types import TypeDeserializer
 
+from functions.process_order.orders import FINAL
 from local.stack import Stack
+
+T = TypeVar("T")
 
 _deserialize = TypeDeserializer().deserialize
 _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
@@ -25,6 +28,16 @@ class DeadLetter:
     error_code: str
     reason: str
     body: str
+
+
+def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: float, every: float = 0.2) -> T:
+    """Read until what is read is complete, or the time is over; returns what was read last."""
+    end = monotonic() + seconds
+    while True:
+        found = read()
+        if is_complete(found) or monotonic() > end:
+            return found
+        sleep(every)
 
 
 def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -52,14 +65,47 @@ def wait_for_tasks(
     progress:
         Told how many are done.
     """
-    end = monotonic() + seconds
-    while True:
-        items = read_items(stack, stack.outputs["TasksTableName"], "task_id", task_ids)
-        done = sum(item["state"] == "DONE" for item in items.values())
+    return _wait_for_items(
+        lambda: read_items(stack, stack.outputs["TasksTableName"], "task_id", task_ids),
+        frozenset({"DONE"}),
+        len(set(task_ids)),
+        seconds,
+        progress,
+    )
+
+
+def wait_for_orders(
+    stack: Stack, order_ids: Sequence[str], *, seconds: float, progress: Callable[[int], None] = lambda _: None
+) -> dict[str, dict[str, Any]]:
+    """Wait until every order is completed or rejected, or the time is over; returns the orders as they then are.
+
+    Parameters
+    ----------
+    progress:
+        Told how many are at their end.
+    """
+    return _wait_for_items(
+        lambda: read_items(stack, stack.outputs["OrdersTableName"], "order_id", order_ids),
+        FINAL,
+        len(set(order_ids)),
+        seconds,
+        progress,
+    )
+
+
+def _wait_for_items(
+    read: Callable[[], dict[str, dict[str, Any]]],
+    final_states: frozenset[str],
+    wanted: int,
+    seconds: float,
+    progress: Callable[[int], None],
+) -> dict[str, dict[str, Any]]:
+    def is_complete(items: dict[str, dict[str, Any]]) -> bool:
+        done = sum(item["state"] in final_states for item in items.values())
         progress(done)
-        if done == len(set(task_ids)) or monotonic() > end:
-            return items
-        sleep(0.2)
+        return done == wanted
+
+    return poll(read, is_complete, seconds=seconds)
 
 
 def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
@@ -102,9 +148,9 @@ def take_results(stack: Stack) -> Iterator[dict[str, Any]]:
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
-def read_log(stack: Stack, *, since: float) -> Iterator[dict[str, Any]]:
-    """Read the image function's structured log lines since a time (seconds since the epoch)."""
-    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
+def read_log(stack: Stack, function_name: str, *, since: float) -> Iterator[dict[str, Any]]:
+    """Read a function's structured log lines since a time (seconds since the epoch)."""
+    function = stack.lambda_.get_function_configuration(FunctionName=function_name)
     pages = stack.logs.get_paginator("filter_log_events").paginate(
         logGroupName=function["LoggingConfig"]["LogGroup"], startTime=int(since * 1000)
     )

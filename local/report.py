@@ -1,4 +1,4 @@
-"""The demo's page: every picture beside its original, and what went wrong with the others."""
+"""The demo's page: every picture beside its original, what went wrong with the others, and the orders."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import pi_heif
 from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
 
+from functions.process_order.currencies import readable
+from local.demo_orders import ShownOrder
 from local.machine import Place
 from local.outcomes import DeadLetter
 from local.stack import Stack
@@ -61,6 +63,7 @@ def write(
     shown: Sequence[Shown],
     originals: Mapping[str, Path],
     dead_letters: Sequence[DeadLetter],
+    orders: Sequence[ShownOrder],
 ) -> Path:
     """Write the page with its pictures; returns where it is."""
     folder = place.folder / "report"
@@ -69,10 +72,18 @@ def write(
     processed = [row for row in shown if row.outcome == "Processed"]
     cards = [_card(folder, deployed, row, originals[row.name]) for row in processed]
     names = {row.task_id: row for row in shown}
-    rows = [_letter(letter, names[letter.task_id]) for letter in dead_letters]
+    rows = [
+        (names[letter.task_id].name, names[letter.task_id].shows, letter.error_code, letter.reason)
+        for letter in dead_letters
+    ]
     page = Template(_TEMPLATE.read_text()).substitute(
         cards="\n".join(cards),
-        letters="\n".join(rows),
+        letters=_table(("what was sent", "what it is", "error code", "reason"), rows, title="Dead letters"),
+        orders=_table(
+            ("order", "outcome", "charged", "told to subscribers", "way", "reason"),
+            [_order(row) for row in orders],
+            title="Orders",
+        ),
         processed=len(processed),
         set_aside=len(dead_letters),
         bytes_in=readable_size(sum(row.bytes_in for row in processed)),
@@ -142,6 +153,16 @@ def _placeholder(thumb_hash: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _letter(letter: DeadLetter, row: Shown) -> str:
-    cells = (row.name, row.shows, letter.error_code, letter.reason)
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+def _order(row: ShownOrder) -> tuple[str, ...]:
+    charged = readable(row.charged, row.currency) if row.charged else ""
+    way = " → ".join(entry["state"].lower() for entry in row.history)
+    return (row.shows, row.outcome, charged, ", ".join(dict.fromkeys(row.told)), way, row.reason)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> str:
+    """A table with its title, or nothing if it has no rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<h3>{escape(title)}</h3>\n<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'

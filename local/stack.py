@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local import emulator
+from local import emulator, payments
 from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from rich.console import Console
 
@@ -39,6 +41,7 @@ class Stack:
     """A deployed stack and its clients, made from ``stack.json``."""
 
     endpoint_url: str
+    payments_url: str
     region: str
     stack_name: str
     credentials: dict[str, str]
@@ -63,6 +66,16 @@ class Stack:
     def sqs(self) -> SQSClient:
         """The client of SQS."""
         return self._client("sqs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """The client of SNS."""
+        return self._client("sns")  # type: ignore[no-any-return]
+
+    @cached_property
+    def secretsmanager(self) -> SecretsManagerClient:
+        """The client of Secrets Manager."""
+        return self._client("secretsmanager")  # type: ignore[no-any-return]
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
@@ -110,7 +123,11 @@ def up(place: Place, console: Console) -> Stack:
         with console.status("Starting the emulator ..."):
             emulator.start(place)
         console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
-    sources = _hash_of_sources()
+    if payments.running(place) is None:
+        with console.status("Starting the payment provider ..."):
+            payments.start(place)
+        console.print(f"[green]✓[/] payment provider at {place.payments_url}")
+    sources = _hash_of_sources(place)
     if place.stack_file.exists() and (stack := load(place)).sources == sources:
         return stack
     with console.status("sam build: the functions and their layers ..."):
@@ -119,9 +136,16 @@ def up(place: Place, console: Console) -> Stack:
     with console.status("sam deploy: the template ..."):
         run_sam(place, ["deploy"], log="sam-deploy.log")
     stack = _describe(place, sources)
+    stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
     place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     return stack
+
+
+def down(place: Place) -> bool:
+    """Stop the stack, and what was in it is gone; returns whether anything was running."""
+    stopped = [payments.stop(place), emulator.stop(place)]
+    return any(stopped)
 
 
 def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -> int:
@@ -144,7 +168,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     """
     command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
     if arguments[0] in _WITH_PARAMETERS:
-        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters().items())]
+        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters(place).items())]
     environment = os.environ | {
         # The layers' makefiles and sam build find the interpreter that the emulator runs functions with.
         "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
@@ -179,6 +203,7 @@ def _check_rendition_set() -> None:
 def _describe(place: Place, sources: str) -> Stack:
     stack = Stack(
         endpoint_url=place.endpoint_url,
+        payments_url=place.payments_url,
         region=_setting("region"),
         stack_name=_setting("stack_name"),
         credentials={
@@ -198,8 +223,8 @@ def _setting(name: str) -> str:
     return str(settings["local"]["global"]["parameters"][name])
 
 
-def _hash_of_sources() -> str:
-    digest = hashlib.sha256(repr(template_parameters()).encode())
+def _hash_of_sources(place: Place) -> str:
+    digest = hashlib.sha256(repr(template_parameters(place)).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

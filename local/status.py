@@ -16,6 +16,8 @@ _QUEUES = {
     "image tasks, dead letters": "ImageTasksDeadLetterQueueUrl",
     "results": "ResultsQueueUrl",
     "results, dead letters": "ResultsDeadLetterQueueUrl",
+    "orders": "OrderQueueUrl",
+    "orders, dead letters": "OrderDeadLetterQueueUrl",
 }
 
 
@@ -30,9 +32,11 @@ def show(deployed: Stack, console: Console) -> int:
         waiting, working = count_messages(deployed, deployed.outputs[output])
         queues.add_row(name, str(waiting), str(working))
     console.print(queues)
-    letters = read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"])
-    if letters:
-        reasons = Table(title="Dead letters", title_justify="left", header_style="bold")
+    for name in ("image tasks", "orders"):
+        letters = read_dead_letters(deployed, deployed.outputs[_QUEUES[f"{name}, dead letters"]])
+        if not letters:
+            continue
+        reasons = Table(title=f"Dead letters of {name}", title_justify="left", header_style="bold")
         reasons.add_column("error code")
         reasons.add_column("messages", justify="right")
         reasons.add_column("one of the reasons")

@@ -50,3 +50,8 @@ def minor_units(amount: int | str, currency: str) -> int:
     if not exact:
         raise ValueError(f"{amount!r} has more than the {digits} digits after the point that {currency} has")
     return int(minor)
+
+
+def readable(amount: int, currency: str) -> str:
+    """An amount in minor units as people write it: "12.50 EUR"."""
+    return f"{Decimal(amount).scaleb(-_DIGITS[currency]):,f} {currency}"
