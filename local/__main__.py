@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
@@ -40,6 +41,9 @@ def main() -> int:
                 return stack.run_sam(place, arguments.arguments)
     except LaptopError as error:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+        return 1
+    except (EndpointConnectionError, ConnectionClosedError):
+        print("The laptop stack was stopped meanwhile. Start it again: make up", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

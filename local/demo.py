@@ -59,11 +59,11 @@ def _print(
     dead_letters: Sequence[DeadLetter],
     seconds: float,
 ) -> None:
-    console.print(demo_images.tabulate(images))
+    console.print(demo_images.tabulate(images, console.width))
     if dead_letters:
         letters = Table(title="Dead letters", title_justify="left", header_style="bold")
         letters.add_column("error code")
-        letters.add_column("reason")
+        letters.add_column("reason", overflow="fold")
         letters.add_column("image")
         names = {row.task_id: row.name for row in images}
         for letter in dead_letters:

@@ -29,6 +29,7 @@ _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 _SECONDS_TO_FINISH = 120
+_COLUMNS_OF_A_WIDE_TABLE = 110
 
 
 @dataclass(frozen=True)
@@ -145,23 +146,25 @@ def _log_lines(deployed: Stack, task_ids: set[str], started: float) -> dict[str,
     )
 
 
-def tabulate(shown: Sequence[Shown]) -> Table:
-    """A row for each image."""
-    table = Table(title=f"{len(shown)} images", title_justify="left", header_style="bold")
-    table.add_column("image")
-    table.add_column("renditions")
-    table.add_column("bytes in → out", justify="right")
-    table.add_column("notified after", justify="right")
-    table.add_column("processed in", justify="right")
+def tabulate(shown: Sequence[Shown], width: int) -> Table:
+    """A row for each image, on a terminal of so many columns."""
+    narrow = width < _COLUMNS_OF_A_WIDE_TABLE
+    table = Table(title=f"{len(shown)} image{'s' if len(shown) > 1 else ''}", title_justify="left", header_style="bold")
+    table.add_column("image", overflow="fold")
+    table.add_column("renditions", no_wrap=narrow)
+    table.add_column("bytes in → out", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("notified after", justify="right")
+    table.add_column("took" if narrow else "processed in", justify="right", no_wrap=True)
     for row in shown:
         if row.outcome == "Processed":
-            renditions = "  ".join(f"{r['name']} {r['width']}×{r['height']}" for r in row.image["renditions"])
+            sizes = (f"{r['name']} {r['width']}×{r['height']}" for r in row.image["renditions"])
+            renditions = ("\n" if narrow else "  ").join(sizes)
         else:
             renditions = f"[yellow]{row.error_code or row.outcome}[/]"
-        sizes = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
-        table.add_row(
-            escape(row.name), renditions, sizes, _readable(row.notification_latency_ms), _readable(row.processing_ms)
-        )
+        byte_counts = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
+        times = [row.processing_ms] if narrow else [row.notification_latency_ms, row.processing_ms]
+        table.add_row(escape(row.name), renditions, byte_counts, *map(_readable, times))
     return table
 
 

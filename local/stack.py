@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
+import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,6 +119,11 @@ def up(place: Place, console: Console) -> Stack:
         With one sentence on what is in the way.
     """
     _check_rendition_set()
+    with _alone(place):
+        return _up(place, console)
+
+
+def _up(place: Place, console: Console) -> Stack:
     process = emulator.running(place)
     if process is not None:
         emulator.check_port(process, place)
@@ -140,6 +148,18 @@ def up(place: Place, console: Console) -> Stack:
     place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     return stack
+
+
+@contextmanager
+def _alone(place: Place) -> Iterator[None]:
+    """Hold the place against another make that brings it up. Raises LaptopError where one does already."""
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with (place.folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LaptopError("Another make is bringing the laptop stack up. Wait until it is done.") from None
+        yield
 
 
 def down(place: Place) -> bool:
@@ -180,14 +200,21 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     }
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PYTHONPATH"):
         environment.pop(name, None)
-    if log is None:
-        return subprocess.run(command, env=environment, cwd=PROJECT, check=False).returncode
-    path = place.logs / log
-    with path.open("wb") as output:
+    path = place.logs / log if log else None
+    # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
+    with (
+        tempfile.TemporaryDirectory(prefix="sam-", dir=place.folder, ignore_cleanup_errors=True) as temporary,
+        path.open("wb") if path else nullcontext() as output,
+    ):
         code = subprocess.run(
-            command, env=environment, cwd=PROJECT, check=False, stdout=output, stderr=subprocess.STDOUT
+            command,
+            env=environment | {"TMPDIR": temporary},
+            cwd=PROJECT,
+            check=False,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
         ).returncode
-    if code != 0:
+    if path and code != 0:
         raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (all of it in {path.relative_to(PROJECT)})")
     return code
 
