@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -134,21 +134,24 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
     announced = Counter(result["task_id"] for result in take_results(deployed))
     outcomes = Counter(task.get("outcome") for task in tasks.values())
 
+    written = _written(deployed, uploads)
     findings: list[str] = []
     again: set[str] = set()
+    standing = 0
     for key, upload in newest.items():
         image = images.get(key)
         if image is None or image["version_id"] != upload.version_id:
             findings.append(f"{key} does not stand in its newest version.")
             continue
+        standing += 1
         if not announced[upload.task_id]:
             findings.append(f"{key} was never announced.")
-        for written in _written(deployed, image):
-            if written is None:
+        for rendition in image["renditions"]:
+            if rendition["key"] not in written:
                 findings.append(f"{key} lacks a rendition.")
-            elif written > datetime.fromisoformat(tasks[upload.task_id]["processed_at"]) + _TICK:
+            elif written[rendition["key"]] > datetime.fromisoformat(tasks[upload.task_id]["processed_at"]) + _TICK:
                 again.add(upload.task_id)
-    forgotten = _forgotten(deployed, uploads, images)
+    forgotten = _forgotten(deployed, written, images)
     findings += [f"{key} belongs to no record and is not marked stale." for key in forgotten]
     return Audit(
         accepted=len(uploads),
@@ -159,7 +162,7 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
         | {
             "processed": outcomes["Processed"],
             "superseded by a newer version": outcomes["Superseded"],
-            "images standing in their newest version": len(newest) - sum("newest" in finding for finding in findings),
+            "images standing in their newest version": standing,
             "renditions of replaced versions that nobody would delete": len(forgotten),
             "results announced more than once, with the same task id": sum(n > 1 for n in announced.values()),
         },
@@ -167,20 +170,17 @@ def _audit(deployed: Stack, uploads: Sequence[Upload], details: dict[str, Any]) 
     )
 
 
-def _forgotten(deployed: Stack, uploads: Sequence[Upload], images: dict[str, dict[str, Any]]) -> list[str]:
-    """Renditions of this run that no record points to and no lifecycle rule will find."""
+def _written(deployed: Stack, uploads: Sequence[Upload]) -> dict[str, datetime]:
+    """Every rendition of this run, and when it was written last."""
+    run = uploads[0].key.rpartition("/")[0] + "/"
+    bucket = deployed.outputs["RenditionsBucketName"]
+    pages = deployed.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=run)
+    return {o["Key"]: o["LastModified"] for page in pages for o in page.get("Contents", [])}
+
+
+def _forgotten(deployed: Stack, written: Iterable[str], images: dict[str, dict[str, Any]]) -> list[str]:
+    """Renditions that no record points to and no lifecycle rule will find."""
     s3, bucket = deployed.s3, deployed.outputs["RenditionsBucketName"]
     told = {rendition["key"] for image in images.values() for rendition in image["renditions"]}
-    run = uploads[0].key.rpartition("/")[0] + "/"
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=run)
-    others = [o["Key"] for page in pages for o in page.get("Contents", []) if o["Key"] not in told]
+    others = [key for key in written if key not in told]
     return [key for key in others if not s3.get_object_tagging(Bucket=bucket, Key=key)["TagSet"]]
-
-
-def _written(deployed: Stack, image: dict[str, Any]) -> Iterator[datetime | None]:
-    """When each rendition of an image was written last; None for one that is not there."""
-    s3, bucket = deployed.s3, deployed.outputs["RenditionsBucketName"]
-    prefix = image["renditions"][0]["key"].rsplit("/", 1)[0] + "/"
-    stored = {o["Key"]: o["LastModified"] for o in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])}
-    for rendition in image["renditions"]:
-        yield stored.get(rendition["key"])

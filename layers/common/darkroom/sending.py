@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 _ENTRIES_PER_CALL = 10
-# The bodies of one call together, with room for their attributes under the limit of 1 MiB.
+# The bodies of one call together: a little under the limit of 1 MiB.
 _BYTES_PER_CALL = 1_000_000
 
 
