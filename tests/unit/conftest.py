@@ -1,5 +1,10 @@
+import io
+import json
 import os
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ |= {
@@ -24,9 +29,17 @@ os.environ |= {
     "MAX_IMAGE_FRAMES": "300",
     "KEEP_LOCATION": "false",
     "TASK_RETENTION_DAYS": "30",
+    "ORDERS_TABLE": "orders",
+    "INVENTORY_TABLE": "inventory",
+    "ORDER_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:order-events",
+    "ORDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/orders",
+    "PAYMENT_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payment-AbCdEf",
+    "PAYMENTS_URL": "https://api.stripe.com",
 }
 os.environ.pop("AWS_PROFILE", None)
 os.environ.pop("AWS_ENDPOINT_URL", None)
+
+from darkroom.reporting import logger, metrics  # they read the environment
 
 settings.register_profile(
     "darkroom",
@@ -37,3 +50,27 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("darkroom")
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Read the one line that was logged."""
+    stream = io.StringIO()
+    streams = {handler: handler.setStream(stream) for handler in logger.handlers}  # type: ignore[attr-defined]
+    yield lambda: json.loads(stream.getvalue())
+    for handler, before in streams.items():
+        if before:
+            handler.setStream(before)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Read the metrics that were printed, one dictionary per EMF line."""
+    metrics.clear_metrics()
+
+    def read() -> list[dict[str, Any]]:
+        metrics.flush_metrics()
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+
+    yield read
+    metrics.clear_metrics()

@@ -1,4 +1,4 @@
-"""Libraries must not log what people upload."""
+"""Libraries must not log what people upload or order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-import functions.process_image.app  # noqa: F401 # what Lambda imports
+import functions.process_image.app  # what Lambda imports
+import functions.process_order.app  # noqa: F401
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def at_debug() -> Iterator[None]:
 
 @pytest.mark.usefixtures("at_debug")
 @pytest.mark.parametrize(
-    "library", ["botocore.endpoint", "boto3.resources", "PIL.TiffImagePlugin", "pyvips.vobject", "urllib3"]
+    "library", ["botocore.endpoint", "boto3.resources", "PIL.TiffImagePlugin", "pyvips.vobject", "stripe", "urllib3"]
 )
 def test_a_library_keeps_its_debugging_to_itself(library: str) -> None:
     assert not logging.getLogger(library).isEnabledFor(logging.INFO)

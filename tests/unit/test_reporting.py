@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +8,6 @@ import pytest
 from darkroom.batch import Attempt
 from darkroom.errors import MalformedMessage, NotAnImage, ServiceUnavailable, TransientFault, UnexpectedError
 from darkroom.messages import Unreadable
-from darkroom.reporting import logger, metrics
 
 from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Result
@@ -24,30 +21,6 @@ PLAIN_TASK = ImageTask("task-1", "uploads", "a.jpg", body="{}")
 
 ImageAttempt = Attempt[ImageTask | Unreadable, Outcome]
 Metrics = Callable[[], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def log() -> Iterator[Callable[[], dict[str, Any]]]:
-    """Read the one line that was logged."""
-    stream = io.StringIO()
-    streams = {handler: handler.setStream(stream) for handler in logger.handlers}  # type: ignore[attr-defined]
-    yield lambda: json.loads(stream.getvalue())
-    for handler, before in streams.items():
-        if before:
-            handler.setStream(before)  # type: ignore[attr-defined]
-
-
-@pytest.fixture
-def printed(capsys: pytest.CaptureFixture[str]) -> Iterator[Metrics]:
-    """Read the metrics that were printed, one dictionary per EMF line."""
-    metrics.clear_metrics()
-
-    def read() -> list[dict[str, Any]]:
-        metrics.flush_metrics()
-        return [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-
-    yield read
-    metrics.clear_metrics()
 
 
 def attempt(outcome: Outcome | TransientFault, task: ImageTask | Unreadable = TASK) -> ImageAttempt:

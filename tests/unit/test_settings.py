@@ -5,6 +5,7 @@ from darkroom.environment import InvalidSettings
 
 from functions.process_image.photo import Limits
 from functions.process_image.settings import Settings
+from functions.process_order.settings import Settings as OrderSettings
 
 COMPLETE = {
     "UPLOADS_BUCKET": "uploads",
@@ -23,6 +24,17 @@ COMPLETE = {
     "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
 }
 
+COMPLETE_FOR_ORDERS = {
+    "ORDERS_TABLE": "orders",
+    "INVENTORY_TABLE": "inventory",
+    "ORDER_EVENTS_TOPIC_ARN": "arn:topic",
+    "ORDER_QUEUE_URL": "https://sqs/orders",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
+    "MAX_RECEIVES": "15",
+    "PAYMENT_SECRET_ARN": "arn:secret",
+    "PAYMENTS_URL": "https://api.stripe.com",
+}
+
 
 def test_a_complete_environment_is_read() -> None:
     assert Settings.from_environment(COMPLETE | {"PATH": "/bin"}) == Settings(
@@ -39,6 +51,25 @@ def test_a_complete_environment_is_read() -> None:
         task_retention_days=30,
         memory_mb=1769,
     )
+
+
+def test_so_is_the_one_of_orders() -> None:
+    assert OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {"PATH": "/bin"}) == OrderSettings(
+        orders_table="orders",
+        inventory_table="inventory",
+        order_events_topic_arn="arn:topic",
+        order_queue_url="https://sqs/orders",
+        dead_letter_queue_url="https://sqs/dead-letters",
+        max_receives=15,
+        payment_secret_arn="arn:secret",
+        payments_url="https://api.stripe.com",
+    )
+
+
+@pytest.mark.parametrize("name", COMPLETE_FOR_ORDERS)
+def test_orders_have_no_invented_defaults_either(name: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
+        OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {name: ""})
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False)])

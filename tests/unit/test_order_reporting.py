@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from darkroom.batch import Attempt
+from darkroom.errors import MalformedMessage, PaymentsNotConfigured, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.messages import Unreadable
+
+from functions.process_order.messages import OrderTask
+from functions.process_order.orders import Order, OrderLine, Rejection, RejectionCode
+from functions.process_order.ports import Result
+from functions.process_order.process import Outcome
+from functions.process_order.reporting import report
+
+EMAIL = "mara@example.com"
+ORDER = Order("order-1", "customer-7", (OrderLine("print", 1, 1250),), 1250, "EUR", "pm_card_visa", EMAIL)
+TASK = OrderTask(ORDER, body="{}")
+
+Metrics = Callable[[], list[dict[str, Any]]]
+Log = Callable[[], dict[str, Any]]
+
+
+def attempt(outcome: Outcome | TransientFault, task: OrderTask | Unreadable = TASK) -> Any:
+    return Attempt(task, started=1007.5, ended=1009.0, outcome=outcome)
+
+
+def test_a_completed_order_is_counted_with_its_times(printed: Metrics) -> None:
+    report(attempt(Outcome(Result.COMPLETED, "order-1")), 1002.0, False)
+    (emf,) = printed()
+    assert (emf["Completed"], emf["ProcessingTime"], emf["QueueTime"]) == ([1.0], [1500.0], [5500.0])
+
+
+def test_a_rejected_order_is_counted_once_in_all_and_once_by_its_code(printed: Metrics, log: Log) -> None:
+    rejection = Rejection(RejectionCode.OUT_OF_STOCK, "Not enough in stock of print.")
+    report(attempt(Outcome(Result.REJECTED, "order-1", rejection)), 1002.0, False)
+    by_code, in_all = printed()
+    assert (by_code["Rejected"], by_code["code"]) == ([1.0], "OutOfStock")
+    assert in_all["Rejected"] == [1.0]
+    assert "code" not in in_all
+    assert (log()["message"], log()["rejection"]) == ("Rejected", "OutOfStock")
+
+
+def test_a_delivery_in_vain_is_a_duplicate(printed: Metrics) -> None:
+    report(attempt(Outcome(Result.DUPLICATE, "order-1")), 1002.0, False)
+    (emf,) = printed()
+    assert emf["Duplicate"] == [1.0]
+    assert not {"Completed", "Rejected"} & emf.keys()
+
+
+def test_an_order_that_is_set_aside_is_counted_by_its_error_code(printed: Metrics, log: Log) -> None:
+    fault = PaymentsNotConfigured("Put a key in.")
+    report(attempt(Outcome(Result.QUARANTINED, "order-1", fault=fault)), 1002.0, False)
+    by_code, in_all = printed()
+    assert (by_code["Quarantined"], by_code["error_code"]) == ([1.0], "PaymentsNotConfigured")
+    assert in_all["Quarantined"] == [1.0]
+    assert (log()["order_id"], log()["message"]) == ("order-1", "Quarantined: Put a key in.")
+
+
+def test_an_order_that_comes_back_later_is_retried_until_the_last_receive(printed: Metrics) -> None:
+    report(attempt(ServiceUnavailable("Stripe is slow")), 1002.0, False)
+    (emf,) = printed()
+    assert (emf["Retried"], "Quarantined" in emf) == ([1.0], False)
+    report(attempt(ServiceUnavailable("Stripe is slow")), 1002.0, True)
+    _, emf = printed()
+    assert (emf["Quarantined"], "Retried" in emf) == ([1.0], False)
+
+
+def test_a_fault_of_ours_is_counted_for_the_alarm_that_takes_a_release_back(printed: Metrics, log: Log) -> None:
+    defect = UnexpectedError("KeyError: 'x'")
+    defect.__cause__ = KeyError("x")
+    report(attempt(defect), 1002.0, False)
+    (emf,) = printed()
+    assert emf["Defects"] == [1.0]
+    assert "KeyError" in log()["exception"]
+
+
+def test_a_message_that_is_no_order_is_found_under_its_task_id(printed: Metrics, log: Log) -> None:
+    fault = MalformedMessage("it is no order")
+    report(attempt(Outcome(Result.QUARANTINED, "body-1", fault=fault), Unreadable("body-1", "x", fault)), 1002.0, False)
+    assert (log()["order_id"], log()["error_code"]) == ("body-1", "MalformedMessage")
+
+
+def test_no_line_tells_who_the_customer_is(printed: Metrics, log: Log) -> None:
+    report(attempt(Outcome(Result.COMPLETED, "order-1")), 1002.0, False)
+    assert EMAIL not in str(log())
+    assert "customer" not in str(log())
