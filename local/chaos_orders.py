@@ -24,7 +24,7 @@ from local.inventory import read_stock, set_stock
 from local.machine import Place
 from local.order_events import listening
 from local.outcomes import poll, read_dead_letters, read_items
-from local.payments import Payment
+from local.payments import TakenPayment
 from local.stack import Stack
 
 _PRODUCTS = 20
@@ -165,7 +165,7 @@ def _stock_findings(
     return findings
 
 
-def _money_findings(order: Placed, state: str, taken: Mapping[str, Sequence[Payment]]) -> list[str]:
+def _money_findings(order: Placed, state: str, taken: Mapping[str, Sequence[TakenPayment]]) -> list[str]:
     payments_made = taken.get(order.order_id, [])
     net = sum(payment.charged - payment.refunded for payment in payments_made)
     owed = order.amount if state == State.COMPLETED else 0

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-from pathlib import Path
-from time import monotonic, sleep
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psutil
 
 from local.machine import PROJECT, LaptopError, Place, tool
+from local.processes import Server, check_free
 
 # What the template uses; fewer services start faster and open no further ports.
 _SERVICES = (
@@ -23,18 +17,11 @@ _SERVICES = (
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
 _PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_emulator.py reads it
-_SECONDS_TO_START = 60
-# Python warns of a child process that nobody holds any more; ours is meant to outlive us.
-_started: list[subprocess.Popen[bytes]] = []
 
 
 def running(place: Place) -> psutil.Process | None:
     """Find the emulator of this place, or None if it is not running."""
-    try:
-        process = psutil.Process(int(place.pid_file.read_text()))
-        return process if _script() in " ".join(process.cmdline()) else None
-    except (OSError, ValueError, psutil.Error):
-        return None
+    return _server(place).running()
 
 
 def start(place: Place) -> None:
@@ -46,13 +33,12 @@ def start(place: Place) -> None:
         A port is taken, or it does not come up; says which.
     """
     for port in (place.port, place.tls_port):
-        _check_free(port)
+        check_free(port)
     _clean_up(place)  # after one that was killed
-    place.logs.mkdir(parents=True, exist_ok=True)
     scratch = place.folder / "scratch"
-    scratch.mkdir()
+    scratch.mkdir(parents=True)
     certificate = place.folder / "emulator.crt"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))} | {
+    environment = {
         "AUTH": "true",  # enforce IAM
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
@@ -70,19 +56,7 @@ def start(place: Place) -> None:
         "STATE_DIR": str(scratch),
         "TMPDIR": str(scratch),
     }
-    with (place.logs / "emulator.log").open("wb") as log:
-        process = subprocess.Popen(
-            [tool("emulator", "python"), _script()],
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=scratch,
-            start_new_session=True,
-        )
-    _started.append(process)
-    place.pid_file.write_text(str(process.pid))
-    _wait_until_it_answers(place, process)
+    _server(place).start(tool("emulator", "python"), environment=environment, folder=scratch)
 
 
 def check_port(process: psutil.Process, place: Place) -> None:
@@ -95,16 +69,7 @@ def check_port(process: psutil.Process, place: Place) -> None:
 
 def stop(place: Place) -> bool:
     """Stop the emulator with every function it runs; returns whether it was running."""
-    process = running(place)
-    if process is not None:
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=5)
-        for survivor in alive:
-            survivor.kill()
-        psutil.wait_procs(alive, timeout=5)
-    _clean_up(place)
-    return process is not None
+    return _server(place).stop()
 
 
 def function_processes(place: Place) -> list[psutil.Process]:
@@ -114,43 +79,19 @@ def function_processes(place: Place) -> list[psutil.Process]:
     return [child for child in children if any(arg.endswith("_worker.py") for arg in child.cmdline())]
 
 
+def _server(place: Place) -> Server:
+    return Server(
+        name="The emulator",
+        script=PROJECT / "local" / "run_emulator.py",
+        pid_file=place.pid_file,
+        log=place.logs / "emulator.log",
+        health_url=f"{place.endpoint_url}/_ministack/health",
+        clean_up=lambda: _clean_up(place),
+    )
+
+
 def _clean_up(place: Place) -> None:
     """Remove what is worth nothing without the process; what was deployed lives in its memory."""
     for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
         (place.folder / name).unlink(missing_ok=True)
     shutil.rmtree(place.folder / "scratch", ignore_errors=True)
-
-
-def _script() -> str:
-    return str(PROJECT / "local" / "run_emulator.py")
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            message = f"Port {port} is taken by another program. Stop that, or choose another port: make up PORT=4700"
-            raise LaptopError(message) from None
-
-
-def _wait_until_it_answers(place: Place, process: subprocess.Popen[bytes]) -> None:
-    end = monotonic() + _SECONDS_TO_START
-    log = (place.logs / "emulator.log").relative_to(PROJECT)
-    while monotonic() < end:
-        if process.poll() is not None:
-            said = _last_line(place.logs / "emulator.log")
-            raise LaptopError(f"The emulator ended at once: {said} (all of it in {log})")
-        try:
-            with urlopen(f"{place.endpoint_url}/_ministack/health", timeout=2):  # noqa: S310 # a constant address
-                return
-        except (URLError, OSError):
-            sleep(0.1)
-    stop(place)
-    raise LaptopError(f"The emulator did not answer within {_SECONDS_TO_START} s; see {log}")
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"

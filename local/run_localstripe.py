@@ -21,12 +21,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-from localstripe import errors, resources
+from aiohttp import web  # type: ignore[import-not-found] # as localstripe: in its own environment alone
+from localstripe import errors, resources  # type: ignore[import-not-found]
 
 CHECKED_VERSION = "1.15.10"
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def keep_in_memory() -> None:
@@ -54,7 +54,7 @@ def find_by_kind() -> None:
         kinds.clear()
         dict.clear(self)
 
-    def list_all(cls: Any, url: str, limit: Any = None, starting_after: Any = None, **others: Any) -> Any:
+    def list_all(cls: Any, /, url: str, limit: Any = None, starting_after: Any = None, **others: Any) -> Any:
         if others:
             raise errors.UserError(400, f"Unexpected {', '.join(others)}")
         found = resources.List(url, limit=limit, starting_after=starting_after)
@@ -100,12 +100,12 @@ def say_what_is_missing() -> None:
     def missing(kind: str, name: str) -> errors.UserError:
         return errors.UserError(404, f"No such {kind}: '{name}'", {"code": "resource_missing", "param": kind})
 
-    def patched_retrieve(cls: Any, id: str) -> Any:  # noqa: A002 # its name in localstripe
+    def patched_retrieve(cls: Any, /, id: str) -> Any:  # noqa: A002 # its name in localstripe
         if f"{cls.object}:{id}" not in resources.store:
             raise missing(cls.object, id)
         return retrieve(cls, id)
 
-    def patched_create(cls: Any, **data: Any) -> Any:
+    def patched_create(cls: Any, /, **data: Any) -> Any:
         payment_method = data.get("payment_method")
         if payment_method and not payment_method.startswith(("pm_", "src_", "card_")):
             raise missing("payment_method", payment_method)
@@ -140,7 +140,7 @@ def refund_once() -> None:
     """Refund what is left of a charge, and refuse when nothing is. Can go when localstripe counts refunds."""
     create = resources.Refund._api_create.__func__  # noqa: SLF001
 
-    def patched(cls: Any, **data: Any) -> Any:
+    def patched(cls: Any, /, **data: Any) -> Any:
         if intent := data.get("payment_intent"):
             charge = resources.PaymentIntent._api_retrieve(intent).latest_charge  # noqa: SLF001
         else:
@@ -177,8 +177,7 @@ class IdempotencyKeys:
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
 
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def answer_once(self, request: web.Request, handler: Handler) -> web.Response:
         """Stand between what refuses a request unseen (401, 429), which is not saved, and the endpoint."""
         key = request.headers.get("Idempotency-Key")
         if key is None or request.method != "POST" or not _is_api(request):
@@ -186,7 +185,9 @@ class IdempotencyKeys:
         question = (request.path_qs, await request.read())
         known = self.answers.get(key)
         if known and known.question != question:
-            message = "Keys for idempotent requests can only be used with the same parameters they were first used with."
+            message = (
+                "Keys for idempotent requests can only be used with the same parameters they were first used with."
+            )
             return _error(400, "idempotency_error", message)
         if known and not known.status:
             message = "There is currently another in-progress request using this Idempotent Key."
@@ -199,8 +200,7 @@ class IdempotencyKeys:
         except BaseException:
             del self.answers[key]
             raise
-        if isinstance(response, web.Response) and isinstance(response.body, bytes):
-            self.answers[key] = Answer(question, response.status, response.body)
+        self.answers[key] = Answer(question, response.status, response.body)
         return response
 
     async def forget(self, _: web.Request) -> web.Response:
@@ -217,15 +217,17 @@ class Faults:
     seconds: float = 0.0
     luck: random.Random = field(default_factory=random.Random)
     counts: Counter[str] = field(default_factory=Counter)
+    next_kinds: list[str] = field(default_factory=list)
 
     KINDS = ("500 before", "500 after", "dropped before", "dropped after", "429")
 
-    @web.middleware
-    async def on_the_wire(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def on_the_wire(self, request: web.Request, handler: Handler) -> web.Response:
         """Stand outside of everything: what is lost here says nothing about what was done and saved."""
         if request.method != "POST" or not _is_api(request) or self.luck.random() >= self.share:
             return await handler(request)
-        request["fault"] = kind = self.luck.choice(self.KINDS)
+        if not self.next_kinds:
+            self.next_kinds = self.luck.sample(self.KINDS, len(self.KINDS))  # so that there are as many of each
+        request["fault"] = kind = self.next_kinds.pop()
         if kind == "429":
             self.counts[kind] += 1
             return _error(429, "invalid_request_error", "Too many requests hit the API too quickly.", code="rate_limit")
@@ -234,8 +236,7 @@ class Faults:
         response = await handler(request)
         return self._drop(request, kind) if kind == "dropped after" else response
 
-    @web.middleware
-    async def in_the_endpoint(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def in_the_endpoint(self, request: web.Request, handler: Handler) -> web.Response:
         """Stand inside of the idempotency keys: a 500 is saved, and a request that is replayed never comes here."""
         if request.method == "POST" and _is_api(request):
             await asyncio.sleep(self.seconds)
@@ -253,6 +254,7 @@ class Faults:
         self.share, self.seconds = float(wanted.get("share", 0)), float(wanted.get("seconds", 0))
         self.luck = random.Random(wanted.get("seed"))  # noqa: S311 # guards no secret
         self.counts.clear()
+        self.next_kinds.clear()
         return web.Response()
 
     async def tell(self, _: web.Request) -> web.Response:
@@ -267,7 +269,7 @@ class Faults:
 
 
 def _is_api(request: web.Request) -> bool:
-    return request.path.startswith("/v1/")
+    return str(request.path).startswith("/v1/")
 
 
 def _error(status: int, type_: str, message: str, **more: str) -> web.Response:
@@ -284,6 +286,13 @@ def _replay(answer: Answer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers=headers, content_type="application/json")
 
 
+def _middleware(layer: Callable[[web.Request, Handler], Awaitable[web.Response]]) -> Any:
+    async def middleware(request: web.Request, handler: Handler) -> web.Response:
+        return await layer(request, handler)
+
+    return web.middleware(middleware)
+
+
 def build_app() -> web.Application:
     """Patch localstripe and put the layers around it."""
     keep_in_memory()
@@ -293,11 +302,12 @@ def build_app() -> web.Application:
     say_what_is_missing()
     accept_off_session()
     refund_once()
-    from localstripe.server import app, error_middleware  # now, because it copies the list of endpoints
+    # Not before, because it copies the list of endpoints.
+    from localstripe.server import app, error_middleware  # type: ignore[import-not-found]
 
     faults, keys = Faults(), IdempotencyKeys()
-    app.middlewares.insert(0, faults.on_the_wire)
-    app.middlewares.extend([keys.middleware, faults.in_the_endpoint, error_middleware])
+    app.middlewares.insert(0, _middleware(faults.on_the_wire))
+    app.middlewares.extend([_middleware(keys.answer_once), _middleware(faults.in_the_endpoint), error_middleware])
     app.router.add_post("/_config/faults", faults.change)
     app.router.add_get("/_config/faults", faults.tell)
     app.router.add_delete("/_config/idempotency_keys", keys.forget)

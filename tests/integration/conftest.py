@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from rich.console import Console
 
-from local import emulator
 from local.machine import PROJECT, Place
-from local.stack import Stack, up
+from local.stack import Stack, down, up
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +27,7 @@ def make_place() -> Iterator[Callable[[str], Place]]:
 
     yield make
     for place in places:
-        emulator.stop(place)
+        down(place)
         shutil.rmtree(place.folder, ignore_errors=True)
 
 
@@ -42,13 +42,15 @@ def stack(place: Place) -> Stack:
 
 
 def _free_port() -> int:
-    """A port whose neighbour is free too: the emulator takes both."""
+    """A port whose two neighbours are free too: AWS over TLS, and the payment provider."""
     while True:
-        with socket.socket() as plain, socket.socket() as tls:
-            plain.bind(("127.0.0.1", 0))
-            port = int(plain.getsockname()[1])
+        with ExitStack() as probes:
+            port = 0
             try:
-                tls.bind(("127.0.0.1", port + 1))
+                for offset in range(3):
+                    probe = probes.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", port + offset if port else 0))
+                    port = port or int(probe.getsockname()[1])
             except (OSError, OverflowError):
                 continue
             return port

@@ -37,6 +37,13 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, co
     assert len(told["dead_letters"]) == sum(image["outcome"] == "Quarantined" for image in told["images"])
     for image in told["images"]:
         assert image["processing_ms"] is not None
+    assert [(o["outcome"], o["charged"], o["told"][:1]) for o in told["orders"]] == [
+        ("COMPLETED", 9800, ["OrderCompleted"]),
+        ("COMPLETED", 6900, ["OrderCompleted"]),
+        ("REJECTED", 0, ["OrderRejected"]),
+        ("REJECTED", 0, ["OrderRejected"]),
+        ("MalformedMessage", 0, []),
+    ]
     page = (place.folder / "report" / "index.html").read_text()
     for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
         assert sample.name in page
@@ -71,12 +78,14 @@ def test_the_demo_says_what_is_wrong_with_a_folder(
 def test_status_shows_queues_and_dead_letters_by_reason(stack: Stack, console: Console) -> None:
     assert status.show(stack, console) == 0
     assert "image tasks" in _said(console)
+    assert "orders" in _said(console)
 
 
+@pytest.mark.parametrize("flow", ["images", "orders"])
 def test_chaos_loses_nothing_and_does_nothing_twice(
-    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str]
+    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str], flow: str
 ) -> None:
-    assert chaos.run(place, console, "images", 40) == 0, _said(console)
+    assert chaos.run(place, console, flow, 40) == 0, _said(console)
     assert capsys.readouterr().out.splitlines()[-1] == "accepted 40, done 40, dead-lettered 0, lost 0, twice 0"
     told = json.loads((place.folder / "chaos.json").read_text())
     assert told["details"]["function processes killed"] > 0
@@ -84,7 +93,11 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
 
 @pytest.mark.parametrize(
     "command",
-    [["logs", "--name", "ProcessImageFunction"], ["list", "stack-outputs", "--stack-name", "darkroom-laptop"]],
+    [
+        ["logs", "--name", "ProcessImageFunction"],
+        ["logs", "--name", "ProcessOrderFunction"],
+        ["list", "stack-outputs", "--stack-name", "darkroom-laptop"],
+    ],
 )
 def test_sam_commands_reach_the_stack(stack: Stack, place: Place, command: list[str]) -> None:
     assert run_sam(place, command) == 0

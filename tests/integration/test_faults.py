@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from time import monotonic, sleep
 from uuid import uuid4
 
 import pytest
 from darkroom.messages import unreadable_task_id
 
-from local.outcomes import read_items
+from local.outcomes import poll, read_items
 from local.stack import Stack
 from tests.integration.uploading import SAMPLES, image, new_key, send, upload, wait_for, wait_for_dead_letter
 
@@ -100,10 +99,9 @@ def test_what_may_work_later_is_tried_again(stack: Stack) -> None:
 
 
 def _wait_until_given_back(stack: Stack, task_id: str) -> None:
-    end = monotonic() + 60
-    while monotonic() < end:
-        task = read_items(stack, stack.outputs["TasksTableName"], "task_id", [task_id]).get(task_id, {})
-        if task.get("claimed_until") == 0:
-            return
-        sleep(0.1)
-    raise AssertionError("the task was never given back")
+    tasks = poll(
+        lambda: read_items(stack, stack.outputs["TasksTableName"], "task_id", [task_id]),
+        lambda tasks: tasks.get(task_id, {}).get("claimed_until") == 0,
+        seconds=60,
+    )
+    assert tasks[task_id]["claimed_until"] == 0, "the task was never given back"

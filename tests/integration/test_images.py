@@ -151,7 +151,11 @@ def test_the_log_tells_each_image_with_its_times(stack: Stack) -> None:
     # The emulator writes a function's output to its log with its next invocation at the latest.
     _, next_task = upload(stack, new_key(), SAMPLES / "IMG_0042.JPG")
     wait_for(stack, next_task)
-    (line,) = [line for line in read_log(stack, since=0) if line.get("task_id") == task_id]
+    (line,) = [
+        line
+        for line in read_log(stack, stack.outputs["ProcessImageFunctionName"], since=0)
+        if line.get("task_id") == task_id
+    ]
     assert (line["message"], line["bucket"], line["key"]) == ("Processed", stack.outputs["UploadsBucketName"], key)
     assert line["NotificationLatencyMs"] >= 0
     assert line["ProcessingTimeMs"] > 0

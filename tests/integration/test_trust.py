@@ -12,7 +12,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from local import emulator
+from local import emulator, payments
 from local.machine import Place
 from local.stack import Stack
 
@@ -56,13 +56,13 @@ def test_buckets_are_reached_over_tls_only(stack: Stack, place: Place, user: dic
 
 
 def test_nothing_listens_but_on_the_loopback_address(stack: Stack, place: Place) -> None:
-    process = emulator.running(place)
-    assert process is not None
-    family = [process, *process.children(recursive=True)]
+    processes = [emulator.running(place), payments.running(place)]
+    family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-    assert listening == {("127.0.0.1", place.port), ("127.0.0.1", place.tls_port)}
+    assert listening == {("127.0.0.1", port) for port in (place.port, place.tls_port, place.payments_port)}
 
 
-def test_the_function_runs_under_its_own_role(stack: Stack) -> None:
-    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
-    assert "ProcessImageRole" in function["Role"]
+@pytest.mark.parametrize("name", ["ProcessImage", "ProcessOrder"])
+def test_a_function_runs_under_its_own_role(stack: Stack, name: str) -> None:
+    function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs[f"{name}FunctionName"])
+    assert f"{name}Role" in function["Role"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
 from functions.process_image.messages import upload_task_id
 from local.machine import PROJECT
-from local.outcomes import DeadLetter, read_dead_letters, read_items, wait_for_tasks
+from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, wait_for_tasks
 from local.stack import Stack
 
 SAMPLES = PROJECT / "samples"
@@ -44,14 +43,15 @@ def wait_for(stack: Stack, task_id: str) -> dict[str, Any]:
     return task
 
 
-def wait_for_dead_letter(stack: Stack, task_id: str) -> DeadLetter:
-    end = monotonic() + SECONDS
-    while monotonic() < end:
-        for letter in read_dead_letters(stack, stack.outputs["ImageTasksDeadLetterQueueUrl"]):
-            if letter.task_id == task_id:
-                return letter
-        sleep(0.3)
-    raise AssertionError(f"no dead letter of task {task_id}")
+def wait_for_dead_letter(stack: Stack, task_id: str, queue: str = "ImageTasksDeadLetterQueueUrl") -> DeadLetter:
+    letters = poll(
+        lambda: {letter.task_id: letter for letter in read_dead_letters(stack, stack.outputs[queue])},
+        lambda letters: task_id in letters,
+        seconds=SECONDS,
+        every=0.3,
+    )
+    assert task_id in letters, f"no dead letter of task {task_id}"
+    return letters[task_id]
 
 
 def image(stack: Stack, key: str) -> dict[str, Any]:

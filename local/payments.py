@@ -1,0 +1,109 @@
+"""The payment provider's process: start it, find it, stop it; what it took, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psutil
+import stripe
+
+from local.machine import PROJECT, Place, tool
+from local.processes import Server, check_free
+
+KEY = "sk_test_laptop"  # it takes any
+_FAULTS = "/_config/faults"
+stripe.enable_telemetry = False  # it would write an id of this machine into the home folder
+
+
+@dataclass(frozen=True)
+class TakenPayment:
+    """A payment that was charged. Amounts in Stripe's smallest unit of the currency."""
+
+    payment_id: str
+    charged: int
+    refunded: int
+
+
+def running(place: Place) -> psutil.Process | None:
+    """Find the payment provider of this place, or None if it is not running."""
+    return _server(place).running()
+
+
+def start(place: Place) -> None:
+    """Start the payment provider and wait until it answers.
+
+    Raises
+    ------
+    LaptopError
+        Its port is taken, or it does not come up.
+    """
+    check_free(place.payments_port)
+    place.folder.mkdir(parents=True, exist_ok=True)
+    _server(place).start(
+        tool("payments", "python"), arguments=[str(place.payments_port)], environment={}, folder=place.folder
+    )
+
+
+def stop(place: Place) -> bool:
+    """Stop the payment provider, which forgets everything; returns whether it was running."""
+    return _server(place).stop()
+
+
+def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
+    """Every payment that was charged, by the order that it is for."""
+    client = stripe.StripeClient(KEY, base_addresses={"api": url}, max_network_retries=2)
+    taken = defaultdict(list)
+    for intent in client.v1.payment_intents.list({"limit": 100, "expand": ["data.latest_charge"]}).auto_paging_iter():
+        charge = intent.latest_charge
+        if isinstance(charge, stripe.Charge) and charge.status == "succeeded":
+            payment = TakenPayment(intent.id, charge.amount, charge.amount_refunded)
+            taken[intent.metadata.to_dict().get("order_id", "")].append(payment)
+    return dict(taken)
+
+
+def set_faults(url: str, share: float, seed: int | None = None, *, seconds: float = 0) -> None:
+    """Let that share of the requests that change something fail from now on, one way or another.
+
+    Parameters
+    ----------
+    share:
+        0 ends it.
+    seed:
+        The same requests in the same order then fail in the same way.
+    seconds:
+        What every such request takes longer.
+    """
+    _call("POST", url + _FAULTS, {"share": share, "seed": seed, "seconds": seconds})
+
+
+def fault_counts(url: str) -> dict[str, int]:
+    """How many requests failed since the faults were set, by kind."""
+    return dict(json.loads(_call("GET", url + _FAULTS)))
+
+
+def forget_idempotency_keys(url: str) -> None:
+    """Let a day pass for Stripe: an idempotency key that comes again is a new one."""
+    _call("DELETE", f"{url}/_config/idempotency_keys")
+
+
+def _call(method: str, url: str, body: Any = None) -> bytes:
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 # a loopback address
+    with urlopen(request, timeout=10) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+def _server(place: Place) -> Server:
+    pid_file = place.folder / "payments.pid"
+    return Server(
+        name="The payment provider",
+        script=PROJECT / "local" / "run_localstripe.py",
+        pid_file=pid_file,
+        log=place.logs / "payments.log",
+        health_url=place.payments_url + _FAULTS,
+        clean_up=lambda: pid_file.unlink(missing_ok=True),
+    )

@@ -1,0 +1,208 @@
+"""Orders through the deployed stack: queue, function, stock, payment provider, topic."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from local import emulator, payments
+from local.inventory import read_stock, set_stock
+from local.machine import Place
+from local.order_events import Listener, listening
+from local.outcomes import poll, read_items, wait_for_orders
+from local.payments import TakenPayment
+from local.stack import Stack
+from tests.integration.uploading import SECONDS, wait_for_dead_letter
+
+DEAD_LETTERS = "OrderDeadLetterQueueUrl"
+
+
+@pytest.fixture
+def listener(stack: Stack) -> Iterator[Listener]:
+    with listening(stack) as listener:
+        yield listener
+
+
+def new_product(stack: Stack, available: int) -> str:
+    product_id = f"print-{uuid4().hex}"
+    set_stock(stack, {product_id: available})
+    return product_id
+
+
+def order(product_id: str, quantity: int = 1, **others: Any) -> dict[str, Any]:
+    return {
+        "order_id": f"order-{uuid4().hex}",
+        "customer_id": "customer-7",
+        "items": [{"product_id": product_id, "quantity": quantity, "unit_price": "12.50"}],
+        "amount": quantity * 1250,
+        "currency": "EUR",
+        "payment_method": "pm_card_visa",
+    } | others
+
+
+def send(stack: Stack, message: dict[str, Any], **attributes: str) -> str:
+    """Put an order on its queue; returns its id."""
+    stack.sqs.send_message(
+        QueueUrl=stack.outputs["OrderQueueUrl"],
+        MessageBody=json.dumps(message),
+        MessageAttributes={n: {"DataType": "String", "StringValue": value} for n, value in attributes.items()},
+    )
+    return str(message["order_id"])
+
+
+def wait_for(stack: Stack, order_id: str) -> dict[str, Any]:
+    """The order at its end."""
+    item = wait_for_orders(stack, [order_id], seconds=SECONDS).get(order_id)
+    assert item is not None, "the order was never received"
+    assert item["state"] in ("COMPLETED", "REJECTED"), item
+    return item
+
+
+def stock(stack: Stack, product_id: str) -> tuple[int, int, int]:
+    counters = read_stock(stack, [product_id])[product_id]
+    return counters["available"], counters["reserved"], counters["sold"]
+
+
+def taken(stack: Stack, order_id: str) -> list[TakenPayment]:
+    return payments.succeeded_payments(stack.payments_url).get(order_id, [])
+
+
+def heard(listener: Listener, order_id: str) -> list[dict[str, Any]]:
+    """What subscribers were told of an order, once they were."""
+    events = poll(listener.listen, lambda all_: order_id in {e["order_id"] for e in all_}, seconds=SECONDS)
+    return [event for event in events if event["order_id"] == order_id]
+
+
+def test_a_good_order_is_charged_once_stocked_right_and_told(stack: Stack, listener: Listener) -> None:
+    # given
+    product = new_product(stack, 5)
+    # when
+    order_id = send(stack, order(product, 2, customer_email="mara@example.com"))
+    item = wait_for(stack, order_id)
+    # then its history tells the whole way
+    states = [entry["state"] for entry in item["history"]]
+    assert states == ["RECEIVED", "RESERVED", "PAYING", "CHARGED", "COMMITTED", "COMPLETED"]
+    # and stock and money are right
+    assert stock(stack, product) == (3, 0, 2)
+    assert taken(stack, order_id) == [TakenPayment(item["payment_id"], charged=2500, refunded=0)]
+    # and subscribers know
+    (event,) = heard(listener, order_id)
+    assert (event["event_type"], event["amount"], event["currency"]) == ("OrderCompleted", 2500, "EUR")
+    assert event["customer_email"] == "mara@example.com"
+
+
+def test_a_declined_card_rejects_the_order_and_gives_the_stock_back(stack: Stack, listener: Listener) -> None:
+    product = new_product(stack, 5)
+    order_id = send(stack, order(product, payment_method="pm_card_chargeCustomerFail"))
+    item = wait_for(stack, order_id)
+    assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "PaymentDeclined")
+    assert stock(stack, product) == (5, 0, 0)
+    assert taken(stack, order_id) == []
+    (event,) = heard(listener, order_id)
+    assert (event["event_type"], event["rejection"]) == ("OrderRejected", item["rejection"])
+
+
+@pytest.mark.parametrize("available", [1, None], ids=["too few", "an unknown product"])
+def test_an_empty_shelf_rejects_the_order_before_anything_is_charged(
+    stack: Stack, listener: Listener, available: int | None
+) -> None:
+    product = "print-that-nobody-sells" if available is None else new_product(stack, available)
+    order_id = send(stack, order(product, 2))
+    item = wait_for(stack, order_id)
+    assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "OutOfStock")
+    assert product in item["rejection"]["reason"]
+    assert "payment_id" not in item
+    assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
+
+
+def test_an_order_that_comes_many_times_is_charged_once(stack: Stack, listener: Listener) -> None:
+    product, message = new_product(stack, 50), order("")
+    message["items"][0]["product_id"] = product
+    for _ in range(12):
+        send(stack, message)
+    wait_for(stack, message["order_id"])
+    late = send(stack, order(product))
+    wait_for(stack, late)
+    assert [payment.charged for payment in taken(stack, message["order_id"])] == [1250]
+    assert stock(stack, product) == (48, 0, 2)
+    assert len({event["event_id"] for event in heard(listener, message["order_id"])}) == 1
+
+
+def test_an_order_of_a_hundred_products_is_one_order(stack: Stack) -> None:
+    products = [f"card-{uuid4().hex}" for _ in range(100)]
+    set_stock(stack, dict.fromkeys(products, 3))
+    items = [{"product_id": product, "quantity": 1, "unit_price": 100} for product in products]
+    order_id = send(stack, order("", items=items, amount="100.00"))
+    assert wait_for(stack, order_id)["state"] == "COMPLETED"
+    assert {tuple(c.values()) for c in read_stock(stack, products).values()} == {(2, 0, 1)}
+
+
+def test_a_message_that_is_no_order_is_set_aside_as_it_came_and_every_bad_field_named(stack: Stack) -> None:
+    message = order("print", amount=12.5, currency="Euro", items=[])
+    letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
+    assert (letter.error_code, json.loads(letter.body)) == ("MalformedMessage", message)
+    for field in ("amount", "currency", "items"):
+        assert f"{field}: " in letter.reason
+
+
+def test_another_order_under_the_same_id_is_set_aside(stack: Stack) -> None:
+    product = new_product(stack, 5)
+    message = order(product)
+    wait_for(stack, send(stack, message))
+    letter = wait_for_dead_letter(stack, send(stack, message | {"customer_id": "customer-8"}), DEAD_LETTERS)
+    assert letter.error_code == "OrderIdReused"
+    assert stock(stack, product) == (4, 0, 1)
+
+
+def test_an_order_outlives_a_payment_provider_that_is_down(stack: Stack, listener: Listener) -> None:
+    # given a payment provider of which every request fails, some after it took the money
+    product = new_product(stack, 5)
+    payments.set_faults(stack.payments_url, 1.0, seed=5)
+    try:
+        order_id = send(stack, order(product))
+        poll(
+            lambda: sum(payments.fault_counts(stack.payments_url).values()),
+            lambda failed: failed > 0,
+            seconds=SECONDS,
+        )
+        # when the order waits, its stock is held and nobody was told
+        item = read_items(stack, stack.outputs["OrdersTableName"], "order_id", [order_id])[order_id]
+        assert item["state"] in ("RESERVED", "PAYING")
+        assert stock(stack, product) == (4, 1, 0)
+    finally:
+        payments.set_faults(stack.payments_url, 0)
+    # then it is completed once the provider is back, and charged once
+    assert wait_for(stack, order_id)["state"] == "COMPLETED"
+    assert [payment.charged for payment in taken(stack, order_id)] == [1250]
+    assert stock(stack, product) == (4, 0, 1)
+
+
+def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack: Stack, place: Place) -> None:
+    # given a secret that nobody has put a Stripe key into, and functions that have not read another
+    secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)
+    stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="to do")
+    _restart_functions(place)
+    try:
+        # when
+        message = order(product)
+        letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
+        # then
+        assert letter.error_code == "PaymentsNotConfigured"
+        assert "put-secret-value" in letter.reason
+        assert stock(stack, product) == (5, 0, 0), "what cannot be charged holds no stock"
+    finally:
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=payments.KEY)
+    # and it goes on as a redrive puts it back
+    _restart_functions(place)
+    send(stack, json.loads(letter.body), error_code=letter.error_code)
+    assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
+
+
+def _restart_functions(place: Place) -> None:
+    for process in emulator.function_processes(place):
+        process.kill()
+        process.wait(10)
