@@ -51,6 +51,45 @@ def accept_arns_of_layers() -> None:
         setattr(lambda_svc, name, by_name(getattr(lambda_svc, name)))
 
 
+def hand_parameters_to_sam() -> None:
+    """Let SAM see the values of the parameters, as CloudFormation does: GradualRollout decides what it makes.
+
+    MiniStack lets it see the defaults alone. Can go when ``make up`` deploys without it.
+    """
+    from ministack.services.cloudformation import changesets, engine, handlers
+    from samtranslator.translator import transform as sam
+
+    apply, transform = engine._apply_transforms, sam.transform  # noqa: SLF001 # there is no public hook
+
+    def patched(template: Any, provided: Any = None, previous: Any = None) -> Any:
+        values = engine._transform_parameters(template, provided, previous)  # noqa: SLF001
+        sam.transform = lambda template, _, policies: transform(template, values, policies)
+        return apply(template, provided, previous)
+
+    for module in (changesets, handlers):
+        module._apply_transforms = patched  # noqa: SLF001
+
+
+def leave_secrets_empty() -> None:
+    """Create a secret without a value where the template gives none, as CloudFormation does.
+
+    MiniStack gives it an empty text. Can go when ``get-secret-value`` answers ResourceNotFoundException without it.
+    """
+    from ministack.services import secretsmanager
+    from ministack.services.cloudformation import provisioners
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]  # noqa: SLF001 # there is no public hook
+    create = handlers["create"]
+
+    def patched(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+        name, attributes = create(logical_id, properties, stack_name)
+        if not properties.keys() & {"SecretString", "GenerateSecretString"}:
+            secretsmanager._secrets[name]["Versions"].clear()  # noqa: SLF001
+        return name, attributes
+
+    handlers["create"] = patched
+
+
 def listen_on(plain_address: str) -> None:
     """Serve plain HTTP beside HTTPS, and nothing on port 443.
 
@@ -107,6 +146,8 @@ def main() -> None:
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
     accept_text_in_scaling_config()
     accept_arns_of_layers()
+    hand_parameters_to_sam()
+    leave_secrets_empty()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any
 
 from tests.template.template import (
+    ALARM,
     BUCKET,
     FUNCTION,
     LAYER,
@@ -17,7 +18,9 @@ from tests.template.template import (
     QUEUE,
     ROLE,
     ROOT,
+    SECRET,
     TABLE,
+    TOPIC,
     Template,
     arn_of_named,
     code_of,
@@ -43,6 +46,7 @@ _NAMED = {
     "UploadsBucket": "its queue's policy names it, and its notification names that queue",
     "ImageTasksQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "ResultsQueue": "its dead-letter queue names it, and its redrive policy names that queue",
+    "OrderQueue": "its dead-letter queue names it, and its redrive policy names that queue",
 }
 _NAME_PROPERTIES = {
     BUCKET: "BucketName",
@@ -52,17 +56,19 @@ _NAME_PROPERTIES = {
     LAYER: "LayerName",
     LOG_GROUP: "LogGroupName",
     ROLE: "RoleName",
-    "AWS::SNS::Topic": "TopicName",
-    "AWS::CloudWatch::Alarm": "AlarmName",
+    TOPIC: "TopicName",
+    ALARM: "AlarmName",
     "AWS::CloudWatch::CompositeAlarm": "AlarmName",
     "AWS::CloudWatch::Dashboard": "DashboardName",
-    "AWS::SecretsManager::Secret": "Name",
+    SECRET: "Name",
     "AWS::SSM::Parameter": "Name",
     "AWS::Events::Rule": "Name",
 }
 
-# Actions that know no resource.
-_WITHOUT_RESOURCE = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+_TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+# Actions that know no resource, or, of alarms, not one that CloudWatch takes for every question:
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
+_WITHOUT_RESOURCE = {*_TRACING, "cloudwatch:DescribeAlarms"}
 # What Lambda does under a function's role without a line of the function's code.
 _DONE_BY_LAMBDA = {
     "sqs:ReceiveMessage",
@@ -70,10 +76,10 @@ _DONE_BY_LAMBDA = {
     "sqs:GetQueueAttributes",
     "logs:CreateLogStream",
     "logs:PutLogEvents",
-    *_WITHOUT_RESOURCE,
+    *_TRACING,
 }
-# What a function's code does, and what to look for in it.
-_DONE_BY_CODE = {
+# What a function's code does, and what to look for in it: any of these.
+_DONE_BY_CODE: dict[str, str | list[str]] = {
     "sqs:SendMessage": ".send_message",
     "sqs:ChangeMessageVisibility": ".change_message_visibility(",
     "s3:GetObject": ".get_object(",
@@ -82,7 +88,10 @@ _DONE_BY_CODE = {
     "s3:PutObject": ".put_object(",
     "s3:PutObjectTagging": "Tagging=",
     "dynamodb:GetItem": ".get_item(",
-    "dynamodb:UpdateItem": ".update_item(",
+    "dynamodb:PutItem": ".put_item(",
+    "dynamodb:UpdateItem": [".update_item(", '{"Update": '],  # alone, or in a transaction
+    "sns:Publish": "TopicArn=",
+    "secretsmanager:GetSecretValue": [".get_secret_value(", "SecretsProvider("],
 }
 
 
@@ -172,7 +181,7 @@ def queues_refuse_plain_http(template: Template) -> list[str]:
     return findings
 
 
-def queues_and_buckets_have_one_policy_each(template: Template) -> list[str]:
+def queues_buckets_and_topics_have_one_policy_each(template: Template) -> list[str]:
     """A second one would silently replace the first.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
@@ -231,6 +240,47 @@ def notifying_buckets_wait_for_the_policy_of_the_queue(template: Template) -> li
         for policy in resource_policies(template, QUEUE, queue)
         if policy not in listed(template["Resources"][name].get("DependsOn", []))
     ]
+
+
+# Topics and secrets
+
+
+def topics_are_encrypted(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/sns/latest/dg/sns-server-side-encryption.html"""
+    return [
+        f"{name} is not encrypted"
+        for name, values in properties(template, TOPIC).items()
+        if "KmsMasterKeyId" not in values
+    ]
+
+
+def topics_refuse_plain_http(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/sns/latest/dg/sns-security-best-practices.html"""
+    findings = []
+    for name in properties(template, TOPIC):
+        statements = [s for own in resource_policies(template, TOPIC, name).values() for s in own]
+        if not any(_denies_plain_http(s, "sns:Publish") and s["Resource"] == {"Ref": name} for s in statements):
+            findings.append(f"{name} may be used without TLS")
+    return findings
+
+
+def secrets_get_their_value_by_hand(template: Template) -> list[str]:
+    """A value in the template, in a parameter or in a variable is one that can be read there.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/security-best-practices.html
+    """
+    stated = [
+        f"{name} has a value in the template"
+        for name, values in properties(template, SECRET).items()
+        if values.keys() & {"SecretString", "GenerateSecretString"}
+    ]
+    taken = [f"{name} takes a secret" for name, parameter in template["Parameters"].items() if "NoEcho" in parameter]
+    resolved = [
+        f"{name} holds a resolved secret"
+        for name, resource in template["Resources"].items()
+        if "{{resolve:secretsmanager:" in json.dumps(resource) or "{{resolve:ssm-secure:" in json.dumps(resource)
+    ]
+    return stated + taken + resolved
 
 
 # Queues and functions
@@ -571,6 +621,101 @@ def functions_are_told_exactly_what_their_settings_read(template: Template) -> l
     return findings
 
 
+# Versions and their rollout
+
+
+def versions_follow_all_that_a_function_is_made_of(template: Template) -> list[str]:
+    """SAM compares the template's text, and layers only where they say so.
+
+    So a parameter's new value makes no version by itself, but a version's description with another value does.
+
+    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-function.html
+    """
+    findings = []
+    layers = properties(template, LAYER)
+    for name, values in _published(template).items():
+        if values.get("AutoPublishAliasAllProperties") is not True:
+            findings.append(f"{name} is published for its code alone")
+        findings += [
+            f"{name} is not published with {layer}"
+            for layer in map(target, values.get("Layers", []))
+            if layers.get(layer or "", {}).get("PublishLambdaVersion") is not True
+        ]
+        made_of = {key: value for key, value in values.items() if key not in ("Events", "DeploymentPreference")}
+        described = _refs(made_of.pop("VersionDescription", {}))
+        unseen = (_refs(made_of) & template["Parameters"].keys()) - described
+        findings += [f"{name} is not published for {parameter}" for parameter in sorted(unseen)]
+    return findings
+
+
+def versions_roll_out_gradually_behind_alarms(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/automating-updates-to-serverless-apps.html"""
+    findings = []
+    for name, values in _published(template).items():
+        preference = values.get("DeploymentPreference", {})
+        switch = template["Parameters"].get(target(preference.get("Enabled")), {})
+        if (switch.get("Default"), switch.get("AllowedValues")) != ("true", ["true", "false"]):
+            findings.append(f"{name} rolls out at once, or cannot")
+        if not str(preference.get("Type")).startswith(("Canary", "Linear")):
+            findings.append(f"{name} rolls out by {preference.get('Type')}")
+        watched = {target(alarm) for alarm in preference.get("Alarms", [])}
+        of_function = {alarm for alarm in properties(template, ALARM) if _is_alarm_of(template, alarm, name)}
+        if not of_function or watched != of_function:
+            findings.append(f"{name} rolls out watched by {', '.join(sorted(map(str, watched))) or 'no alarm'}")
+    return findings
+
+
+def rollouts_have_a_role_that_moves_their_alias_alone(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCodeDeployRoleForLambdaLimited.html"""
+    findings = []
+    for name, values in _published(template).items():
+        match values.get("DeploymentPreference", {}).get("Role"):
+            case {"Fn::If": [str(condition), {"Fn::GetAtt": [str(role), "Arn"]}, {"Ref": "AWS::NoValue"}]} if (
+                template["Resources"].get(role, {}).get("Condition") == condition
+            ):
+                pass
+            case _:
+                findings.append(f"{name} rolls out by no role of the template")
+                continue
+        alias = [{"Fn::GetAtt": [name, "Arn"]}, {"Fn::Sub": f"${{{name}.Arn}}:{values['AutoPublishAlias']}"}]
+        allowed = {a: listed(s["Resource"]) for s in role_statements(template, role) for a in listed(s["Action"])}
+        needed = dict.fromkeys(
+            ("lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"), alias
+        )
+        if allowed != needed | {"cloudwatch:DescribeAlarms": ["*"]}:
+            findings.append(f"{role} does not move exactly the alias of {name}")
+        trust = properties(template, ROLE)[role]["AssumeRolePolicyDocument"]["Statement"]
+        for_us = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+        if [(s["Principal"], s.get("Condition")) for s in trust] != [({"Service": "codedeploy.amazonaws.com"}, for_us)]:
+            findings.append(f"{role} may be taken by more than this account's CodeDeploy")
+    return findings
+
+
+# Alarms
+
+
+def alarms_watch_what_a_function_emits(template: Template) -> list[str]:
+    """An alarm on a metric that nobody emits is silent for ever.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
+    """
+    functions = properties(template, FUNCTION)
+    return [
+        f"{alarm} watches what no function emits"
+        for alarm in properties(template, ALARM)
+        if not any(_is_alarm_of(template, alarm, function) for function in functions)
+    ]
+
+
+def alarms_say_what_missing_data_means(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
+    return [
+        f"{name} does not say what missing data means"
+        for name, values in properties(template, ALARM).items()
+        if "TreatMissingData" not in values
+    ]
+
+
 # Permissions
 
 
@@ -729,7 +874,7 @@ def stateful_resources_say_what_becomes_of_them(template: Template) -> list[str]
     """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html"""
     return [
         f"{name} states no {policy}"
-        for kind in (BUCKET, TABLE, QUEUE, LOG_GROUP)
+        for kind in (BUCKET, TABLE, QUEUE, LOG_GROUP, SECRET)
         for name in properties(template, kind)
         for policy in ("DeletionPolicy", "UpdateReplacePolicy")
         if policy not in template["Resources"][name]
@@ -859,5 +1004,31 @@ def _environment(template: Template, function: str) -> dict[str, object]:
     return variables
 
 
+def _published(template: Template) -> dict[str, dict[str, Any]]:
+    return {name: values for name, values in properties(template, FUNCTION).items() if "AutoPublishAlias" in values}
+
+
+def _refs(value: Any) -> set[str]:
+    """All that the Refs and Subs in a value name."""
+    text = json.dumps(value)
+    return {first or second for first, second in re.findall(r'{"Ref": "([\w:]+)"}|\${(\w+)[.}]', text)}
+
+
+def _is_alarm_of(template: Template, alarm: str, function: str) -> bool:
+    values, of = properties(template, ALARM)[alarm], properties(template, FUNCTION)[function]
+    dimensions = {dimension["Name"]: dimension["Value"] for dimension in values.get("Dimensions", [])}
+    if values["Namespace"] == "AWS/Lambda":
+        alias = (
+            {"Resource": {"Fn::Sub": f"${{{function}}}:{of['AutoPublishAlias']}"}} if "AutoPublishAlias" in of else {}
+        )
+        return dimensions == {"FunctionName": {"Ref": function}} | alias
+    told = _environment(template, function)
+    return (
+        values["Namespace"] == told.get("POWERTOOLS_METRICS_NAMESPACE")
+        and dimensions == {"service": told.get("POWERTOOLS_SERVICE_NAME")}
+        and f'"{values["MetricName"]}"' in code_of(of)
+    )
+
+
 def _does(code: str, action: str) -> bool:
-    return action in _DONE_BY_CODE and _DONE_BY_CODE[action] in code
+    return any(text in code for text in listed(_DONE_BY_CODE.get(action, [])))

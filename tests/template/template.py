@@ -13,14 +13,21 @@ import yaml
 ROOT = Path(__file__).parents[2]
 Template: TypeAlias = dict[str, Any]
 
+ALARM = "AWS::CloudWatch::Alarm"
 BUCKET = "AWS::S3::Bucket"
 FUNCTION = "AWS::Serverless::Function"
 LAYER = "AWS::Serverless::LayerVersion"
 LOG_GROUP = "AWS::Logs::LogGroup"
 QUEUE = "AWS::SQS::Queue"
 ROLE = "AWS::IAM::Role"
+SECRET = "AWS::SecretsManager::Secret"
 TABLE = "AWS::DynamoDB::Table"
-POLICY_OF = {BUCKET: ("AWS::S3::BucketPolicy", "Bucket"), QUEUE: ("AWS::SQS::QueuePolicy", "Queues")}
+TOPIC = "AWS::SNS::Topic"
+POLICY_OF = {
+    BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
+    QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),
+    TOPIC: ("AWS::SNS::TopicPolicy", "Topics"),
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -113,7 +120,7 @@ def source_queues(template: Template) -> dict[str, dict[str, Any]]:
 
 
 def resource_policies(template: Template, kind: str, resource: str) -> dict[str, list[dict[str, Any]]]:
-    """The statements of the bucket or queue policies set on one resource, by the policy's logical id."""
+    """The statements of the bucket, queue or topic policies set on one resource, by the policy's logical id."""
     policy_kind, attached_to = POLICY_OF[kind]
     return {
         name: listed(values["PolicyDocument"]["Statement"])

@@ -88,6 +88,11 @@ DEAD_LETTERS = "ImageTasksDeadLetterQueue/Properties"
 RESULTS = "ResultsQueue/Properties"
 FUNCTION = "ProcessImageFunction/Properties"
 MAPPING = f"{FUNCTION}/Events/ImageTasks/Properties"
+ORDERS = "ProcessOrderFunction/Properties"
+ORDERS_POLICY = "ProcessOrderRole/Properties/Policies/0/PolicyDocument/Statement"
+ROLLOUT = f"{ORDERS}/DeploymentPreference"
+ROLLOUT_ROLE = "OrderRolloutRole/Properties"
+ROLLOUT_POLICY = f"{ROLLOUT_ROLE}/Policies/0/PolicyDocument/Statement"
 ROLE = "ProcessImageRole/Properties"
 STATEMENTS = f"{ROLE}/Policies/0/PolicyDocument/Statement"
 NOTIFICATIONS = f"{UPLOADS}/NotificationConfiguration/QueueConfigurations"
@@ -160,11 +165,16 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ResultsQueue may be used without TLS",
     ),
     (
-        rules.queues_and_buckets_have_one_policy_each,
+        rules.queues_buckets_and_topics_have_one_policy_each,
         copy("ResultsQueuePolicy", "AnotherPolicy"),
         "ResultsQueue has 2 policies",
     ),
-    (rules.queues_and_buckets_have_one_policy_each, drop("UploadsBucketPolicy"), "UploadsBucket has 0 policies"),
+    (rules.queues_buckets_and_topics_have_one_policy_each, drop("UploadsBucketPolicy"), "UploadsBucket has 0 policies"),
+    (
+        rules.queues_buckets_and_topics_have_one_policy_each,
+        drop("OrderEventsTopicPolicy"),
+        "OrderEventsTopic has 0 policies",
+    ),
     (
         rules.services_send_only_for_the_bucket_that_notifies_the_queue,
         put(f"{TASKS_POLICY}/0/Principal", "*"),
@@ -199,6 +209,39 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.notifying_buckets_wait_for_the_policy_of_the_queue,
         drop("UploadsBucket/DependsOn"),
         "UploadsBucket does not wait for ImageTasksQueuePolicy",
+    ),
+    (
+        rules.topics_are_encrypted,
+        drop("OrderEventsTopic/Properties/KmsMasterKeyId"),
+        "OrderEventsTopic is not encrypted",
+    ),
+    (
+        rules.topics_refuse_plain_http,
+        put("OrderEventsTopicPolicy/Properties/PolicyDocument/Statement/0/Effect", "Allow"),
+        "OrderEventsTopic may be used without TLS",
+    ),
+    (
+        rules.secrets_get_their_value_by_hand,
+        put("PaymentSecret/Properties/SecretString", "sk_test"),
+        "PaymentSecret has a value in the template",
+    ),
+    (
+        rules.secrets_get_their_value_by_hand,
+        put("Parameters/PaymentsUrl/NoEcho", True),
+        "PaymentsUrl takes a secret",
+    ),
+    (
+        rules.secrets_get_their_value_by_hand,
+        put(
+            f"{ORDERS}/Environment/Variables/PAYMENTS_URL",
+            {"Fn::Sub": "{{resolve:secretsmanager:${PaymentSecret}}}"},
+        ),
+        "ProcessOrderFunction holds a resolved secret",
+    ),
+    (
+        rules.functions_know_after_how_many_attempts_their_queue_gives_up,
+        put(f"{ORDERS}/Environment/Variables/MAX_RECEIVES", "5"),
+        "ProcessOrderFunction expects 5 attempts, OrderQueue makes 15",
     ),
     (
         rules.functions_know_after_how_many_attempts_their_queue_gives_up,
@@ -331,7 +374,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         put(f"{STATEMENTS}/7/Resource", "*"),
         "ProcessImageFunction may not write exactly its own logs",
     ),
-    (rules.functions_are_traced, drop("Globals/Function/Tracing"), "ProcessImageFunction is not traced"),
+    (
+        rules.functions_are_traced,
+        drop("Globals/Function/Tracing"),
+        "ProcessImageFunction is not traced; ProcessOrderFunction is not traced",
+    ),
     (
         rules.traced_functions_may_send_their_traces,
         drop(f"{STATEMENTS}/8"),
@@ -398,6 +445,81 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ProcessImageFunction is told STAGE, which it does not read",
     ),
     (
+        rules.versions_follow_all_that_a_function_is_made_of,
+        drop(f"{ORDERS}/AutoPublishAliasAllProperties"),
+        "ProcessOrderFunction is published for its code alone",
+    ),
+    (
+        rules.versions_follow_all_that_a_function_is_made_of,
+        drop("CommonLayer/Properties/PublishLambdaVersion"),
+        "ProcessOrderFunction is not published with CommonLayer",
+    ),
+    (
+        rules.versions_follow_all_that_a_function_is_made_of,
+        put(f"{ORDERS}/VersionDescription", {"Fn::Sub": "${ProcessOrderMemory} MB, ${PythonRuntime}, ${Architecture}"}),
+        "ProcessOrderFunction is not published for PaymentsUrl",
+    ),
+    (
+        rules.versions_roll_out_gradually_behind_alarms,
+        put(f"{ROLLOUT}/Enabled", True),
+        "ProcessOrderFunction rolls out at once, or cannot",
+    ),
+    (
+        rules.versions_roll_out_gradually_behind_alarms,
+        put("Parameters/GradualRollout/Default", "false"),
+        "ProcessOrderFunction rolls out at once, or cannot",
+    ),
+    (
+        rules.versions_roll_out_gradually_behind_alarms,
+        put(f"{ROLLOUT}/Type", "AllAtOnce"),
+        "ProcessOrderFunction rolls out by AllAtOnce",
+    ),
+    (
+        rules.versions_roll_out_gradually_behind_alarms,
+        drop(f"{ROLLOUT}/Alarms/1"),
+        "ProcessOrderFunction rolls out watched by ProcessOrderErrorsAlarm",
+    ),
+    (
+        rules.rollouts_have_a_role_that_moves_their_alias_alone,
+        drop(f"{ROLLOUT}/Role"),
+        "ProcessOrderFunction rolls out by no role of the template",
+    ),
+    (
+        rules.rollouts_have_a_role_that_moves_their_alias_alone,
+        drop("OrderRolloutRole/Condition"),
+        "ProcessOrderFunction rolls out by no role of the template",
+    ),
+    (
+        rules.rollouts_have_a_role_that_moves_their_alias_alone,
+        put(f"{ROLLOUT_POLICY}/0/Resource/1", {"Fn::Sub": "${ProcessOrderFunction.Arn}:*"}),
+        "OrderRolloutRole does not move exactly the alias of ProcessOrderFunction",
+    ),
+    (
+        rules.rollouts_have_a_role_that_moves_their_alias_alone,
+        drop(f"{ROLLOUT_ROLE}/AssumeRolePolicyDocument/Statement/0/Condition"),
+        "OrderRolloutRole may be taken by more than this account's CodeDeploy",
+    ),
+    (
+        rules.alarms_watch_what_a_function_emits,
+        put("ProcessOrderErrorsAlarm/Properties/Dimensions/1/Value", {"Fn::Sub": "${ProcessOrderFunction}:new"}),
+        "ProcessOrderErrorsAlarm watches what no function emits",
+    ),
+    (
+        rules.alarms_watch_what_a_function_emits,
+        put("ProcessOrderDefectsAlarm/Properties/MetricName", "Bugs"),
+        "ProcessOrderDefectsAlarm watches what no function emits",
+    ),
+    (
+        rules.alarms_watch_what_a_function_emits,
+        put("ProcessOrderDefectsAlarm/Properties/Dimensions/0/Value", "orders"),
+        "ProcessOrderDefectsAlarm watches what no function emits",
+    ),
+    (
+        rules.alarms_say_what_missing_data_means,
+        drop("ProcessOrderErrorsAlarm/Properties/TreatMissingData"),
+        "ProcessOrderErrorsAlarm does not say what missing data means",
+    ),
+    (
         rules.roles_allow_no_wildcard_action,
         put(f"{STATEMENTS}/2/Action", "s3:Get*"),
         "ProcessImageRole allows s3:Get*",
@@ -444,6 +566,11 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.roles_allow_all_that_is_done,
+        put(f"{ORDERS_POLICY}/2/Action", ["dynamodb:GetItem", "dynamodb:UpdateItem"]),
+        "ProcessOrderRole does not allow dynamodb:PutItem, which ProcessOrderFunction does",
+    ),
+    (
+        rules.roles_allow_all_that_is_done,
         put(f"{STATEMENTS}/4/Action", ["s3:GetObject", "s3:PutObject"]),
         "ProcessImageRole does not allow s3:PutObjectTagging, which ProcessImageFunction does",
     ),
@@ -481,6 +608,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.stateful_resources_say_what_becomes_of_them,
         drop("ProcessImageLogs/UpdateReplacePolicy"),
         "ProcessImageLogs states no UpdateReplacePolicy",
+    ),
+    (
+        rules.stateful_resources_say_what_becomes_of_them,
+        drop("PaymentSecret/DeletionPolicy"),
+        "PaymentSecret states no DeletionPolicy",
     ),
     (
         rules.what_stands_nowhere_else_is_retained,
