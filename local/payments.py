@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.request import Request, urlopen
@@ -65,7 +66,9 @@ def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
     return dict(taken)
 
 
-def set_faults(url: str, share: float, seed: int | None = None, *, seconds: float = 0) -> None:
+def set_faults(
+    url: str, share: float, seed: int | None = None, *, kinds: Sequence[str] = (), seconds: float = 0
+) -> None:
     """Let that share of the requests that change something fail from now on, one way or another.
 
     Parameters
@@ -74,10 +77,12 @@ def set_faults(url: str, share: float, seed: int | None = None, *, seconds: floa
         0 ends it.
     seed:
         The same requests in the same order then fail in the same way.
+    kinds:
+        Some of those that `fault_counts` tells; by default all of them, and of each as many.
     seconds:
-        What every such request takes longer.
+        What every request that changes something takes longer.
     """
-    _call("POST", url + _FAULTS, {"share": share, "seed": seed, "seconds": seconds})
+    _call("POST", url + _FAULTS, {"share": share, "seed": seed, "kinds": list(kinds), "seconds": seconds})
 
 
 def fault_counts(url: str) -> dict[str, int]:

@@ -54,9 +54,7 @@ class Server:
         except (OSError, ValueError, psutil.Error):
             return None
 
-    def start(
-        self, python: Path, *, arguments: Sequence[str] = (), environment: dict[str, str], folder: Path
-    ) -> None:
+    def start(self, python: Path, *, arguments: Sequence[str] = (), environment: dict[str, str], folder: Path) -> None:
         """Start it and wait until it answers.
 
         Parameters

@@ -3,8 +3,8 @@
 Runs in the payment provider's own environment (.local/payments), never in the project's; ``local/payments.py`` starts
 it. Beside Stripe's API it answers:
 
-    POST   /_config/faults            {"share": 0.1, "seed": 7}: from now on that share of the POSTs to /v1 fails;
-                                      and each takes "seconds" more, if that is given
+    POST   /_config/faults            {"share": 0.1, "seed": 7}: from now on that share of the POSTs to /v1 fails,
+                                      in one of the "kinds" if given; and each takes "seconds" longer if given
     GET    /_config/faults            how many failed, by kind
     DELETE /_config/idempotency_keys  forget every key, as Stripe does after a day
 """
@@ -115,6 +115,23 @@ def say_what_is_missing() -> None:
     resources.PaymentIntent._api_create = classmethod(patched_create)  # noqa: SLF001
 
 
+def take_allowed_payment_method_types() -> None:
+    """Take the one parameter and refuse the other, as Stripe does since its version of 2026-09-30 (Endive).
+
+    https://docs.stripe.com/changelog/endive Can go when localstripe knows ``allowed_payment_method_types``.
+    """
+    create = resources.PaymentIntent._api_create.__func__  # noqa: SLF001
+
+    def patched(cls: Any, /, allowed_payment_method_types: Any = None, **data: Any) -> Any:
+        del allowed_payment_method_types  # all its payment methods are cards
+        if "payment_method_types" in data:
+            message = "The payment_method_types parameter is no longer supported."
+            raise errors.UserError(400, message, {"code": "payment_method_types_no_longer_supported"})
+        return create(cls, **data)
+
+    resources.PaymentIntent._api_create = classmethod(patched)  # noqa: SLF001
+
+
 def accept_off_session() -> None:
     """Let a payment be confirmed while the customer is away: a bank that wants to see the customer declines it.
 
@@ -198,7 +215,7 @@ class IdempotencyKeys:
         try:
             response = await handler(request)
         except BaseException:
-            del self.answers[key]
+            self.answers.pop(key, None)
             raise
         self.answers[key] = Answer(question, response.status, response.body)
         return response
@@ -216,17 +233,18 @@ class Faults:
     share: float = 0.0
     seconds: float = 0.0
     luck: random.Random = field(default_factory=random.Random)
+    kinds: tuple[str, ...] = ()
     counts: Counter[str] = field(default_factory=Counter)
     next_kinds: list[str] = field(default_factory=list)
 
-    KINDS = ("500 before", "500 after", "dropped before", "dropped after", "429")
+    ALL_KINDS = ("500 before", "500 after", "dropped before", "dropped after", "429")
 
     async def on_the_wire(self, request: web.Request, handler: Handler) -> web.Response:
         """Stand outside of everything: what is lost here says nothing about what was done and saved."""
         if request.method != "POST" or not _is_api(request) or self.luck.random() >= self.share:
             return await handler(request)
         if not self.next_kinds:
-            self.next_kinds = self.luck.sample(self.KINDS, len(self.KINDS))  # so that there are as many of each
+            self.next_kinds = self.luck.sample(self.kinds, len(self.kinds))  # so that there are as many of each
         request["fault"] = kind = self.next_kinds.pop()
         if kind == "429":
             self.counts[kind] += 1
@@ -252,6 +270,7 @@ class Faults:
         """Begin anew with these faults, or with none."""
         wanted = await request.json()
         self.share, self.seconds = float(wanted.get("share", 0)), float(wanted.get("seconds", 0))
+        self.kinds = tuple(wanted.get("kinds") or self.ALL_KINDS)
         self.luck = random.Random(wanted.get("seed"))  # noqa: S311 # guards no secret
         self.counts.clear()
         self.next_kinds.clear()
@@ -259,7 +278,7 @@ class Faults:
 
     async def tell(self, _: web.Request) -> web.Response:
         """Answer how many failed, by kind."""
-        return web.json_response({kind: self.counts[kind] for kind in self.KINDS})
+        return web.json_response({kind: self.counts[kind] for kind in self.ALL_KINDS})
 
     def _drop(self, request: web.Request, kind: str) -> web.Response:
         self.counts[kind] += 1
@@ -300,6 +319,7 @@ def build_app() -> web.Application:
     call_card_errors_so()
     decline_when_charging()
     say_what_is_missing()
+    take_allowed_payment_method_types()
     accept_off_session()
     refund_once()
     # Not before, because it copies the list of endpoints.

@@ -5,10 +5,10 @@ https://www.six-group.com/en/products-services/financial-information/data-standa
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 
 _CODES_BY_DIGITS = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
     2: "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY COP "
     "CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR "
     "JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN "
@@ -17,6 +17,7 @@ _CODES_BY_DIGITS = {
     3: "BHD IQD JOD KWD LYD OMR TND",
 }
 _DIGITS = {code: digits for digits, codes in _CODES_BY_DIGITS.items() for code in codes.split()}
+_EXACT = Context(prec=28, traps=[Inexact, InvalidOperation, Overflow])
 
 
 def is_currency(code: str) -> bool:
@@ -43,13 +44,13 @@ def minor_units(amount: int | str, currency: str) -> int:
         return amount
     digits = _DIGITS[currency]
     try:
-        minor = Decimal(amount).scaleb(digits)
-        exact = minor == minor.to_integral_value()
-    except InvalidOperation:
+        minor = Decimal(amount).scaleb(digits, _EXACT)
+        whole = int(minor)
+    except (ArithmeticError, ValueError):  # no number, infinite, or longer than could be exact
         raise ValueError(f"{amount!r} is no decimal number") from None
-    if not exact:
+    if whole != minor:
         raise ValueError(f"{amount!r} has more than the {digits} digits after the point that {currency} has")
-    return int(minor)
+    return whole
 
 
 def readable(amount: int, currency: str) -> str:

@@ -1,0 +1,335 @@
+"""The payment provider: Stripe and its PaymentIntents.
+
+A payment is opened first, which charges nothing, and charged once its id is remembered. Stripe charges a PaymentIntent
+once and never again, so whatever comes back after weeks finds out from it what is done and what is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeVar
+
+import stripe
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import ClientError
+from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.errors import PaymentRequestRefused, PaymentsNotConfigured, ServiceUnavailable
+
+from functions.process_order.orders import Order
+from functions.process_order.ports import Declined
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from stripe.params import PaymentIntentCreateParams
+
+T = TypeVar("T")
+Request = Callable[[stripe.StripeClient, stripe.RequestOptions], T]
+
+# A secret or a restricted key. Nothing else may go into a header, whose faults are told with what is in it.
+_KEY = re.compile(r"[sr]k_\w+", re.ASCII)
+_SECONDS_TO_KEEP_KEY = 300
+_KEY_REFUSED = (stripe.AuthenticationError, stripe.PermissionError)
+# A decision of Stripe's on what was asked, or an outcome that only the payment itself can tell.
+_LOOK_AT_PAYMENT = (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.APIError, stripe.APIConnectionError)
+_BEYOND_CANCELLING = {"succeeded", "canceled", "processing"}
+_IDEMPOTENCY_KEYS = 8  # more saved errors in one day are an outage
+_DECLINING_CODES = {"amount_too_small", "amount_too_large"}
+# https://docs.stripe.com/currencies#special-cases: where Stripe's smallest unit is not that of ISO 4217.
+_HUNDREDTHS = {"ISK", "UGX"}
+_WHOLE = {"MGA"}
+_THOUSANDTHS = {"BHD", "JOD", "KWD", "OMR", "TND"}
+
+stripe.enable_telemetry = False  # it would tell Stripe how long our requests take, and keep an id in the home folder
+
+
+class StripePayments:
+    """Payments by Stripe.
+
+    Parameters
+    ----------
+    secretsmanager, secret_arn:
+        Where the key is. It is read when it is needed, and again when Stripe refuses it.
+    payments_url:
+        Where Stripe's API stands.
+    timeout_seconds:
+        How long Stripe may take to answer one request, connecting included.
+    """
+
+    def __init__(
+        self,
+        secretsmanager: SecretsManagerClient,
+        secret_arn: str,
+        payments_url: str,
+        *,
+        timeout_seconds: float = 8.0,
+    ) -> None:
+        self._secrets = SecretsProvider(boto3_client=secretsmanager)
+        self._secret_arn = secret_arn
+        self._payments_url = payments_url.rstrip("/")
+        # One for all: every thread has its own connections in it.
+        self._http = stripe.RequestsClient(timeout=(timeout_seconds / 4, timeout_seconds * 3 / 4))
+        # Two stacks may share a Stripe account and have orders of the same id.
+        self._key_prefix = sha256(secret_arn.encode()).hexdigest()[:12]
+
+    def check_configured(self) -> None:
+        """Raise PaymentsNotConfigured unless there is a key, ServiceUnavailable if that cannot be told."""
+        self._key()
+
+    def open(self, order: Order) -> str:
+        """Prepare a payment, charging nothing yet; returns its id.
+
+        Raises
+        ------
+        Declined
+            The payment method is unknown, or the amount cannot be charged.
+        PaymentsNotConfigured, PaymentRequestRefused, ServiceUnavailable
+            Nothing that the order could help.
+        """
+        parameters: PaymentIntentCreateParams = {
+            "amount": stripe_amount(order.amount, order.currency),
+            "currency": order.currency.lower(),
+            "payment_method": order.payment_method,
+            "allowed_payment_method_types": ["card"],
+            "metadata": {"order_id": order.order_id, "customer_id": order.customer_id},
+        }
+        if order.customer_id.startswith("cus_"):
+            parameters["customer"] = order.customer_id
+        with _stripe_faults("open the payment"):
+            try:
+                return self._change(
+                    order, "open", lambda client, options: client.v1.payment_intents.create(parameters, options)
+                ).id
+            except stripe.CardError as error:
+                raise Declined(_reason(error)) from error
+            except stripe.InvalidRequestError as error:
+                if error.code in _DECLINING_CODES:
+                    raise Declined(_reason(error)) from error
+                if error.code == "resource_missing" and error.param == "payment_method":
+                    raise Declined("The payment provider does not know this payment method.") from error
+                raise
+
+    def charge(self, payment_id: str, order: Order) -> None:
+        """Charge the payment, unless it is charged already.
+
+        Raises
+        ------
+        Declined
+            It is not charged, and will not be.
+        ServiceUnavailable
+            Whether it is charged is not known yet.
+        PaymentsNotConfigured, PaymentRequestRefused
+            Nothing that the order could help.
+        """
+        with _stripe_faults("charge the payment"):
+            try:
+                payment = self._change(
+                    order,
+                    f"{payment_id}/charge",
+                    lambda client, options: client.v1.payment_intents.confirm(
+                        payment_id, {"off_session": True}, options
+                    ),
+                )
+            except stripe.CardError as error:
+                raise Declined(_reason(error)) from error
+            except _LOOK_AT_PAYMENT:
+                payment = self._look_at(payment_id)
+                if payment.status == "requires_confirmation":
+                    raise
+            if payment.status != "succeeded":  # which a replayed answer may have been long ago
+                payment = self._look_at(payment_id)
+            _require_success(payment)
+
+    def undo(self, payment_id: str, order: Order) -> None:
+        """Refund the payment if it was charged; otherwise cancel it.
+
+        Raises
+        ------
+        ServiceUnavailable
+            Neither is possible yet.
+        PaymentsNotConfigured, PaymentRequestRefused
+            Nothing that trying again could help.
+        """
+        with _stripe_faults("undo the payment"):
+            payment = self._look_at(payment_id)
+            if payment.status not in _BEYOND_CANCELLING:
+                payment = self._cancel(payment_id, order)
+            if payment.status == "succeeded":
+                self._refund(payment, order)
+            elif payment.status != "canceled":
+                raise ServiceUnavailable(f"Payment {payment_id} can not be undone while it is {payment.status}.")
+
+    def _cancel(self, payment_id: str, order: Order) -> stripe.PaymentIntent:
+        """Cancel the payment, unless something else happens to it first; returns it as it is then."""
+        try:
+            return self._change(
+                order,
+                f"{payment_id}/cancel",
+                lambda client, options: client.v1.payment_intents.cancel(payment_id, {}, options),
+            )
+        except stripe.InvalidRequestError:
+            payment = self._look_at(payment_id)
+            if payment.status not in _BEYOND_CANCELLING:
+                raise
+            return payment
+
+    def _refund(self, payment: stripe.PaymentIntent, order: Order) -> None:
+        """Refund what is not refunded yet."""
+        charge = payment.latest_charge
+        if isinstance(charge, stripe.Charge) and charge.amount_refunded >= charge.amount:
+            return
+        try:
+            self._change(
+                order,
+                f"{payment.id}/refund",
+                lambda client, options: client.v1.refunds.create(
+                    {"payment_intent": payment.id, "metadata": {"order_id": order.order_id}}, options
+                ),
+            )
+        except stripe.InvalidRequestError as error:
+            if error.code != "charge_already_refunded":
+                raise
+
+    def _look_at(self, payment_id: str) -> stripe.PaymentIntent:
+        return self._ask(
+            lambda client, options: client.v1.payment_intents.retrieve(
+                payment_id, {"expand": ["latest_charge"]}, options
+            ),
+            {},
+        )
+
+    def _change(self, order: Order, what: str, request: Request[T]) -> T:
+        """Send a request that changes something, under an idempotency key of the order.
+
+        Notes
+        -----
+        For a day Stripe answers a key with what it answered first, an error of its own included. So the key stays the
+        same for as long as the answer is unknown, over all deliveries, and the next one is taken only once Stripe says
+        that it replays an error: under the old key that is all there is to come. Nobody is charged twice by it, because
+        Stripe charges a payment once under any key; and of two that were opened only one is ever charged.
+        """
+        number = 1
+        while True:
+            key = f"{self._key_prefix}/{order.order_id}/{what}/{number}"
+            try:
+                return self._ask(request, {"idempotency_key": key})
+            except (stripe.APIError, stripe.InvalidRequestError, stripe.IdempotencyError) as error:
+                if number == _IDEMPOTENCY_KEYS or not _is_spent(error):
+                    raise
+            number += 1
+
+    def _ask(self, request: Request[T], options: stripe.RequestOptions) -> T:
+        """Send a request; with the key as it is now, if Stripe refuses the one that was read before."""
+        try:
+            return request(self._client(self._key()), options)
+        except _KEY_REFUSED:
+            client = self._client(self._key(fresh=True))
+        try:
+            return request(client, options)
+        except _KEY_REFUSED as error:  # its text has the end of the key
+            raise self._not_configured(f"Stripe refuses the key (status {error.http_status})") from None
+
+    def _client(self, key: str) -> stripe.StripeClient:
+        return stripe.StripeClient(
+            key,
+            base_addresses={"api": self._payments_url},
+            http_client=self._http,
+            max_network_retries=1,  # for a connection that was closed while the function slept
+        )
+
+    def _key(self, *, fresh: bool = False) -> str:
+        """Read the key.
+
+        Parameters
+        ----------
+        fresh:
+            From Secrets Manager, even if it was read a moment ago.
+        """
+        key = self._read_secret(fresh=fresh)
+        if not _KEY.fullmatch(key) and not fresh:
+            key = self._read_secret(fresh=True)
+        if not _KEY.fullmatch(key):
+            raise self._not_configured("There is no Stripe key")
+        return key
+
+    def _read_secret(self, *, fresh: bool) -> str:
+        """Read the secret's text; empty if nothing was put into it yet."""
+        with aws_faults_as_transient("read the payment provider's key"):
+            try:
+                secret = self._secrets.get(self._secret_arn, max_age=_SECONDS_TO_KEEP_KEY, force_fetch=fresh)
+            except GetParameterError as error:
+                cause = error.__context__  # not __cause__: Powertools raises it without one
+                if isinstance(cause, ClientError) and error_code(cause) == "ResourceNotFoundException":
+                    return ""
+                raise (cause or error) from None
+        return secret.strip() if isinstance(secret, str) else ""
+
+    def _not_configured(self, fault: str) -> PaymentsNotConfigured:
+        command = f"aws secretsmanager put-secret-value --secret-id {self._secret_arn} --secret-string sk_..."
+        return PaymentsNotConfigured(f"{fault} in {self._secret_arn}. Put one there: {command} - and redrive.")
+
+
+def stripe_amount(amount: int, currency: str) -> int:
+    """Return an amount in Stripe's smallest unit of the currency.
+
+    Parameters
+    ----------
+    amount:
+        In minor units of ISO 4217.
+
+    Raises
+    ------
+    Declined
+        Stripe has no amount between two of its units.
+    """
+    if currency in _HUNDREDTHS:
+        return amount * 100
+    if currency in _WHOLE:
+        if amount % 100:
+            raise Declined(f"Only whole {currency} can be charged.")
+        return amount // 100
+    if currency in _THOUSANDTHS and amount % 10:
+        raise Declined(f"Only whole hundredths of {currency} can be charged.")
+    return amount
+
+
+def _require_success(payment: stripe.PaymentIntent) -> None:
+    match payment.status:
+        case "succeeded":
+            return
+        case "requires_action":
+            raise Declined("The bank asks the customer to confirm the payment.")
+        case "requires_payment_method":
+            error = payment.last_payment_error
+            raise Declined((error and error.message) or "The payment was declined.")
+        case "canceled":
+            raise Declined("The payment was cancelled.")
+    raise ServiceUnavailable(f"Payment {payment.id} is {payment.status}: whether it is charged is not known yet.")
+
+
+def _is_spent(error: stripe.StripeError) -> bool:
+    """Whether an idempotency key holds nothing but an error, or what was asked before a deployment changed it."""
+    replayed: str | None = (error.headers or {}).get("Idempotent-Replayed")
+    return replayed == "true" or isinstance(error, stripe.IdempotencyError)
+
+
+def _reason(error: stripe.StripeError) -> str:
+    return error.user_message or "The payment was declined."
+
+
+@contextmanager
+def _stripe_faults(action: str) -> Iterator[None]:
+    """Turn Stripe's errors into faults of ours: permanent if it does not accept what we ask, else transient."""
+    try:
+        yield
+    except (stripe.InvalidRequestError, stripe.IdempotencyError) as error:
+        raise PaymentRequestRefused(f"Stripe refuses to {action}: {error.user_message}") from error
+    except stripe.APIConnectionError as error:
+        fault = type(error.__cause__ or error).__name__
+        raise ServiceUnavailable(f"Could not {action}: no answer from Stripe ({fault}).") from error
+    except stripe.StripeError as error:
+        request = f" to request {error.request_id}" if error.request_id else ""
+        raise ServiceUnavailable(f"Could not {action}: Stripe answered {error.http_status}{request}.") from error
