@@ -76,7 +76,15 @@ def function_processes(place: Place) -> list[psutil.Process]:
     """The processes that run functions now."""
     process = running(place)
     children = process.children(recursive=True) if process else []
-    return [child for child in children if any(arg.endswith("_worker.py") for arg in child.cmdline())]
+    return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """How a process was called; empty for one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _server(place: Place) -> Server:
