@@ -86,6 +86,7 @@ def write(
         ),
         processed=len(processed),
         set_aside=len(dead_letters),
+        ordered=_summary(orders),
         bytes_in=readable_size(sum(row.bytes_in for row in processed)),
         bytes_out=readable_size(sum(row.bytes_out for row in processed)),
     )
@@ -151,6 +152,14 @@ def _placeholder(thumb_hash: str) -> str:
     buffer = io.BytesIO()
     Image.frombytes("RGBA", (width, height), rgba).save(buffer, "PNG")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _summary(orders: Sequence[ShownOrder]) -> str:
+    if not orders:
+        return ""
+    completed = sum(row.outcome == "COMPLETED" for row in orders)
+    charged = readable(sum(row.charged for row in orders), orders[0].currency)
+    return f" Of {len(orders)} orders {completed} were completed, for {charged}."
 
 
 def _order(row: ShownOrder) -> tuple[str, ...]:
