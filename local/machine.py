@@ -75,8 +75,8 @@ def this_place() -> Place:
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
     port = os.environ.get("PORT") or _port_in_use(folder) or "4566"
-    if not port.isdecimal() or not 1024 <= int(port) <= 65534:
-        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65534.")
+    if not port.isdecimal() or not 1024 <= int(port) <= 65533:
+        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65533.")
     return Place(folder, int(port))
 
 

@@ -36,8 +36,8 @@ from functions.process_order.ports import (
     StockShort,
 )
 
-# A step begun with less may not be done in time: the payment provider is given this long.
-_SECONDS_PER_STEP = 12
+# A step begun with less may not be done in time: the payment provider is asked up to twice, then for its last word.
+_SECONDS_PER_STEP = 25
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one is the order.
 PRODUCTS_PER_TRANSACTION = 99
 
@@ -87,7 +87,7 @@ def process(task: OrderTask | Unreadable, deadline: Deadline, *, flow: Flow, red
 
 def _fulfil(task: OrderTask, flow: Flow, deadline: Deadline) -> Outcome:
     record = flow.orders.receive(task.order)
-    if record.state not in FINAL:
+    if record.state is State.RECEIVED:
         flow.payments.check_configured()  # before the order holds stock that it cannot pay for
     ended_here = False
     while record.state not in FINAL:

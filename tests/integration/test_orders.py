@@ -181,11 +181,41 @@ def test_an_order_outlives_a_payment_provider_that_is_down(stack: Stack, listene
     assert stock(stack, product) == (4, 0, 1)
 
 
+def test_money_is_returned_if_the_stock_is_gone_by_then(stack: Stack, listener: Listener) -> None:
+    # given an order whose charge takes a while
+    product = new_product(stack, 5)
+    payments.set_faults(stack.payments_url, 0, seconds=3)
+    try:
+        order_id = send(stack, order(product, 2))
+        items = poll(
+            lambda: read_items(stack, stack.outputs["OrdersTableName"], "order_id", [order_id]),
+            lambda items: items.get(order_id, {}).get("state") == "PAYING",
+            seconds=SECONDS,
+        )
+        assert items[order_id]["state"] == "PAYING"
+        # when somebody finds that what was set aside is broken
+        stack.dynamodb.update_item(
+            TableName=stack.outputs["InventoryTableName"],
+            Key={"product_id": {"S": product}},
+            UpdateExpression="SET reserved = :none",
+            ExpressionAttributeValues={":none": {"N": "0"}},
+        )
+        item = wait_for(stack, order_id)
+    finally:
+        payments.set_faults(stack.payments_url, 0)
+    # then the customer gets the money back and is told
+    assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "StockLost")
+    assert taken(stack, order_id) == [TakenPayment(item["payment_id"], charged=2500, refunded=2500)]
+    assert stock(stack, product) == (3, 0, 0)
+    assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
+
+
 def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack: Stack, place: Place) -> None:
     # given a secret that nobody has put a Stripe key into, and functions that have not read another
     secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)
     stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="to do")
-    _restart_functions(place)
+    for process in emulator.function_processes(place):
+        process.kill()
     try:
         # when
         message = order(product)
@@ -197,12 +227,5 @@ def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack
     finally:
         stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=payments.KEY)
     # and it goes on as a redrive puts it back
-    _restart_functions(place)
     send(stack, json.loads(letter.body), error_code=letter.error_code)
     assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
-
-
-def _restart_functions(place: Place) -> None:
-    for process in emulator.function_processes(place):
-        process.kill()
-        process.wait(10)

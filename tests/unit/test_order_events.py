@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from functions.process_order.events import event_of
+from functions.process_order.orders import (
+    HistoryEntry,
+    Order,
+    OrderLine,
+    OrderRecord,
+    Rejection,
+    RejectionCode,
+    State,
+)
+
+ORDER = Order(
+    order_id="order-1",
+    customer_id="customer-7",
+    lines=(OrderLine("print-30x40", 2, 3450), OrderLine("frame-oak", 1, 2900)),
+    amount=9800,
+    currency="EUR",
+    payment_method="pm_card_visa",
+    customer_email="mara@example.com",
+)
+COMMITTED = OrderRecord(
+    ORDER,
+    State.COMMITTED,
+    revision=5,
+    history=(
+        HistoryEntry(State.RECEIVED, "2026-11-22T09:30:00+00:00"),
+        HistoryEntry(State.COMMITTED, "2026-11-22T09:30:02+00:00"),
+    ),
+    payment_id="payment-1",
+)
+RELEASED = OrderRecord(
+    ORDER,
+    State.RELEASED,
+    revision=4,
+    history=(
+        HistoryEntry(State.RECEIVED, "2026-11-22T09:30:00+00:00"),
+        HistoryEntry(State.RELEASED, "2026-11-22T09:30:01+00:00"),
+    ),
+    rejection=Rejection(RejectionCode.OUT_OF_STOCK, "Not enough in stock of frame-oak."),
+)
+
+
+def test_a_completed_order() -> None:
+    event = event_of(COMMITTED)
+    assert (event.event_type, event.currency) == ("OrderCompleted", "EUR")
+    assert event.body == {
+        "event_id": event.event_id,
+        "event_type": "OrderCompleted",
+        "occurred_at": "2026-11-22T09:30:02+00:00",
+        "order_id": "order-1",
+        "customer_id": "customer-7",
+        "customer_email": "mara@example.com",
+        "items": [
+            {"product_id": "print-30x40", "quantity": 2, "unit_price": 3450},
+            {"product_id": "frame-oak", "quantity": 1, "unit_price": 2900},
+        ],
+        "amount": 9800,
+        "currency": "EUR",
+    }
+
+
+def test_a_rejected_order_says_why() -> None:
+    event = event_of(RELEASED)
+    assert event.event_type == "OrderRejected"
+    assert event.body["occurred_at"] == "2026-11-22T09:30:01+00:00"
+    assert event.body["rejection"] == {"code": "OutOfStock", "reason": "Not enough in stock of frame-oak."}
+
+
+@pytest.mark.parametrize("record", [COMMITTED, RELEASED])
+def test_goes_through_json_unchanged(record: OrderRecord) -> None:
+    body = event_of(record).body
+    assert json.loads(json.dumps(body)) == body
+
+
+def test_a_customer_without_an_email_has_none_in_the_event() -> None:
+    record = replace(COMMITTED, order=replace(ORDER, customer_email=None))
+    assert event_of(record).body["customer_email"] is None
+
+
+def test_does_not_tell_how_the_customer_pays() -> None:
+    assert "pm_card_visa" not in json.dumps(event_of(COMMITTED).body)
+    assert "payment-1" not in json.dumps(event_of(COMMITTED).body)
+
+
+class TestTheEventId:
+    def test_is_a_uuid_that_will_never_change(self) -> None:
+        event_id = event_of(COMMITTED).event_id
+        assert UUID(event_id).version == 5
+        assert event_id == "bff86481-fb62-568e-9b45-87b35a32af1c"
+
+    def test_is_the_same_whenever_the_order_is_told(self) -> None:
+        assert event_of(COMMITTED) == event_of(replace(COMMITTED, revision=6))
+
+    def test_differs_by_order_and_by_what_is_told(self) -> None:
+        other = replace(COMMITTED, order=replace(ORDER, order_id="order-2"))
+        assert len({event_of(record).event_id for record in (COMMITTED, RELEASED, other)}) == 3
+
+
+@pytest.mark.parametrize("state", sorted(set(State) - {State.COMMITTED, State.RELEASED}))
+def test_no_other_state_is_told(state: State) -> None:
+    with pytest.raises(KeyError):
+        event_of(replace(COMMITTED, state=state))

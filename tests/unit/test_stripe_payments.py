@@ -1,0 +1,824 @@
+"""StripePayments over HTTP: against localstripe, and against a server that misbehaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import stripe
+from botocore.exceptions import EndpointConnectionError
+from botocore.stub import Stubber
+from darkroom.errors import (
+    PaymentRequestRefused,
+    PaymentsNotConfigured,
+    ServiceUnavailable,
+    TransientFault,
+)
+from moto import mock_aws
+
+from functions.process_order.orders import Order, OrderLine
+from functions.process_order.ports import Declined, Payments
+from functions.process_order.stripe_payments import StripePayments, stripe_amount
+from local import payments as provider
+from tests.unit.order_fakes import DECLINED_CARD, GOOD_CARD, NO_SUCH_CARD, FakePayments
+from tests.unit.payment_server import KEY, PaymentServer, Trouble, localstripe, misbehaving_server
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from stripe.params import PaymentMethodCreateParamsCard
+
+SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payment-AbCdEf"
+# A bank wants to see the customer of it: https://docs.stripe.com/testing#regulatory-cards
+ASKING_CARD: PaymentMethodCreateParamsCard = {
+    "number": "4000002500003155",
+    "exp_month": 12,
+    "exp_year": 2034,
+    "cvc": "123",
+}
+UNEXPECTED_STATE = {"code": "payment_intent_unexpected_state", "message": "It has another status."}
+
+pytestmark = pytest.mark.usefixtures("no_pause_between_retries")
+
+
+@pytest.fixture
+def no_pause_between_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stripe._http_client.HTTPClient.INITIAL_DELAY", 0)
+
+
+def order_of(name: str, payment_method: str = GOOD_CARD) -> Order:
+    """An order of that name, which no other test has."""
+    return Order(f"order-{name}", "customer-7", (OrderLine("print", 2, 1725),), 3450, "EUR", payment_method)
+
+
+@pytest.fixture
+def order(request: pytest.FixtureRequest) -> Order:
+    return order_of(request.node.name)
+
+
+def secrets(*keys: str, arn: str = SECRET_ARN) -> SecretsManagerClient:
+    """A client that reads these secrets, one after the other."""
+    client = boto3.client("secretsmanager", region_name="eu-central-1")
+    stubber = Stubber(client)
+    for key in keys:
+        stubber.add_response("get_secret_value", {"SecretString": key}, {"SecretId": arn})
+    stubber.activate()
+    return client
+
+
+@pytest.fixture(scope="module")
+def localstripe_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with localstripe(tmp_path_factory.mktemp("localstripe")) as url:
+        yield url
+
+
+@pytest.fixture
+def stripe_url(localstripe_url: str) -> str:
+    """Localstripe without faults."""
+    provider.set_faults(localstripe_url, 0)
+    return localstripe_url
+
+
+@pytest.fixture
+def client(stripe_url: str) -> stripe.StripeClient:
+    """What a person has at hand: Stripe's own library."""
+    return stripe.StripeClient(provider.KEY, base_addresses={"api": stripe_url})
+
+
+@pytest.fixture
+def payments(stripe_url: str) -> StripePayments:
+    return StripePayments(secrets(provider.KEY), SECRET_ARN, stripe_url)
+
+
+@pytest.fixture
+def server() -> Iterator[PaymentServer]:
+    with misbehaving_server() as server:
+        yield server
+
+
+def payments_of(server: PaymentServer, *keys: str, timeout_seconds: float = 8.0) -> StripePayments:
+    return StripePayments(secrets(*keys or (KEY,)), SECRET_ARN, server.url, timeout_seconds=timeout_seconds)
+
+
+def taken(client: stripe.StripeClient, payment_id: str) -> tuple[int, int]:
+    """What was charged and what was refunded."""
+    charge = client.v1.payment_intents.retrieve(payment_id, {"expand": ["latest_charge"]}).latest_charge
+    if not isinstance(charge, stripe.Charge) or charge.status != "succeeded":
+        return 0, 0
+    return charge.amount, charge.amount_refunded
+
+
+class TestPayments:
+    """What any payment provider keeps, the fake and Stripe."""
+
+    @pytest.fixture(params=["fake", "Stripe"])
+    def any_payments(self, request: pytest.FixtureRequest) -> Payments:
+        payments: Payments = FakePayments() if request.param == "fake" else request.getfixturevalue("payments")
+        return payments
+
+    @pytest.fixture
+    def taken(self, any_payments: Payments, request: pytest.FixtureRequest) -> Callable[[str], tuple[int, int]]:
+        def taken_by_fake(payment_id: str) -> tuple[int, int]:
+            assert isinstance(any_payments, FakePayments)
+            payment = any_payments.payments[payment_id]
+            return payment.charges * payment.amount, payment.refunds * payment.amount
+
+        if isinstance(any_payments, FakePayments):
+            return taken_by_fake
+        return partial(taken, request.getfixturevalue("client"))
+
+    def test_opening_charges_nothing(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        any_payments.check_configured()
+        assert taken(any_payments.open(order)) == (0, 0)
+
+    def test_a_payment_is_charged_once(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        payment_id = any_payments.open(order)
+        any_payments.charge(payment_id, order)
+        any_payments.charge(payment_id, order)
+        assert taken(payment_id) == (3450, 0)
+
+    def test_a_declined_card_is_declined_again(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        declined = replace(order, payment_method=DECLINED_CARD)
+        payment_id = any_payments.open(declined)
+        for _ in range(2):
+            with pytest.raises(Declined, match=r"^Your card was declined\.$"):
+                any_payments.charge(payment_id, declined)
+        assert taken(payment_id) == (0, 0)
+
+    def test_an_unknown_payment_method_is_declined(self, any_payments: Payments, order: Order) -> None:
+        with pytest.raises(Declined):
+            any_payments.open(replace(order, payment_method=NO_SUCH_CARD))
+
+    def test_what_was_undone_is_refunded_once(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        payment_id = any_payments.open(order)
+        any_payments.charge(payment_id, order)
+        any_payments.undo(payment_id, order)
+        any_payments.undo(payment_id, order)
+        assert taken(payment_id) == (3450, 3450)
+
+    def test_what_was_undone_before_it_was_charged_never_is(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        payment_id = any_payments.open(order)
+        any_payments.undo(payment_id, order)
+        any_payments.undo(payment_id, order)
+        with pytest.raises(Declined):
+            any_payments.charge(payment_id, order)
+        assert taken(payment_id) == (0, 0)
+
+    def test_a_declined_payment_can_be_undone(
+        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+    ) -> None:
+        declined = replace(order, payment_method=DECLINED_CARD)
+        payment_id = any_payments.open(declined)
+        with pytest.raises(Declined):
+            any_payments.charge(payment_id, declined)
+        any_payments.undo(payment_id, declined)
+        assert taken(payment_id) == (0, 0)
+
+
+class TestAtLocalstripe:
+    def test_a_payment_says_what_it_is_for(
+        self, payments: StripePayments, order: Order, client: stripe.StripeClient
+    ) -> None:
+        payment = client.v1.payment_intents.retrieve(payments.open(order))
+        assert (payment.amount, payment.currency, payment.payment_method) == (3450, "eur", GOOD_CARD)
+        assert payment.metadata.to_dict() == {"order_id": order.order_id, "customer_id": "customer-7"}
+        assert (payment.customer, payment.status) == (None, "requires_confirmation")
+
+    def test_a_customer_of_stripe_is_named(
+        self, payments: StripePayments, order: Order, client: stripe.StripeClient
+    ) -> None:
+        customer = client.v1.customers.create({"email": "mara@example.com"})
+        payment_id = payments.open(replace(order, customer_id=customer.id))
+        assert client.v1.payment_intents.retrieve(payment_id).customer == customer.id
+
+    def test_an_unknown_customer_of_stripe_is_for_a_person_to_look_at(
+        self, payments: StripePayments, order: Order
+    ) -> None:
+        with pytest.raises(
+            PaymentRequestRefused, match=r"Stripe refuses to open the payment: No such customer: 'cus_x'"
+        ):
+            payments.open(replace(order, customer_id="cus_x"))
+
+    @pytest.mark.parametrize("payment_method", ["visa", "pm_nobody_has", "pm_", "../charges"])
+    def test_an_unknown_payment_method_is_declined(
+        self, payments: StripePayments, order: Order, payment_method: str
+    ) -> None:
+        with pytest.raises(Declined, match=r"^The payment provider does not know this payment method\.$"):
+            payments.open(replace(order, payment_method=payment_method))
+
+    def test_a_bank_that_asks_the_customer_declines(
+        self, payments: StripePayments, order: Order, client: stripe.StripeClient
+    ) -> None:
+        card = client.v1.payment_methods.create({"type": "card", "card": ASKING_CARD})
+        asking = replace(order, payment_method=card.id)
+        payment_id = payments.open(asking)
+        with pytest.raises(Declined, match="requires authentication"):
+            payments.charge(payment_id, asking)
+        payments.undo(payment_id, asking)
+        assert client.v1.payment_intents.retrieve(payment_id).status == "canceled"
+
+    def test_an_order_opens_one_payment_as_long_as_stripe_knows_the_key(
+        self, payments: StripePayments, order: Order, stripe_url: str
+    ) -> None:
+        # given
+        payment_id = payments.open(order)
+        assert payments.open(order) == payment_id
+        # when
+        provider.forget_idempotency_keys(stripe_url)
+        # then
+        assert payments.open(order) != payment_id, "the other one stays uncharged"
+
+    def test_orders_of_two_stacks_do_not_meet(self, payments: StripePayments, order: Order, stripe_url: str) -> None:
+        arn = f"{SECRET_ARN}-of-another-stack"
+        other_stack = StripePayments(secrets(provider.KEY, arn=arn), arn, stripe_url)
+        assert payments.open(order) != other_stack.open(order)
+
+    def test_nothing_depends_on_idempotency_keys(
+        self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient
+    ) -> None:
+        payment_id = payments.open(order)
+        for repeat in (payments.charge, payments.charge, payments.undo, payments.undo):
+            provider.forget_idempotency_keys(stripe_url)
+            repeat(payment_id, order)
+        assert taken(client, payment_id) == (3450, 3450)
+
+    def test_a_declined_card_is_declined_after_a_day_too(
+        self, payments: StripePayments, order: Order, stripe_url: str
+    ) -> None:
+        declined = replace(order, payment_method=DECLINED_CARD)
+        payment_id = payments.open(declined)
+        for _ in range(2):
+            with pytest.raises(Declined, match=r"^Your card was declined\.$"):
+                payments.charge(payment_id, declined)
+            provider.forget_idempotency_keys(stripe_url)
+
+    def test_what_a_person_refunded_or_cancelled_is_left_at_that(
+        self, payments: StripePayments, order: Order, client: stripe.StripeClient
+    ) -> None:
+        # given
+        refunded, cancelled = payments.open(order), payments.open(order_of("cancelled-by-hand"))
+        payments.charge(refunded, order)
+        client.v1.refunds.create({"payment_intent": refunded})
+        client.v1.payment_intents.cancel(cancelled)
+        # when
+        payments.undo(refunded, order)
+        payments.undo(cancelled, order)
+        # then
+        assert taken(client, refunded) == (3450, 3450)
+
+    def test_what_a_person_refunded_in_part_is_refunded_in_full(
+        self, payments: StripePayments, order: Order, client: stripe.StripeClient
+    ) -> None:
+        payment_id = payments.open(order)
+        payments.charge(payment_id, order)
+        client.v1.refunds.create({"payment_intent": payment_id, "amount": 1000})
+        payments.undo(payment_id, order)
+        assert taken(client, payment_id) == (3450, 3450)
+
+    def test_a_payment_that_is_not_there_is_for_a_person_to_look_at(
+        self, payments: StripePayments, order: Order
+    ) -> None:
+        with pytest.raises(
+            PaymentRequestRefused, match="refuses to charge the payment: No such payment_intent: 'pi_gone'"
+        ):
+            payments.charge("pi_gone", order)
+        with pytest.raises(
+            PaymentRequestRefused, match="refuses to undo the payment: No such payment_intent: 'pi_gone'"
+        ):
+            payments.undo("pi_gone", order)
+
+    def test_deliveries_at_the_same_time_charge_once(
+        self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient
+    ) -> None:
+        # given
+        payment_id = payments.open(order)
+        provider.set_faults(stripe_url, 0, seconds=0.05)
+
+        def charge(_: int) -> bool:
+            try:
+                payments.charge(payment_id, order)
+            except ServiceUnavailable:  # another delivery is at it
+                return False
+            return True
+
+        # when
+        with ThreadPoolExecutor(8) as deliveries:
+            charged = list(deliveries.map(charge, range(8)))
+        # then
+        assert any(charged)
+        assert taken(client, payment_id) == (3450, 0)
+
+    @pytest.mark.parametrize("kind", ["500 before", "500 after", "dropped before", "dropped after", "429"])
+    @pytest.mark.parametrize("step", ["open", "charge", "cancel", "refund"])
+    def test_a_fault_delays_an_order_and_no_more(
+        self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient, kind: str, step: str
+    ) -> None:
+        # given
+        steps: dict[str, tuple[str, ...]] = {
+            "open": ("open",),
+            "charge": ("open", "charge"),
+            "cancel": ("open", "undo"),
+            "refund": ("open", "charge", "undo"),
+        }
+        *before, last = steps[step]
+        payment_id = ""
+
+        def take(what: str) -> str:
+            if what == "open":
+                return payments.open(order)
+            (payments.charge if what == "charge" else payments.undo)(payment_id, order)
+            return payment_id
+
+        for what in before:
+            payment_id = take(what)
+        # when
+        provider.set_faults(stripe_url, 1, kinds=[kind])
+        with suppress(ServiceUnavailable):
+            payment_id = take(last)
+        provider.set_faults(stripe_url, 0)
+        payment_id = take(last)
+        # then
+        expected = {"open": (0, 0), "charge": (3450, 0), "cancel": (0, 0), "refund": (3450, 3450)}
+        assert taken(client, payment_id) == expected[step]
+        if step == "cancel":
+            assert client.v1.payment_intents.retrieve(payment_id).status == "canceled"
+
+    def test_saved_errors_of_many_deliveries_do_not_block_an_order(
+        self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient
+    ) -> None:
+        # given
+        payment_id = payments.open(order)
+        provider.set_faults(stripe_url, 1, kinds=["500 before"])
+        for _ in range(4):
+            with pytest.raises(ServiceUnavailable, match=r"Could not charge the payment: Stripe answered 500"):
+                payments.charge(payment_id, order)
+        # when
+        provider.set_faults(stripe_url, 0)
+        payments.charge(payment_id, order)
+        # then
+        assert taken(client, payment_id) == (3450, 0)
+
+    def test_a_charge_that_was_answered_with_an_error_is_found_out_about(
+        self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient
+    ) -> None:
+        payment_id = payments.open(order)
+        provider.set_faults(stripe_url, 1, kinds=["500 after"])
+        payments.charge(payment_id, order)
+        assert taken(client, payment_id) == (3450, 0)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_whatever_fails_nobody_is_charged_twice_and_nobody_for_nothing(
+        self, payments: StripePayments, order: Order, stripe_url: str, seed: int
+    ) -> None:
+        # given
+        provider.set_faults(stripe_url, 0.5, seed)
+        cards = {0: GOOD_CARD, 1: DECLINED_CARD, 2: GOOD_CARD}
+        orders = [replace(order, order_id=f"{order.order_id}-{n}", payment_method=cards[n % 3]) for n in range(15)]
+        completed: dict[str, str] = {}
+
+        def fulfil(n: int) -> None:
+            payment_id = until_done(lambda: payments.open(orders[n]))
+            try:
+                until_done(lambda: payments.charge(payment_id, orders[n]))
+            except Declined:
+                until_done(lambda: payments.undo(payment_id, orders[n]))
+                return
+            if n % 3 == 2:
+                until_done(lambda: payments.undo(payment_id, orders[n]))
+            else:
+                completed[orders[n].order_id] = payment_id
+
+        # when
+        for n in range(len(orders)):
+            fulfil(n)
+        # then
+        charged = provider.succeeded_payments(stripe_url)
+        kept = {
+            order_id: [
+                payment.payment_id for payment in charged.get(order_id, []) if payment.refunded < payment.charged
+            ]
+            for order_id in (o.order_id for o in orders)
+        }
+        assert {order_id: ids for order_id, ids in kept.items() if ids} == {
+            order_id: [payment_id] for order_id, payment_id in completed.items()
+        }
+        assert len(completed) == 5
+        assert sum(provider.fault_counts(stripe_url).values()) > 10
+
+
+def until_done(step: Callable[[], Any]) -> Any:
+    """Take a step as deliveries do: again and again."""
+    while True:
+        try:
+            return step()
+        except TransientFault:
+            continue
+
+
+class TestAtAServerThatMisbehaves:
+    @pytest.mark.parametrize(("times", "late"), [(1, False), (2, False), (2, True)])
+    def test_an_answer_lost_after_the_charge_is_found_out_about(
+        self, server: PaymentServer, order: Order, times: int, late: bool
+    ) -> None:
+        # given
+        payments = payments_of(server, timeout_seconds=1.2 if late else 8)
+        payment_id = payments.open(order)
+        server.troubles["confirm"].extend([Trouble(done=True, late=late)] * times)
+        # when
+        payments.charge(payment_id, order)
+        # then
+        assert server.charges == {payment_id: 1}
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_a_request_lost_before_the_charge_is_not_taken_for_one(
+        self, server: PaymentServer, order: Order, late: bool
+    ) -> None:
+        # given
+        payments = payments_of(server, timeout_seconds=1.2 if late else 8)
+        payment_id = payments.open(order)
+        server.troubles["confirm"].extend([Trouble(late=late)] * 2)
+        # when
+        with pytest.raises(ServiceUnavailable, match="Could not charge the payment: no answer from Stripe"):
+            payments.charge(payment_id, order)
+        assert not server.charges
+        payments.charge(payment_id, order)
+        # then
+        assert server.charges == {payment_id: 1}
+        assert len(set(server.idempotency_keys("confirm"))) == 1, "for the outcome was unknown"
+
+    def test_a_charge_whose_outcome_cannot_be_found_out_is_tried_again_later(
+        self, server: PaymentServer, order: Order
+    ) -> None:
+        # given
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.troubles["confirm"].extend([Trouble(done=True)] * 2)
+        server.troubles["look"].extend([Trouble()] * 2)
+        # when
+        with pytest.raises(ServiceUnavailable):
+            payments.charge(payment_id, order)
+        payments.charge(payment_id, order)
+        # then
+        assert server.charges == {payment_id: 1}
+
+    @pytest.mark.parametrize(
+        ("trouble", "reason"),
+        [
+            (Trouble(429, {"code": "rate_limit"}), "Stripe answered 429"),
+            (Trouble(409, {"code": "idempotency_key_in_use"}), "Stripe answered 409"),
+            (Trouble(500, {}, {"Request-Id": "req_7"}), r"Stripe answered 500 to request req_7\."),
+            (Trouble(), "no answer from Stripe"),
+        ],
+        ids=["429", "409", "500", "dropped"],
+    )
+    @pytest.mark.parametrize("step", ["open", "confirm", "look", "cancel", "refund"])
+    def test_what_may_pass_is_a_transient_fault(
+        self, server: PaymentServer, order: Order, trouble: Trouble, reason: str, step: str
+    ) -> None:
+        # given
+        payments = payments_of(server)
+        payment_id = "" if step == "open" else payments.open(order)
+        if step == "refund":
+            payments.charge(payment_id, order)
+        server.troubles[step].extend([trouble] * 2)
+        call: Callable[[], Any] = {
+            "open": lambda: payments.open(order),
+            "confirm": lambda: payments.charge(payment_id, order),
+        }.get(step, lambda: payments.undo(payment_id, order))
+        # when
+        with pytest.raises(ServiceUnavailable, match=reason):
+            call()
+        server.troubles.clear()
+        call()
+        # then
+        assert sum(server.charges.values()) == (step in ("confirm", "refund"))
+        assert sum(server.refunds.values()) == (step == "refund")
+
+    def test_a_card_error_is_declined_in_the_words_for_the_customer(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        error = {"type": "card_error", "code": "card_declined", "message": "Your card has insufficient funds."}
+        server.troubles["confirm"].append(Trouble(402, error, {"Request-Id": "req_7"}))
+        with pytest.raises(Declined, match=r"^Your card has insufficient funds\.$"):
+            payments.charge(payment_id, order)
+
+    @pytest.mark.parametrize("error", [UNEXPECTED_STATE, {"message": "Bad request"}], ids=["code", "no code"])
+    @pytest.mark.parametrize(
+        ("status", "expected", "reason"),
+        [
+            ("succeeded", None, ""),
+            ("requires_action", Declined, r"^The bank asks the customer to confirm the payment\.$"),
+            ("requires_payment_method", Declined, r"^The payment was declined\.$"),
+            ("canceled", Declined, r"^The payment was cancelled\.$"),
+            ("processing", ServiceUnavailable, "pi_1 is processing"),
+            ("requires_capture", ServiceUnavailable, "pi_1 is requires_capture"),
+            ("requires_confirmation", PaymentRequestRefused, "Stripe refuses to charge the payment"),
+        ],
+    )
+    def test_a_refused_charge_is_judged_by_the_payment(
+        self,
+        server: PaymentServer,
+        order: Order,
+        error: dict[str, str],
+        status: str,
+        expected: type[Exception] | None,
+        reason: str,
+    ) -> None:
+        # given
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.payments[payment_id]["status"] = status
+        server.troubles["confirm"].append(Trouble(400, error))
+        # when
+        if expected:
+            with pytest.raises(expected, match=reason):
+                payments.charge(payment_id, order)
+        else:
+            payments.charge(payment_id, order)
+        # then
+        assert not server.charges
+
+    @pytest.mark.parametrize(
+        ("status", "expected"), [("requires_action", Declined), ("processing", ServiceUnavailable)]
+    )
+    def test_an_accepted_charge_is_judged_by_the_payment(
+        self, server: PaymentServer, order: Order, status: str, expected: type[Exception]
+    ) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        confirm = server.answer
+
+        def answer(asked: Any) -> Any:
+            if asked.what == "confirm":
+                server.payments[payment_id]["status"] = status
+                return 200, server.payments[payment_id], {}
+            return confirm(asked)
+
+        server.answer = answer  # type: ignore[method-assign]
+        with pytest.raises(expected):
+            payments.charge(payment_id, order)
+
+    def test_an_old_answer_is_not_taken_for_the_state_of_today(self, server: PaymentServer, order: Order) -> None:
+        """A replayed "processing" may be a day old."""
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        original = server.answer
+
+        def answer(asked: Any) -> Any:
+            status, payment, _ = original(asked)
+            if asked.what == "confirm":
+                return status, {**payment, "status": "processing"}, {"Idempotent-Replayed": "true"}
+            return status, payment, {}
+
+        server.answer = answer  # type: ignore[method-assign]
+        payments.charge(payment_id, order)
+        assert server.charges == {payment_id: 1}
+
+    @pytest.mark.parametrize("code", ["amount_too_small", "amount_too_large"])
+    def test_an_amount_that_stripe_does_not_charge_is_declined(
+        self, server: PaymentServer, order: Order, code: str
+    ) -> None:
+        server.troubles["open"].append(Trouble(400, {"code": code, "message": "Amount must be at least €0.50 eur"}))
+        with pytest.raises(Declined, match=r"^Amount must be at least €0\.50 eur$"):
+            payments_of(server).open(order)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            {"code": "parameter_unknown", "message": "Received unknown parameter: amuont"},
+            {"type": "idempotency_error", "message": "Received unknown parameter: amuont"},
+            {"code": "resource_missing", "param": "customer", "message": "Received unknown parameter: amuont"},
+        ],
+        ids=["parameter", "idempotency", "customer"],
+    )
+    def test_a_request_that_stripe_refuses_is_for_a_person_to_look_at(
+        self, server: PaymentServer, order: Order, error: dict[str, str]
+    ) -> None:
+        server.troubles["open"].extend([Trouble(400, error)] * 8)
+        with pytest.raises(
+            PaymentRequestRefused, match="refuses to open the payment: Received unknown parameter: amuont"
+        ):
+            payments_of(server).open(order)
+
+    def test_a_key_that_was_used_for_something_else_is_not_used_again(
+        self, server: PaymentServer, order: Order
+    ) -> None:
+        """As after a deployment that asks for the same in other words."""
+        server.troubles["open"].append(Trouble(400, {"type": "idempotency_error", "message": "Other parameters."}))
+        assert payments_of(server).open(order) == "pi_1"
+        first, second = server.idempotency_keys("open")
+        assert first != second
+
+    def test_a_saved_error_is_asked_for_with_the_next_key(self, server: PaymentServer, order: Order) -> None:
+        # given
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        replayed = {"Idempotent-Replayed": "true", "Stripe-Should-Retry": "false"}
+        server.troubles["confirm"].extend([Trouble(500, {}, replayed), Trouble(500, {}, replayed)])
+        # when
+        payments.charge(payment_id, order)
+        # then
+        assert server.charges == {payment_id: 1}
+        assert [key[-1] for key in server.idempotency_keys("confirm")] == ["1", "2", "3"]
+
+    def test_a_saved_refusal_does_not_outlive_what_was_mended(self, server: PaymentServer, order: Order) -> None:
+        refusal = {"code": "currency_not_supported", "message": "Ask us to turn it on."}
+        server.troubles["open"].append(Trouble(400, refusal, {"Idempotent-Replayed": "true"}))
+        assert payments_of(server).open(order) == "pi_1"
+
+    def test_saved_errors_come_to_an_end(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        replayed = {"Idempotent-Replayed": "true", "Stripe-Should-Retry": "false"}
+        server.troubles["confirm"].extend([Trouble(500, {}, replayed)] * 100)
+        with pytest.raises(ServiceUnavailable):
+            payments.charge(payment_id, order)
+        assert not server.charges
+
+    def test_a_payment_that_is_being_charged_can_not_be_undone_yet(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.payments[payment_id]["status"] = "processing"
+        with pytest.raises(ServiceUnavailable, match="pi_1 can not be undone while it is processing"):
+            payments.undo(payment_id, order)
+
+    @pytest.mark.parametrize(
+        ("meanwhile", "refunded"), [("confirm", True), ("cancel", False)], ids=["charged", "cancelled"]
+    )
+    def test_a_cancel_that_comes_too_late_follows_what_happened(
+        self, server: PaymentServer, order: Order, meanwhile: str, refunded: bool
+    ) -> None:
+        # given
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        original = server.answer
+
+        def answer(asked: Any) -> Any:
+            if asked.what == "cancel":
+                original(replace(asked, what=meanwhile))
+            return original(asked)
+
+        server.answer = answer  # type: ignore[method-assign]
+        # when
+        payments.undo(payment_id, order)
+        # then
+        assert server.refunds == ({payment_id: 1} if refunded else {})
+
+    def test_a_cancel_that_stripe_refuses_is_for_a_person_to_look_at(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.troubles["cancel"].append(Trouble(400, {"message": "Not today."}))
+        with pytest.raises(PaymentRequestRefused, match="Not today"):
+            payments.undo(payment_id, order)
+
+    def test_a_refund_that_someone_else_made_at_the_same_time_is_fine(
+        self, server: PaymentServer, order: Order
+    ) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        payments.charge(payment_id, order)
+        server.troubles["refund"].append(Trouble(400, {"code": "charge_already_refunded", "message": "Refunded."}))
+        payments.undo(payment_id, order)
+
+    def test_a_refund_that_stripe_refuses_is_for_a_person_to_look_at(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        payments.charge(payment_id, order)
+        server.troubles["refund"].append(Trouble(400, {"code": "charge_disputed", "message": "It is disputed."}))
+        with pytest.raises(PaymentRequestRefused, match="It is disputed"):
+            payments.undo(payment_id, order)
+
+    def test_nothing_but_the_request_is_told(self, server: PaymentServer, order: Order) -> None:
+        payments = payments_of(server)
+        payments.charge(payments.open(order), order)
+        for asked in server.requests:
+            assert "x-stripe-client-telemetry" not in asked.headers
+            assert "telemetry_id" not in asked.headers["x-stripe-client-user-agent"]
+        assert server.asked("confirm")[0].parameters == {"off_session": "true"}
+        assert server.asked("open")[0].parameters["allowed_payment_method_types[0]"] == "card"
+
+
+class TestTheKey:
+    @pytest.fixture
+    def secretsmanager(self) -> Iterator[SecretsManagerClient]:
+        with mock_aws():
+            yield boto3.client("secretsmanager", region_name="eu-central-1")
+
+    def test_is_missing_until_a_person_puts_one_in(self, secretsmanager: SecretsManagerClient) -> None:
+        # given
+        arn = secretsmanager.create_secret(Name="payment")["ARN"]
+        payments = StripePayments(secretsmanager, arn, "http://127.0.0.1:1")
+        command = f"aws secretsmanager put-secret-value --secret-id {arn} --secret-string sk_"
+        # when
+        with pytest.raises(PaymentsNotConfigured, match=command):
+            payments.check_configured()
+        secretsmanager.put_secret_value(SecretId=arn, SecretString="rk_test_1\n")
+        # then
+        payments.check_configured()
+
+    @pytest.mark.parametrize("wrong", ["-", "pk_test_1", "sk_", "sk_test 1", "sk_test\nX-Header: 1", "sk_schlüssel"])
+    def test_that_is_none_is_read_again_for_every_order(self, wrong: str) -> None:
+        payments = StripePayments(secrets(wrong, wrong, "sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
+        with pytest.raises(PaymentsNotConfigured) as raised:
+            payments.check_configured()
+        assert wrong == "-" or wrong not in str(raised.value).replace("sk_...", "")
+        payments.check_configured()
+
+    def test_is_read_once_for_many_orders(self) -> None:
+        payments = StripePayments(secrets("sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
+        for _ in range(3):
+            payments.check_configured()
+
+    @pytest.mark.parametrize(
+        "code", ["AccessDeniedException", "InternalServiceError", "DecryptionFailure", "InvalidRequestException"]
+    )
+    def test_that_cannot_be_read_is_a_transient_fault(self, code: str) -> None:
+        client = boto3.client("secretsmanager", region_name="eu-central-1")
+        with Stubber(client) as stub:
+            stub.add_client_error("get_secret_value", code)
+            with pytest.raises(ServiceUnavailable, match="Could not read the payment provider's key"):
+                StripePayments(client, SECRET_ARN, "http://127.0.0.1:1").check_configured()
+
+    def test_that_no_server_tells_is_a_transient_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = boto3.client("secretsmanager", region_name="eu-central-1")
+
+        def unreachable(**_: Any) -> None:
+            raise EndpointConnectionError(endpoint_url="https://secretsmanager")
+
+        monkeypatch.setattr(client, "get_secret_value", unreachable)
+        with pytest.raises(ServiceUnavailable, match="Could not connect"):
+            StripePayments(client, SECRET_ARN, "http://127.0.0.1:1").check_configured()
+
+    def test_that_was_rotated_is_read_again(self, server: PaymentServer, order: Order) -> None:
+        # given
+        payments = payments_of(server, KEY, "sk_test_rotated")
+        payment_id = payments.open(order)
+        # when
+        server.keys = {"sk_test_rotated"}
+        payments.charge(payment_id, order)
+        # then
+        assert server.charges == {payment_id: 1}
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_that_stripe_refuses_is_for_a_person_to_mend(
+        self, server: PaymentServer, order: Order, status: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # given
+        caplog.set_level("DEBUG")
+        error = {"message": f"Invalid API Key provided: {KEY}"}
+        server.troubles["open"].extend([Trouble(status, error)] * 2)
+        payments = payments_of(server, KEY, KEY)
+        # when
+        with pytest.raises(PaymentsNotConfigured) as raised:
+            payments.open(order)
+        # then
+        assert f"Stripe refuses the key (status {status}) in {SECRET_ARN}" in str(raised.value)
+        assert raised.value.__cause__ is None
+        assert raised.value.__suppress_context__
+        assert KEY not in f"{raised.value!r} {payments!r} {vars(payments)!r} {caplog.text}"
+        assert len(server.asked("open")) == 2
+
+
+class TestAmounts:
+    @pytest.mark.parametrize(
+        ("amount", "currency", "expected"),
+        [
+            (1250, "EUR", 1250),
+            (500, "JPY", 500),
+            (5, "ISK", 500),
+            (5, "UGX", 500),
+            (500, "MGA", 5),
+            (5120, "KWD", 5120),
+            (5120, "TND", 5120),
+            (1250, "HUF", 1250),
+        ],
+    )
+    def test_are_counted_as_stripe_does(self, amount: int, currency: str, expected: int) -> None:
+        assert stripe_amount(amount, currency) == expected
+
+    @pytest.mark.parametrize(
+        ("amount", "currency", "reason"),
+        [
+            (5124, "KWD", r"^Only whole hundredths of KWD can be charged\.$"),
+            (550, "MGA", r"^Only whole MGA can be charged\.$"),
+        ],
+    )
+    def test_that_stripe_cannot_count_are_declined(self, order: Order, amount: int, currency: str, reason: str) -> None:
+        payments = StripePayments(secrets(), SECRET_ARN, "http://127.0.0.1:1")
+        with pytest.raises(Declined, match=reason):
+            payments.open(replace(order, amount=amount, currency=currency))
