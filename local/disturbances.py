@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 
+import psutil
 from darkroom.sending import send_all
 from rich.console import Console
 from rich.progress import Progress
@@ -77,7 +78,7 @@ def wait_and_kill(
             progress.update(bar, completed=done, description=f"{doing}, {kills} killed")
             if still_to_kill_at and done >= still_to_kill_at[0]:
                 still_to_kill_at.pop(0)
-                kills += _kill_functions(place)
+                kills += kill_functions(place)
             if done == items and sum(count_messages(deployed, queue_url)) == 0:
                 break
             sleep(max(0.2, items / 1000))  # asking takes the emulator a while, too
@@ -95,8 +96,12 @@ def _short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
         sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
 
 
-def _kill_functions(place: Place) -> int:
+def kill_functions(place: Place) -> int:
+    """Kill the processes that run functions and wait until they are dead; returns how many that were."""
     processes = emulator.function_processes(place)
     for process in processes:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            while process.status() != psutil.STATUS_ZOMBIE:  # it is the emulator's to bury
+                sleep(0.01)
     return len(processes)

@@ -85,7 +85,7 @@ class StripePayments:
         Raises
         ------
         Declined
-            The payment method is unknown, or the amount cannot be charged.
+            Stripe does not know the payment method, or does not charge this amount or currency.
         PaymentsNotConfigured, PaymentRequestRefused, ServiceUnavailable
             Nothing that the order could help.
         """
@@ -106,10 +106,10 @@ class StripePayments:
             except stripe.CardError as error:
                 raise Declined(_reason(error)) from error
             except stripe.InvalidRequestError as error:
-                if error.code in _DECLINING_CODES:
-                    raise Declined(_reason(error)) from error
                 if error.code == "resource_missing" and error.param == "payment_method":
                     raise Declined("The payment provider does not know this payment method.") from error
+                if error.code in _DECLINING_CODES or error.param == "currency":
+                    raise Declined(_reason(error)) from error
                 raise
 
     def charge(self, payment_id: str, order: Order) -> None:

@@ -9,7 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from local import emulator, payments
+from local import payments
+from local.disturbances import kill_functions
 from local.inventory import read_stock, set_stock
 from local.machine import Place
 from local.order_events import Listener, listening
@@ -214,8 +215,7 @@ def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack
     # given a secret that nobody has put a Stripe key into, and functions that have not read another
     secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)
     stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="to do")
-    for process in emulator.function_processes(place):
-        process.kill()
+    kill_functions(place)
     try:
         # when
         message = order(product)

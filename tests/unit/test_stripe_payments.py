@@ -589,11 +589,15 @@ class TestAtAServerThatMisbehaves:
         payments.charge(payment_id, order)
         assert server.charges == {payment_id: 1}
 
-    @pytest.mark.parametrize("code", ["amount_too_small", "amount_too_large"])
+    @pytest.mark.parametrize(
+        "error",
+        [{"code": "amount_too_small"}, {"code": "amount_too_large"}, {"param": "currency"}],
+        ids=["too small", "too large", "currency"],
+    )
     def test_an_amount_that_stripe_does_not_charge_is_declined(
-        self, server: PaymentServer, order: Order, code: str
+        self, server: PaymentServer, order: Order, error: dict[str, str]
     ) -> None:
-        server.troubles["open"].append(Trouble(400, {"code": code, "message": "Amount must be at least €0.50 eur"}))
+        server.troubles["open"].append(Trouble(400, {**error, "message": "Amount must be at least €0.50 eur"}))
         with pytest.raises(Declined, match=r"^Amount must be at least €0\.50 eur$"):
             payments_of(server).open(order)
 
