@@ -64,11 +64,13 @@ class DynamoDbOrders:
         record = OrderRecord(order, State.RECEIVED, revision=1, history=(self._entry(State.RECEIVED),))
         with aws_faults_as_transient("remember the order"):
             try:
-                self.dynamodb.put_item(
-                    TableName=self.orders_table,
-                    Item=_item_of(record),
-                    ConditionExpression="attribute_not_exists(order_id)",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                self._write(
+                    lambda: self.dynamodb.put_item(
+                        TableName=self.orders_table,
+                        Item=_item_of(record),
+                        ConditionExpression="attribute_not_exists(order_id)",
+                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    )
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
@@ -116,11 +118,22 @@ class DynamoDbOrders:
     def _update_order(self, update: Mapping[str, Any]) -> None:
         with aws_faults_as_transient("change the order"):
             try:
-                self.dynamodb.update_item(**update)
+                self._write(lambda: self.dynamodb.update_item(**update))
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 raise Overtaken from error
+
+    def _write(self, write: Callable[[], object]) -> None:
+        """Write one item, again if it meets a transaction of another delivery."""
+        for attempt in range(1, _ATTEMPTS_AT_A_TRANSACTION):
+            try:
+                write()
+            except self.dynamodb.exceptions.TransactionConflictException:
+                sleep(backoff(attempt, base=0.05, longest=1))
+            else:
+                return
+        write()
 
     def _move_stock(self, update: Mapping[str, Any], stock: StockMove) -> None:
         writes: list[Any] = [{"Update": update}]

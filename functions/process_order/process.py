@@ -36,7 +36,7 @@ from functions.process_order.ports import (
     StockShort,
 )
 
-# A step begun with less may not be done in time: the payment provider is asked up to twice, then for its last word.
+# A step begun with less would hardly be done in time; one that is cut short is made again.
 _SECONDS_PER_STEP = 25
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one is the order.
 PRODUCTS_PER_TRANSACTION = 99

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
+from uuid import uuid4
 
 import stripe
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -36,8 +37,14 @@ _KEY_REFUSED = (stripe.AuthenticationError, stripe.PermissionError)
 # A decision of Stripe's on what was asked, or an outcome that only the payment itself can tell.
 _LOOK_AT_PAYMENT = (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.APIError, stripe.APIConnectionError)
 _BEYOND_CANCELLING = {"succeeded", "canceled", "processing"}
-_IDEMPOTENCY_KEYS = 8  # more saved errors in one day are an outage
-_DECLINING_CODES = {"amount_too_small", "amount_too_large"}
+# What Stripe refuses of the order's own data, by parameter or code, and what the customer is told of it.
+_FAULTS_OF_THE_ORDER = {
+    "amount_too_small": "The amount is too small to be charged.",
+    "amount_too_large": "The amount is too large to be charged.",
+    "currency": "The payment provider does not charge in this currency.",
+    "customer": "The payment provider does not know this customer.",
+    "payment_method": "The payment method is unknown or can not be used any more.",
+}
 # https://docs.stripe.com/currencies#special-cases: where Stripe's smallest unit is not that of ISO 4217.
 _HUNDREDTHS = {"ISK", "UGX"}
 _WHOLE = {"MGA"}
@@ -85,9 +92,9 @@ class StripePayments:
         Raises
         ------
         Declined
-            Stripe does not know the payment method, or does not charge this amount or currency.
+            The order asks for what Stripe does not do: this card, this customer, this amount, this currency.
         PaymentsNotConfigured, PaymentRequestRefused, ServiceUnavailable
-            Nothing that the order could help.
+            Not the order's fault.
         """
         parameters: PaymentIntentCreateParams = {
             "amount": stripe_amount(order.amount, order.currency),
@@ -106,10 +113,7 @@ class StripePayments:
             except stripe.CardError as error:
                 raise Declined(_reason(error)) from error
             except stripe.InvalidRequestError as error:
-                if error.code == "resource_missing" and error.param == "payment_method":
-                    raise Declined("The payment provider does not know this payment method.") from error
-                if error.code in _DECLINING_CODES or error.param == "currency":
-                    raise Declined(_reason(error)) from error
+                _decline_if_fault_of_the_order(error)
                 raise
 
     def charge(self, payment_id: str, order: Order) -> None:
@@ -122,7 +126,7 @@ class StripePayments:
         ServiceUnavailable
             Whether it is charged is not known yet.
         PaymentsNotConfigured, PaymentRequestRefused
-            Nothing that the order could help.
+            Not the order's fault.
         """
         with _stripe_faults("charge the payment"):
             try:
@@ -135,9 +139,10 @@ class StripePayments:
                 )
             except stripe.CardError as error:
                 raise Declined(_reason(error)) from error
-            except _LOOK_AT_PAYMENT:
+            except _LOOK_AT_PAYMENT as error:
                 payment = self._look_at(payment_id)
                 if payment.status == "requires_confirmation":
+                    _decline_if_fault_of_the_order(error)
                     raise
             if payment.status != "succeeded":  # which a replayed answer may have been long ago
                 payment = self._look_at(payment_id)
@@ -182,7 +187,7 @@ class StripePayments:
         if isinstance(charge, stripe.Charge) and charge.amount_refunded >= charge.amount:
             return
         try:
-            self._change(
+            refund = self._change(
                 order,
                 f"{payment.id}/refund",
                 lambda client, options: client.v1.refunds.create(
@@ -192,13 +197,16 @@ class StripePayments:
         except stripe.InvalidRequestError as error:
             if error.code != "charge_already_refunded":
                 raise
+            return
+        if refund.status in ("failed", "canceled"):
+            raise PaymentRequestRefused(f"Refund {refund.id} of payment {payment.id} is {refund.status}.")
 
     def _look_at(self, payment_id: str) -> stripe.PaymentIntent:
         return self._ask(
             lambda client, options: client.v1.payment_intents.retrieve(
                 payment_id, {"expand": ["latest_charge"]}, options
             ),
-            {},
+            {"max_network_retries": 0},  # the last word of a step that has taken its time already
         )
 
     def _change(self, order: Order, what: str, request: Request[T]) -> T:
@@ -207,19 +215,17 @@ class StripePayments:
         Notes
         -----
         For a day Stripe answers a key with what it answered first, an error of its own included. So the key stays the
-        same for as long as the answer is unknown, over all deliveries, and the next one is taken only once Stripe says
-        that it replays an error: under the old key that is all there is to come. Nobody is charged twice by it, because
-        Stripe charges a payment once under any key; and of two that were opened only one is ever charged.
+        same for as long as the answer is unknown, over all deliveries. Once Stripe says that it replays an error, that
+        is all there is to come under the key, and a fresh one is taken. Nobody is charged twice by it: Stripe charges a
+        payment once and refunds it once under any key, and of two that were opened only one is ever charged.
         """
-        number = 1
-        while True:
-            key = f"{self._key_prefix}/{order.order_id}/{what}/{number}"
-            try:
-                return self._ask(request, {"idempotency_key": key})
-            except (stripe.APIError, stripe.InvalidRequestError, stripe.IdempotencyError) as error:
-                if number == _IDEMPOTENCY_KEYS or not _is_spent(error):
-                    raise
-            number += 1
+        key = f"{self._key_prefix}/{order.order_id}/{what}"
+        try:
+            return self._ask(request, {"idempotency_key": key})
+        except (stripe.APIError, stripe.InvalidRequestError, stripe.IdempotencyError) as error:
+            if not _is_spent(error):
+                raise
+        return self._ask(request, {"idempotency_key": f"{self._key_prefix}/{uuid4()}"})
 
     def _ask(self, request: Request[T], options: stripe.RequestOptions) -> T:
         """Send a request; with the key as it is now, if Stripe refuses the one that was read before."""
@@ -230,7 +236,9 @@ class StripePayments:
         try:
             return request(client, options)
         except _KEY_REFUSED as error:  # its text has the end of the key
-            raise self._not_configured(f"Stripe refuses the key (status {error.http_status})") from None
+            # As when a key is rolled: orders had better wait a while than all be set aside.
+            fault = f"Stripe refuses the key (status {error.http_status})"
+            raise ServiceUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
 
     def _client(self, key: str) -> stripe.StripeClient:
         return stripe.StripeClient(
@@ -252,7 +260,7 @@ class StripePayments:
         if not _KEY.fullmatch(key) and not fresh:
             key = self._read_secret(fresh=True)
         if not _KEY.fullmatch(key):
-            raise self._not_configured("There is no Stripe key")
+            raise PaymentsNotConfigured(f"There is no Stripe key in {self._secret_arn}. {self._remedy}")
         return key
 
     def _read_secret(self, *, fresh: bool) -> str:
@@ -267,9 +275,10 @@ class StripePayments:
                 raise (cause or error) from None
         return secret.strip() if isinstance(secret, str) else ""
 
-    def _not_configured(self, fault: str) -> PaymentsNotConfigured:
-        command = f"aws secretsmanager put-secret-value --secret-id {self._secret_arn} --secret-string sk_..."
-        return PaymentsNotConfigured(f"{fault} in {self._secret_arn}. Put one there: {command} - and redrive.")
+    @property
+    def _remedy(self) -> str:
+        command = f"aws secretsmanager put-secret-value --secret-id {self._secret_arn}"
+        return f"Put one there: {command} --secret-string file:///dev/stdin - and redrive."
 
 
 def stripe_amount(amount: int, currency: str) -> int:
@@ -308,6 +317,14 @@ def _require_success(payment: stripe.PaymentIntent) -> None:
         case "canceled":
             raise Declined("The payment was cancelled.")
     raise ServiceUnavailable(f"Payment {payment.id} is {payment.status}: whether it is charged is not known yet.")
+
+
+def _decline_if_fault_of_the_order(error: stripe.StripeError) -> None:
+    """Raise Declined where Stripe refuses what the order says, rather than how we ask."""
+    if isinstance(error, stripe.InvalidRequestError):
+        reason = _FAULTS_OF_THE_ORDER.get(error.code or "") or _FAULTS_OF_THE_ORDER.get(error.param or "")
+        if reason:
+            raise Declined(reason) from error
 
 
 def _is_spent(error: stripe.StripeError) -> bool:

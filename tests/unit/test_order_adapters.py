@@ -265,6 +265,17 @@ class TestOrdersOnDynamoDb:
             orders.apply(self.RECORD, RESERVE)
         assert waits == []
 
+    def test_an_order_that_is_in_a_transaction_just_now_is_changed_after_it(
+        self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]
+    ) -> None:
+        orders, stub = stubbed
+        for operation in ("put_item", "update_item"):
+            stub.add_client_error(operation, "TransactionConflictException")
+            stub.add_response(operation, {})
+        assert orders.receive(ORDER).state is State.RECEIVED
+        assert orders.apply(self.RECORD, Change(State.CHARGED)).state is State.CHARGED
+        assert len(waits) == 2
+
     @pytest.mark.parametrize(
         ("operation", "act"),
         [

@@ -3,8 +3,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from botocore.exceptions import ClientError
 from darkroom.batch import Attempt
-from darkroom.errors import MalformedMessage, PaymentsNotConfigured, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.errors import (
+    MalformedMessage,
+    PaymentRequestRefused,
+    PaymentsNotConfigured,
+    ServiceUnavailable,
+    TransientFault,
+    UnexpectedError,
+)
 from darkroom.messages import Unreadable
 
 from functions.process_order.messages import OrderTask
@@ -73,6 +82,22 @@ def test_a_fault_of_ours_is_counted_for_the_alarm_that_takes_a_release_back(prin
     (emf,) = printed()
     assert emf["Defects"] == [1.0]
     assert "KeyError" in log()["exception"]
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException", "ThrottlingException"])
+def test_so_is_what_aws_or_stripe_would_refuse_to_every_order(printed: Metrics, code: str) -> None:
+    unavailable = ServiceUnavailable("DynamoDB says no")
+    unavailable.__cause__ = ClientError({"Error": {"Code": code}}, "UpdateItem")
+    report(attempt(unavailable), 1002.0, False)
+    (emf,) = printed()
+    assert ("Defects" in emf) == (code != "ThrottlingException")
+
+
+def test_so_is_a_request_that_stripe_does_not_understand(printed: Metrics) -> None:
+    fault = PaymentRequestRefused("Received unknown parameter: amuont")
+    report(attempt(Outcome(Result.QUARANTINED, "order-1", fault=fault)), 1002.0, False)
+    _, emf = printed()
+    assert emf["Defects"] == [1.0]
 
 
 def test_a_message_that_is_no_order_is_found_under_its_task_id(printed: Metrics, log: Log) -> None:

@@ -206,19 +206,15 @@ class TestAtLocalstripe:
         payment_id = payments.open(replace(order, customer_id=customer.id))
         assert client.v1.payment_intents.retrieve(payment_id).customer == customer.id
 
-    def test_an_unknown_customer_of_stripe_is_for_a_person_to_look_at(
-        self, payments: StripePayments, order: Order
-    ) -> None:
-        with pytest.raises(
-            PaymentRequestRefused, match=r"Stripe refuses to open the payment: No such customer: 'cus_x'"
-        ):
+    def test_an_unknown_customer_of_stripe_is_declined(self, payments: StripePayments, order: Order) -> None:
+        with pytest.raises(Declined, match=r"^The payment provider does not know this customer\.$"):
             payments.open(replace(order, customer_id="cus_x"))
 
     @pytest.mark.parametrize("payment_method", ["visa", "pm_nobody_has", "pm_", "../charges"])
     def test_an_unknown_payment_method_is_declined(
         self, payments: StripePayments, order: Order, payment_method: str
     ) -> None:
-        with pytest.raises(Declined, match=r"^The payment provider does not know this payment method\.$"):
+        with pytest.raises(Declined, match=r"^The payment method is unknown or can not be used any more\.$"):
             payments.open(replace(order, payment_method=payment_method))
 
     def test_a_bank_that_asks_the_customer_declines(
@@ -364,7 +360,7 @@ class TestAtLocalstripe:
         # given
         payment_id = payments.open(order)
         provider.set_faults(stripe_url, 1, kinds=["500 before"])
-        for _ in range(4):
+        for _ in range(20):
             with pytest.raises(ServiceUnavailable, match=r"Could not charge the payment: Stripe answered 500"):
                 payments.charge(payment_id, order)
         # when
@@ -468,7 +464,7 @@ class TestAtAServerThatMisbehaves:
         payments = payments_of(server)
         payment_id = payments.open(order)
         server.troubles["confirm"].extend([Trouble(done=True)] * 2)
-        server.troubles["look"].extend([Trouble()] * 2)
+        server.troubles["look"].append(Trouble())
         # when
         with pytest.raises(ServiceUnavailable):
             payments.charge(payment_id, order)
@@ -590,25 +586,40 @@ class TestAtAServerThatMisbehaves:
         assert server.charges == {payment_id: 1}
 
     @pytest.mark.parametrize(
-        "error",
-        [{"code": "amount_too_small"}, {"code": "amount_too_large"}, {"param": "currency"}],
-        ids=["too small", "too large", "currency"],
+        ("error", "reason"),
+        [
+            ({"code": "amount_too_small"}, "The amount is too small to be charged."),
+            ({"code": "amount_too_large", "param": "amount"}, "The amount is too large to be charged."),
+            ({"param": "currency"}, "The payment provider does not charge in this currency."),
+            ({"param": "customer", "code": "resource_missing"}, "The payment provider does not know this customer."),
+            ({"param": "payment_method"}, "The payment method is unknown or can not be used any more."),
+        ],
     )
-    def test_an_amount_that_stripe_does_not_charge_is_declined(
-        self, server: PaymentServer, order: Order, error: dict[str, str]
+    def test_what_stripe_refuses_of_the_order_itself_is_declined_in_words_for_the_customer(
+        self, server: PaymentServer, order: Order, error: dict[str, str], reason: str
     ) -> None:
-        server.troubles["open"].append(Trouble(400, {**error, "message": "Amount must be at least €0.50 eur"}))
-        with pytest.raises(Declined, match=r"^Amount must be at least €0\.50 eur$"):
+        server.troubles["open"].append(Trouble(400, {**error, "message": "Invalid: pm_1, see the API reference"}))
+        with pytest.raises(Declined) as declined:
             payments_of(server).open(order)
+        assert str(declined.value) == reason
+
+    def test_a_card_that_was_taken_back_since_the_payment_was_opened_is_declined(
+        self, server: PaymentServer, order: Order
+    ) -> None:
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.troubles["confirm"].append(Trouble(400, {"param": "payment_method", "message": "It was detached."}))
+        with pytest.raises(Declined, match="can not be used any more"):
+            payments.charge(payment_id, order)
+        assert not server.charges
 
     @pytest.mark.parametrize(
         "error",
         [
             {"code": "parameter_unknown", "message": "Received unknown parameter: amuont"},
             {"type": "idempotency_error", "message": "Received unknown parameter: amuont"},
-            {"code": "resource_missing", "param": "customer", "message": "Received unknown parameter: amuont"},
         ],
-        ids=["parameter", "idempotency", "customer"],
+        ids=["parameter", "idempotency"],
     )
     def test_a_request_that_stripe_refuses_is_for_a_person_to_look_at(
         self, server: PaymentServer, order: Order, error: dict[str, str]
@@ -628,17 +639,19 @@ class TestAtAServerThatMisbehaves:
         first, second = server.idempotency_keys("open")
         assert first != second
 
-    def test_a_saved_error_is_asked_for_with_the_next_key(self, server: PaymentServer, order: Order) -> None:
+    def test_a_saved_error_is_asked_for_with_a_fresh_key(self, server: PaymentServer, order: Order) -> None:
         # given
         payments = payments_of(server)
         payment_id = payments.open(order)
         replayed = {"Idempotent-Replayed": "true", "Stripe-Should-Retry": "false"}
-        server.troubles["confirm"].extend([Trouble(500, {}, replayed), Trouble(500, {}, replayed)])
+        server.troubles["confirm"].append(Trouble(500, {}, replayed))
         # when
         payments.charge(payment_id, order)
         # then
         assert server.charges == {payment_id: 1}
-        assert [key[-1] for key in server.idempotency_keys("confirm")] == ["1", "2", "3"]
+        saved, fresh = server.idempotency_keys("confirm")
+        assert saved.endswith(f"/{order.order_id}/{payment_id}/charge")
+        assert fresh != saved
 
     def test_a_saved_refusal_does_not_outlive_what_was_mended(self, server: PaymentServer, order: Order) -> None:
         refusal = {"code": "currency_not_supported", "message": "Ask us to turn it on."}
@@ -727,7 +740,7 @@ class TestTheKey:
         # given
         arn = secretsmanager.create_secret(Name="payment")["ARN"]
         payments = StripePayments(secretsmanager, arn, "http://127.0.0.1:1")
-        command = f"aws secretsmanager put-secret-value --secret-id {arn} --secret-string sk_"
+        command = f"aws secretsmanager put-secret-value --secret-id {arn} --secret-string file:///dev/stdin"
         # when
         with pytest.raises(PaymentsNotConfigured, match=command):
             payments.check_configured()
@@ -740,7 +753,7 @@ class TestTheKey:
         payments = StripePayments(secrets(wrong, wrong, "sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
         with pytest.raises(PaymentsNotConfigured) as raised:
             payments.check_configured()
-        assert wrong == "-" or wrong not in str(raised.value).replace("sk_...", "")
+        assert wrong == "-" or wrong not in str(raised.value)
         payments.check_configured()
 
     def test_is_read_once_for_many_orders(self) -> None:
@@ -779,7 +792,7 @@ class TestTheKey:
         assert server.charges == {payment_id: 1}
 
     @pytest.mark.parametrize("status", [401, 403])
-    def test_that_stripe_refuses_is_for_a_person_to_mend(
+    def test_that_stripe_refuses_may_be_a_moment_from_being_rolled(
         self, server: PaymentServer, order: Order, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         # given
@@ -788,7 +801,7 @@ class TestTheKey:
         server.troubles["open"].extend([Trouble(status, error)] * 2)
         payments = payments_of(server, KEY, KEY)
         # when
-        with pytest.raises(PaymentsNotConfigured) as raised:
+        with pytest.raises(ServiceUnavailable) as raised:
             payments.open(order)
         # then
         assert f"Stripe refuses the key (status {status}) in {SECRET_ARN}" in str(raised.value)

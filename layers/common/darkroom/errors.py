@@ -12,7 +12,7 @@
     │   ├── TooManyFrames          an animation longer than the limit
     │   ├── DamagedImage           the header is fine, the pixels are not
     │   ├── OrderIdReused          another order has this id
-    │   ├── PaymentsNotConfigured  there is no key for the payment provider, or it refuses the key
+    │   ├── PaymentsNotConfigured  there is no key for the payment provider
     │   └── PaymentRequestRefused  the payment provider does not understand what we ask
     └── TransientFault             leave it in the queue and try again later
         ├── ServiceUnavailable     AWS or another service answered with an error that may pass, or not at all
@@ -80,7 +80,7 @@ class OrderIdReused(PermanentFault):
 
 
 class PaymentsNotConfigured(PermanentFault):
-    """There is no key for the payment provider, or it refuses the key."""
+    """There is no key for the payment provider."""
 
 
 class PaymentRequestRefused(PermanentFault):

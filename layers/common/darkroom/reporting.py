@@ -8,12 +8,23 @@ from typing import Any
 
 from aws_lambda_powertools import Logger, Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
+from botocore.exceptions import ClientError
 
+from darkroom.aws_faults import error_code
 from darkroom.batch import Attempt
-from darkroom.errors import DarkroomError, TransientFault, UnexpectedError
+from darkroom.errors import DarkroomError, PaymentRequestRefused, TransientFault, UnexpectedError
 
 # A batch of S3 test events has none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
+
+# What AWS answers to a role that lacks a permission, or to a call that no retry mends.
+_DEFECTS = {
+    "AccessDenied",
+    "AccessDeniedException",
+    "AuthorizationError",
+    "AuthorizationErrorException",
+    "ValidationException",
+}
 
 logger = Logger()
 metrics = Metrics()
@@ -55,8 +66,14 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
     if name == "Quarantined":
         with single_metric(name, MetricUnit.Count, 1) as by_reason:
             by_reason.add_dimension("error_code", fault.error_code)
-    defect = None
-    if isinstance(fault, UnexpectedError):
-        defect = fault.__cause__
+    if _is_defect(fault):
         metrics.add_metric("Defects", MetricUnit.Count, 1)
-    logger.warning("%s: %s", name, fault, extra={**about, "error_code": fault.error_code}, exc_info=defect)
+    traceback = fault.__cause__ if isinstance(fault, UnexpectedError) else None
+    logger.warning("%s: %s", name, fault, extra={**about, "error_code": fault.error_code}, exc_info=traceback)
+
+
+def _is_defect(fault: DarkroomError) -> bool:
+    """Whether a release is at fault, so that its alarm takes it back: code, permissions, or how others are asked."""
+    cause = fault.__cause__
+    asked_wrongly = isinstance(cause, ClientError) and error_code(cause) in _DEFECTS
+    return isinstance(fault, UnexpectedError | PaymentRequestRefused) or asked_wrongly
