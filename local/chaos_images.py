@@ -19,7 +19,12 @@ from rich.progress import Progress
 
 from functions.process_image.messages import upload_task_id
 from local.audit import Audit
-from local.disturbances import held_back_messages, send_twice_in_any_order, wait_and_kill
+from local.disturbances import (
+    held_back_messages,
+    kill_functions,
+    send_twice_in_any_order,
+    wait_while_disturbing,
+)
 from local.machine import PROJECT, LaptopError, Place
 from local.outcomes import read_dead_letters, read_items, take_results
 from local.stack import Stack
@@ -28,7 +33,7 @@ _PHOTO = PROJECT / "samples" / "raccoon.jpg"
 _SIZE = (800, 600)
 # Of ten uploads two overwrite a key that was uploaded before.
 _OVERWRITTEN = 0.2
-# The functions are killed when this share of the work is done.
+# The functions are killed when these shares of the work are done.
 _KILL_AT = (0.25, 0.5, 0.75)
 _TICK = timedelta(seconds=2)  # S3 dates objects in whole seconds
 
@@ -58,9 +63,9 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
         tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", task_ids)
         return sum(task["state"] == "DONE" for task in tasks.values())
 
-    kills, unfinished = wait_and_kill(
-        deployed, place, queue_url, count_done, len(uploads), kill_at=_KILL_AT, doing="Rendering", console=console
-    )
+    killed: list[int] = []
+    kills = [(share, lambda: killed.append(kill_functions(place))) for share in _KILL_AT]
+    wait_while_disturbing(deployed, queue_url, count_done, len(uploads), kills, doing="Rendering", console=console)
     return _audit(
         deployed,
         uploads,
@@ -68,8 +73,8 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
             "uploads": len(uploads),
             "keys": len({upload.key for upload in uploads}),
             "events delivered": delivered,
-            "function processes killed": kills,
-            "tasks unfinished at the end": unfinished,
+            "function processes killed": sum(killed),
+            "tasks unfinished at the end": len(uploads) - count_done(),
             "seconds": round(time() - started, 1),
         },
     )

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Timer
 from time import time
 from typing import Any
 
@@ -19,7 +21,12 @@ from functions.process_order.currencies import readable
 from functions.process_order.orders import FINAL, State
 from local import payments
 from local.audit import Audit
-from local.disturbances import held_back_messages, send_twice_in_any_order, wait_and_kill
+from local.disturbances import (
+    held_back_messages,
+    kill_functions,
+    send_twice_in_any_order,
+    wait_while_disturbing,
+)
 from local.inventory import read_stock, set_stock
 from local.machine import Place
 from local.order_events import listening
@@ -31,7 +38,10 @@ _PRODUCTS = 20
 # Of each product there is less than is asked for, so that about a third of the orders finds an empty shelf.
 _STOCK_PER_ORDER = 0.1
 _DECLINED = 0.1
+_UNKNOWN_CUSTOMERS = 0.02
 _SHARE_OF_FAILING_PAYMENT_REQUESTS = 0.1
+_OUTAGE_AT = 0.4
+_SECONDS_OF_OUTAGE = 20
 _KILLS = 6
 _CURRENCY = "EUR"
 
@@ -57,39 +67,64 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
     order_ids = [order.order_id for order in orders]
 
     def count_done() -> int:
-        items = read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", order_ids)
-        return sum(item["state"] in FINAL for item in items.values())
+        known = read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", order_ids)
+        return sum(order["state"] in FINAL for order in known.values())
 
+    killed: list[int] = []
+    provider = _FailingProvider(deployed.payments_url, seed=items)
+    disturbances = [(chance.uniform(0.05, 0.95), lambda: killed.append(kill_functions(place))) for _ in range(_KILLS)]
+    disturbances.append((_OUTAGE_AT, provider.go_down))
     queue_url = deployed.outputs["OrderQueueUrl"]
-    payments.set_faults(deployed.payments_url, _SHARE_OF_FAILING_PAYMENT_REQUESTS, seed=items)
-    try:
-        with listening(deployed) as listener:
-            with held_back_messages(deployed, deployed.outputs["OrderQueueArn"]):
-                delivered = send_twice_in_any_order(deployed, queue_url, [order.body for order in orders], chance)
-            kills, _ = wait_and_kill(
-                deployed,
-                place,
-                queue_url,
-                count_done,
-                items,
-                kill_at=[chance.uniform(0.05, 0.95) for _ in range(_KILLS)],
-                doing="Fulfilling",
-                console=console,
-            )
-            told = poll(listener.listen, lambda heard: set(order_ids) <= {e["order_id"] for e in heard}, seconds=30)
-        faults = payments.fault_counts(deployed.payments_url)
-    finally:
-        payments.set_faults(deployed.payments_url, 0, seed=0)
+    with provider.failing(), listening(deployed) as listener:
+        with held_back_messages(deployed, deployed.outputs["OrderQueueArn"]):
+            delivered = send_twice_in_any_order(deployed, queue_url, [order.body for order in orders], chance)
+        wait_while_disturbing(deployed, queue_url, count_done, items, disturbances, doing="Fulfilling", console=console)
+        told = poll(listener.listen, lambda heard: set(order_ids) <= {e["order_id"] for e in heard}, seconds=30)
     audit = _audit(deployed, orders, stock, told)
     audit.details.update(
         {
             "messages delivered": delivered,
-            "function processes killed": kills,
-            "payment requests that failed": ", ".join(f"{kind} {count}" for kind, count in sorted(faults.items())),
+            "function processes killed": sum(killed),
+            "payment requests that failed": provider.summary(),
             "seconds": round(time() - started, 1),
         }
     )
     return audit
+
+
+@dataclass
+class _FailingProvider:
+    """A payment provider of which some requests fail all the time, and for a while all of them."""
+
+    url: str
+    seed: int
+    failed: Counter[str] = field(default_factory=Counter)
+    _back_up: Timer | None = None
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Fail inside the block."""
+        self._fail(_SHARE_OF_FAILING_PAYMENT_REQUESTS)
+        try:
+            yield
+        finally:
+            if self._back_up:
+                self._back_up.cancel()
+            self._fail(0)
+
+    def go_down(self) -> None:
+        """Fail altogether for a while: Stripe saves these answers under their idempotency keys."""
+        self._fail(1, "500 before")
+        self._back_up = Timer(_SECONDS_OF_OUTAGE, self._fail, [_SHARE_OF_FAILING_PAYMENT_REQUESTS])
+        self._back_up.start()
+
+    def summary(self) -> str:
+        """How many requests failed, by kind."""
+        return ", ".join(f"{kind} {count}" for kind, count in sorted(self.failed.items()))
+
+    def _fail(self, share: float, *kinds: str) -> None:
+        self.failed.update(payments.fault_counts(self.url))
+        payments.set_faults(self.url, share, self.seed, kinds=kinds)
 
 
 def _place(order_id: str, products: Sequence[str], chance: random.Random) -> Placed:
@@ -97,7 +132,7 @@ def _place(order_id: str, products: Sequence[str], chance: random.Random) -> Pla
     amount = sum(quantity * price for _, quantity, price in lines)
     message = {
         "order_id": order_id,
-        "customer_id": f"customer-{chance.randint(1, 99)}",
+        "customer_id": "cus_nobody" if chance.random() < _UNKNOWN_CUSTOMERS else f"customer-{chance.randint(1, 99)}",
         "items": [{"product_id": p, "quantity": quantity, "unit_price": price} for p, quantity, price in lines],
         "amount": amount,
         "currency": _CURRENCY,

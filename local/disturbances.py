@@ -41,48 +41,39 @@ def send_twice_in_any_order(deployed: Stack, queue_url: str, bodies: Sequence[st
     return send_all(deployed.sqs, queue_url, twice)
 
 
-def wait_and_kill(
+def wait_while_disturbing(
     deployed: Stack,
-    place: Place,
     queue_url: str,
     count_done: Callable[[], int],
-    items: int,
+    expected: int,
+    disturbances: Sequence[tuple[float, Callable[[], object]]],
     *,
-    kill_at: Sequence[float],
     doing: str,
     console: Console,
-) -> tuple[int, int]:
-    """Wait until all is done and the queue is empty, killing the functions' processes on the way.
+) -> None:
+    """Wait until all is done and the queue is empty, or for some minutes and a second for each item.
 
     Parameters
     ----------
     count_done:
-        How many of ``items`` are done by now.
-    kill_at:
-        The functions are killed when these shares of the work are done.
+        How many of the ``expected`` items are done by now.
+    disturbances:
+        What else happens, and when which share of the items is done.
     doing:
         What the progress bar says.
-
-    Returns
-    -------
-    tuple
-        How many processes were killed, and how many items were unfinished at the end.
     """
-    still_to_kill_at = sorted(int(share * items) for share in kill_at)
-    kills = done = 0
-    end = monotonic() + 240 + items
+    to_come = sorted(disturbances, key=lambda disturbance: disturbance[0])
+    end = monotonic() + 240 + expected
     with _short_visibility(deployed, queue_url), Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(doing, total=items)
+        bar = progress.add_task(doing, total=expected)
         while monotonic() < end:
             done = count_done()
-            progress.update(bar, completed=done, description=f"{doing}, {kills} killed")
-            if still_to_kill_at and done >= still_to_kill_at[0]:
-                still_to_kill_at.pop(0)
-                kills += kill_functions(place)
-            if done == items and sum(count_messages(deployed, queue_url)) == 0:
-                break
-            sleep(max(0.2, items / 1000))  # asking takes the emulator a while, too
-    return kills, items - done
+            progress.update(bar, completed=done)
+            if to_come and done >= int(to_come[0][0] * expected):
+                to_come.pop(0)[1]()
+            if done == expected and sum(count_messages(deployed, queue_url)) == 0:
+                return
+            sleep(max(0.2, expected / 1000))  # asking takes the emulator a while, too
 
 
 @contextmanager

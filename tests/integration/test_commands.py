@@ -94,7 +94,7 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
 @pytest.mark.parametrize(
     "command",
     [
-        ["logs", "--name", "ProcessImageFunction"],
+        ["logs"],
         ["logs", "--name", "ProcessOrderFunction"],
         ["list", "stack-outputs", "--stack-name", "darkroom-laptop"],
     ],

@@ -50,8 +50,6 @@ def samconfig_faults(samconfig: dict[str, Any], template: Template) -> list[str]
         match name.split(".")[1]:
             case "local_invoke" if parameters.get("function_logical_id") not in properties(template, FUNCTION):
                 faults.append(f"{name} calls {parameters.get('function_logical_id')}")
-            case "logs" if parameters["name"] not in template["Resources"]:
-                faults.append(f"{name} reads {parameters['name']}")
             case "sync" if parameters.get("dependency_layer") is not False:
                 faults.append(f"{name} makes a nested stack of layers")
             case "deploy":
@@ -95,10 +93,6 @@ def _with_another_function(samconfig: dict[str, Any]) -> None:
     samconfig["default"]["local_invoke"]["parameters"]["function_logical_id"] = "ResizeFunction"
 
 
-def _with_other_logs(samconfig: dict[str, Any]) -> None:
-    samconfig["prod"]["logs"]["parameters"]["name"] = "ResizeFunction"
-
-
 def _with_a_dependency_layer(samconfig: dict[str, Any]) -> None:
     del samconfig["local"]["sync"]["parameters"]["dependency_layer"]
 
@@ -113,7 +107,6 @@ def _with_an_unknown_parameter(samconfig: dict[str, Any]) -> None:
         (_without_prod, "there is no environment prod"),
         (_without_local_invoke, "there is no default.local_invoke"),
         (_with_another_function, "default.local_invoke calls ResizeFunction"),
-        (_with_other_logs, "prod.logs reads ResizeFunction"),
         (_with_a_dependency_layer, "local.sync makes a nested stack of layers"),
         (_with_an_unknown_parameter, "default.deploy sets Stage"),
     ],
