@@ -13,11 +13,11 @@ from itertools import chain
 from time import monotonic, time
 from typing import Any
 
+from darkroom.image_messages import upload_task_id
 from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import Progress
 
-from functions.process_image.messages import upload_task_id
 from local.audit import Audit
 from local.disturbances import (
     held_back_messages,

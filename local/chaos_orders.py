@@ -15,9 +15,9 @@ from threading import Timer
 from time import time
 from typing import Any
 
+from darkroom.currencies import readable
 from rich.console import Console
 
-from functions.process_order.currencies import readable
 from functions.process_order.orders import FINAL, State
 from local import payments
 from local.audit import Audit

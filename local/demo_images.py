@@ -11,6 +11,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
+from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
@@ -19,7 +20,6 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from functions.process_image.messages import upload_task_id
 from local.machine import PROJECT, LaptopError
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
 from local.report import Shown

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from time import time
 from typing import Any
 
+from darkroom.currencies import readable
 from darkroom.sending import send_all
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from functions.process_order.currencies import readable
 from local import payments
 from local.inventory import set_stock
 from local.order_events import Listener

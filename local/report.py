@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pi_heif
+from darkroom.currencies import readable
 from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
 
-from functions.process_order.currencies import readable
 from local.demo_orders import ShownOrder
 from local.machine import Place
 from local.outcomes import DeadLetter

@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from darkroom.errors import PermanentFault
+from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
 from functions.process_image.images import ImageRecord, Standing
-from functions.process_image.messages import ImageTask
 from functions.process_image.processing import Rendition
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import BucketNotAllowed, ObjectGone, PermanentFault, TooLarge, TooManyPixels
+from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
 from functions.process_image.images import (
@@ -22,7 +23,6 @@ from functions.process_image.images import (
     rendition_key,
     version_order,
 )
-from functions.process_image.messages import ImageTask
 from functions.process_image.photo import Limits, check_size, identify
 from functions.process_image.ports import (
     Budget,

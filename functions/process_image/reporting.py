@@ -5,10 +5,10 @@ from __future__ import annotations
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
 from darkroom.errors import TransientFault
+from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 from darkroom.reporting import count_times, logger, metrics, report_fault, stage_times
 
-from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
 

@@ -16,9 +16,9 @@ from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import InProgressElsewhere, ServiceUnavailable
+from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
-from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Claim, Result
 
 if TYPE_CHECKING:

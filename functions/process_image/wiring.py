@@ -10,12 +10,12 @@ import boto3
 from botocore.config import Config
 from darkroom.batch import MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
+from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from darkroom.visibility import show_again_in
 
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.process import Flow, Outcome, process
 from functions.process_image.rendition_set import load_rendition_set
 from functions.process_image.reporting import report

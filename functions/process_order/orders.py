@@ -11,13 +11,11 @@ REJECTED
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
-from hashlib import sha256
+
+from darkroom.order_messages import Order
 
 
 class State(StrEnum):
@@ -36,41 +34,6 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.REJECTED})
-
-
-@dataclass(frozen=True)
-class OrderLine:
-    """One line of an order. ``unit_price`` in minor units of the order's currency."""
-
-    product_id: str
-    quantity: int
-    unit_price: int
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a shop asks for. ``amount`` in minor units of ``currency`` (ISO 4217), the sum over the lines."""
-
-    order_id: str
-    customer_id: str
-    lines: tuple[OrderLine, ...]
-    amount: int
-    currency: str
-    payment_method: str
-    customer_email: str | None = None
-
-    @cached_property
-    def products(self) -> tuple[tuple[str, int], ...]:
-        """Every product once, with its whole quantity; always in the same order."""
-        wanted: Counter[str] = Counter()
-        for line in self.lines:
-            wanted[line.product_id] += line.quantity
-        return tuple(sorted(wanted.items()))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The same for two messages only if they ask for the same."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 class RejectionCode(StrEnum):

@@ -16,19 +16,10 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import OrderIdReused, ServiceUnavailable
+from darkroom.order_messages import Order, OrderLine
 from darkroom.retries import backoff
 
-from functions.process_order.orders import (
-    Change,
-    HistoryEntry,
-    Order,
-    OrderLine,
-    OrderRecord,
-    Rejection,
-    RejectionCode,
-    State,
-    StockMove,
-)
+from functions.process_order.orders import Change, HistoryEntry, OrderRecord, Rejection, RejectionCode, State, StockMove
 from functions.process_order.ports import Overtaken, StockShort
 
 if TYPE_CHECKING:

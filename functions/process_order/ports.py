@@ -5,8 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from darkroom.order_messages import Order
+
 from functions.process_order.events import OrderEvent
-from functions.process_order.orders import Change, Order, OrderRecord
+from functions.process_order.orders import Change, OrderRecord
 
 
 class Result(StrEnum):

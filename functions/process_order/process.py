@@ -14,18 +14,10 @@ from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import PermanentFault
 from darkroom.messages import Unreadable
+from darkroom.order_messages import OrderTask
 
 from functions.process_order.events import event_of
-from functions.process_order.messages import OrderTask
-from functions.process_order.orders import (
-    FINAL,
-    Change,
-    OrderRecord,
-    Rejection,
-    RejectionCode,
-    State,
-    StockMove,
-)
+from functions.process_order.orders import FINAL, Change, OrderRecord, Rejection, RejectionCode, State, StockMove
 from functions.process_order.ports import (
     Declined,
     OrderEvents,

@@ -7,9 +7,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
 from darkroom.errors import TransientFault
 from darkroom.messages import Unreadable
+from darkroom.order_messages import OrderTask
 from darkroom.reporting import count_times, logger, metrics, report_fault, stage_times
 
-from functions.process_order.messages import OrderTask
 from functions.process_order.process import Outcome
 
 

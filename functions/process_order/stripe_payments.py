@@ -19,8 +19,8 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import PaymentRequestRefused, PaymentsNotConfigured, ServiceUnavailable
+from darkroom.order_messages import Order
 
-from functions.process_order.orders import Order
 from functions.process_order.ports import Declined
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from botocore.config import Config
 from darkroom.batch import MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.messages import Unreadable
+from darkroom.order_messages import OrderTask, read_body
 from darkroom.visibility import show_again_in
 
-from functions.process_order.messages import OrderTask, read_body
 from functions.process_order.order_events_topic import SnsOrderEvents
 from functions.process_order.orders_table import DynamoDbOrders
 from functions.process_order.process import Flow, Outcome, process

@@ -8,10 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from darkroom.image_messages import upload_task_id
 from darkroom.sending import PlainTask, submit_tasks
 from PIL import Image
 
-from functions.process_image.messages import upload_task_id
 from local.outcomes import read_log, take_results
 from local.stack import Stack
 from tests.integration.uploading import SAMPLES, image, new_key, send, upload, wait_for

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from functions.process_image.messages import upload_task_id
+from darkroom.image_messages import upload_task_id
+
 from local.machine import PROJECT
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, wait_for_tasks
 from local.stack import Stack

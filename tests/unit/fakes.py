@@ -19,12 +19,12 @@ from uuid import uuid4
 
 from darkroom.deadline import Deadline
 from darkroom.errors import DarkroomError, InProgressElsewhere, ObjectGone, PermanentFault, ServiceUnavailable
+from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from PIL import Image
 
 from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Claim, Result
 from functions.process_image.process import Flow, Outcome, process

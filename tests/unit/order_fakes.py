@@ -18,10 +18,10 @@ from typing import Any
 
 from darkroom.deadline import Deadline
 from darkroom.errors import OrderIdReused, PaymentsNotConfigured, TransientFault
+from darkroom.order_messages import Order, read_body
 
 from functions.process_order.events import OrderEvent
-from functions.process_order.messages import read_body
-from functions.process_order.orders import Change, HistoryEntry, Order, OrderRecord, State, StockMove
+from functions.process_order.orders import Change, HistoryEntry, OrderRecord, State, StockMove
 from functions.process_order.ports import Declined, Overtaken, StockShort
 from functions.process_order.process import Flow, Outcome, process
 from tests.unit.fakes import Calls, DeadLetter, FakeDeadLetters, Killed, Trouble

@@ -22,13 +22,13 @@ from darkroom.errors import (
     ServiceUnavailable,
     TooLarge,
 )
+from darkroom.image_messages import ImageTask
 from darkroom.visibility import show_again_in
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
 from functions.process_image.images import ImageRecord, ImageVersion, StoredRendition
 from functions.process_image.images_table import DynamoDbImages
-from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Claim, Images, Result, Tasks
 from functions.process_image.processing import Rendition
 from functions.process_image.results_queue import SqsResults

@@ -23,13 +23,13 @@ from darkroom.errors import (
     TransientFault,
     UnexpectedError,
 )
+from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.process_image import app
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import ImageTask, read_body
 from functions.process_image.ports import Result
 from functions.process_image.process import Flow, Outcome, process
 from tests.unit.events import load_event, sqs_record

@@ -3,10 +3,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from darkroom.currencies import is_currency, minor_units, readable
 from hypothesis import given
 from hypothesis import strategies as st
-
-from functions.process_order.currencies import is_currency, minor_units, readable
 
 NONE_TWO_THREE = st.sampled_from([("JPY", 0), ("EUR", 2), ("KWD", 3)])
 

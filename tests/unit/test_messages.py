@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from darkroom.image_messages import ImageTask, read_body, upload_task_id
 from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.process_image.messages import ImageTask, read_body, upload_task_id
 from tests.unit.events import BUCKET, body_of, load_event
 
 KAETHE = "photos/Käthe 1.jpg"

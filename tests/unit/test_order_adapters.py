@@ -12,22 +12,13 @@ import boto3
 import pytest
 from botocore.stub import ANY, Stubber
 from darkroom.errors import OrderIdReused, ServiceUnavailable
+from darkroom.order_messages import Order, OrderLine
 from moto import mock_aws
 
 from functions.process_order import orders_table
 from functions.process_order.events import event_of
 from functions.process_order.order_events_topic import SnsOrderEvents
-from functions.process_order.orders import (
-    Change,
-    HistoryEntry,
-    Order,
-    OrderLine,
-    OrderRecord,
-    Rejection,
-    RejectionCode,
-    State,
-    StockMove,
-)
+from functions.process_order.orders import Change, HistoryEntry, OrderRecord, Rejection, RejectionCode, State, StockMove
 from functions.process_order.orders_table import DynamoDbOrders
 from functions.process_order.ports import Orders, Overtaken, StockShort
 from tests.unit.order_fakes import FakeOrders

@@ -5,17 +5,10 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from darkroom.order_messages import Order, OrderLine
 
 from functions.process_order.events import event_of
-from functions.process_order.orders import (
-    HistoryEntry,
-    Order,
-    OrderLine,
-    OrderRecord,
-    Rejection,
-    RejectionCode,
-    State,
-)
+from functions.process_order.orders import HistoryEntry, OrderRecord, Rejection, RejectionCode, State
 
 ORDER = Order(
     order_id="order-1",

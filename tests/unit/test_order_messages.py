@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 from darkroom.messages import Unreadable
+from darkroom.order_messages import Order, OrderLine, OrderTask, read_body
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.process_order.messages import OrderTask, read_body
-from functions.process_order.orders import Order, OrderLine
 from tests.unit.events import body_of, load_event
 
 GOOD = json.loads(body_of("order_good"))

@@ -15,9 +15,9 @@ from darkroom.errors import (
     UnexpectedError,
 )
 from darkroom.messages import Unreadable
+from darkroom.order_messages import Order, OrderLine, OrderTask
 
-from functions.process_order.messages import OrderTask
-from functions.process_order.orders import Order, OrderLine, Rejection, RejectionCode
+from functions.process_order.orders import Rejection, RejectionCode
 from functions.process_order.ports import Result
 from functions.process_order.process import Outcome
 from functions.process_order.reporting import report

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
+from darkroom.image_messages import read_body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.messages import read_body
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome, process
 from functions.process_image.rendition_set import RenditionSet

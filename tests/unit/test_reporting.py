@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from darkroom.batch import Attempt
 from darkroom.errors import MalformedMessage, NotAnImage, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
-from functions.process_image.messages import ImageTask
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
 from functions.process_image.reporting import report

@@ -20,9 +20,9 @@ from darkroom.errors import (
     ServiceUnavailable,
     TransientFault,
 )
+from darkroom.order_messages import Order, OrderLine
 from moto import mock_aws
 
-from functions.process_order.orders import Order, OrderLine
 from functions.process_order.ports import Declined, Payments
 from functions.process_order.stripe_payments import StripePayments, stripe_amount
 from local import payments as provider

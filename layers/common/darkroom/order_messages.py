@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import sha256
 from typing import Annotated, Any
 
 from aws_lambda_powertools.utilities.parser import BaseModel, Field, ValidationError, parse
-from darkroom.errors import MalformedMessage
-from darkroom.messages import Unreadable, unreadable_task_id
 from pydantic import AfterValidator, BeforeValidator, StrictInt, StrictStr
 from pydantic_core import PydanticCustomError, from_json
 
-from functions.process_order.currencies import is_currency, minor_units
-from functions.process_order.orders import Order, OrderLine
+from darkroom.currencies import is_currency, minor_units
+from darkroom.errors import MalformedMessage
+from darkroom.messages import Unreadable, unreadable_task_id
 
 _MOST_ITEMS = 100
 _LARGEST_QUANTITY = 1_000_000
@@ -60,6 +63,41 @@ class OrderMessage(BaseModel):
     amount: Money
     currency: Annotated[StrictStr, AfterValidator(_listed)]
     payment_method: Id
+
+
+@dataclass(frozen=True)
+class OrderLine:
+    """One line of an order. ``unit_price`` in minor units of the order's currency."""
+
+    product_id: str
+    quantity: int
+    unit_price: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a shop asks for. ``amount`` in minor units of ``currency`` (ISO 4217), the sum over the lines."""
+
+    order_id: str
+    customer_id: str
+    lines: tuple[OrderLine, ...]
+    amount: int
+    currency: str
+    payment_method: str
+    customer_email: str | None = None
+
+    @cached_property
+    def products(self) -> tuple[tuple[str, int], ...]:
+        """Every product once, with its whole quantity; always in the same order."""
+        wanted: Counter[str] = Counter()
+        for line in self.lines:
+            wanted[line.product_id] += line.quantity
+        return tuple(sorted(wanted.items()))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for two messages only if they ask for the same."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
