@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from darkroom.aws_faults import aws_faults_as_transient
@@ -30,10 +32,17 @@ class SqsDeadLetters:
     sqs: SQSClient
     queue_url: str
 
-    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+    def set_aside(
+        self, body: str, task_id: str, fault: DarkroomError, about: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
 
         The unchanged body is what lets a redrive simply put the message back.
+
+        Parameters
+        ----------
+        about:
+            Further attributes, at most seven; an empty one is left out.
 
         Raises
         ------
@@ -44,6 +53,7 @@ class SqsDeadLetters:
             ERROR_CODE_ATTRIBUTE: fault.error_code,
             "reason": _readable(str(fault))[:_LONGEST_REASON],
             "task_id": task_id,
+            **{name: _readable(value) for name, value in about.items() if value},
         }
         with aws_faults_as_transient("send the dead letter"):
             self.sqs.send_message(

@@ -11,6 +11,8 @@
     │   ├── TooManyPixels          a decompression bomb, or simply beyond the limit
     │   ├── TooManyFrames          an animation longer than the limit
     │   ├── DamagedImage           the header is fine, the pixels are not
+    │   ├── NoRoute                nothing says where messages of this RabbitMQ queue go
+    │   ├── NotAcceptedBySqs       SQS takes no message like this
     │   ├── OrderIdReused          another order has this id
     │   ├── PaymentsNotConfigured  there is no key for the payment provider
     │   └── PaymentRequestRefused  the payment provider does not understand what we ask
@@ -73,6 +75,14 @@ class TooManyFrames(PermanentFault):
 
 class DamagedImage(PermanentFault):
     """The header is fine, the pixels are not."""
+
+
+class NoRoute(PermanentFault):
+    """Nothing says where messages of this RabbitMQ queue go."""
+
+
+class NotAcceptedBySqs(PermanentFault):
+    """SQS takes no message like this."""
 
 
 class OrderIdReused(PermanentFault):

@@ -85,9 +85,27 @@ def send_all(
     """
     sent = 0
     for batch in _batches(bodies):
-        _send_batch(sqs, queue_url, batch, attempts)
+        refused = _send_batch(sqs, queue_url, batch, attempts)
+        if refused:
+            raise NotAccepted(refused)
         sent += len(batch)
     return sent
+
+
+def offer_all(sqs: SQSClient, queue_url: str, bodies: Iterable[str], *, attempts: int = 5) -> list[tuple[str, str]]:
+    """Send every body as `send_all` does, but go on after those that SQS refuses for a fault of the sender's.
+
+    Returns
+    -------
+    list
+        For each of these its body and SQS's reason.
+
+    Raises
+    ------
+    NotAccepted, ServiceUnavailable
+        SQS kept failing for another reason.
+    """
+    return [refused for batch in _batches(bodies) for refused in _send_batch(sqs, queue_url, batch, attempts)]
 
 
 def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
@@ -104,18 +122,23 @@ def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> None:
+def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> list[tuple[str, str]]:
+    """Send one call's worth; returns what SQS refuses for a fault of the sender's. Raises NotAccepted for the rest."""
     waiting: dict[str, str] = {str(number): body for number, body in enumerate(batch)}
+    faulty: list[tuple[str, str]] = []
     for attempt in range(1, attempts + 1):
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {"Id": id_, "MessageBody": body} for id_, body in waiting.items()
         ]
         with aws_faults_as_transient("send messages"):
             failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
-        refused = [(waiting[f["Id"]], f"{f['Code']}: {f.get('Message', '')}") for f in failed]
-        if not refused:
-            return
-        if attempt == attempts or all(f["SenderFault"] for f in failed):
-            raise NotAccepted(refused)
-        waiting = {f["Id"]: waiting[f["Id"]] for f in failed}
+        reasons = {f["Id"]: (waiting[f["Id"]], f"{f['Code']}: {f.get('Message', '')}") for f in failed}
+        faulty += [reasons[f["Id"]] for f in failed if f["SenderFault"]]
+        later = [f["Id"] for f in failed if not f["SenderFault"]]
+        if not later:
+            break
+        if attempt == attempts:
+            raise NotAccepted([reasons[id_] for id_ in later])
+        waiting = {id_: waiting[id_] for id_ in later}
         sleep(backoff(attempt, base=0.1, longest=5))
+    return faulty

@@ -1,0 +1,34 @@
+"""Lambda's way in: a batch of messages from RabbitMQ."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import boto3
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+from darkroom.reporting import logger, metrics
+
+from functions.relay_rabbitmq.deliveries import read_event
+from functions.relay_rabbitmq.relay import relay
+from functions.relay_rabbitmq.reporting import report
+from functions.relay_rabbitmq.settings import Settings
+from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+
+settings = Settings.from_environment(os.environ)
+sqs = boto3.client(
+    "sqs", config=Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
+)
+queues = SqsQueues(sqs, settings.queue_urls)
+rejects = SqsRejects(sqs, settings.rejects_queue_url)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics(capture_cold_start_metric=True)
+def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
+    """Hand the batch over, or fail: then Lambda brings all of it again. Returns how many messages there were."""
+    del context
+    outcomes = relay(read_event(event), settings.routes, queues, rejects)
+    report(outcomes)
+    return {"messages": len(outcomes)}

@@ -1,0 +1,165 @@
+"""From deliveries to messages on the queues: routed, identified, validated, handed over - or rejected with a reason.
+
+Lambda retries a whole RabbitMQ batch, so everything here may happen again: a message has the same id every time, by
+which the queues' own functions know it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from darkroom import image_messages, order_messages
+from darkroom.errors import MalformedMessage, NoRoute, NotAcceptedBySqs, PermanentFault
+from darkroom.messages import Task, Unreadable, hash_id
+
+from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, Delivery
+
+_ID = re.compile(r"[!-~]{1,200}")  # what the targets take as an id
+
+
+class Target(StrEnum):
+    """Where messages can be handed over."""
+
+    IMAGE_TASKS = "image-tasks"
+    ORDERS = "orders"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a target takes: the field that identifies a message, and who reads it there."""
+
+    id_field: str
+    read: Callable[[str], Sequence[Task]]
+
+
+_KINDS = {
+    Target.IMAGE_TASKS: _Kind("task_id", image_messages.read_body),
+    Target.ORDERS: _Kind("order_id", order_messages.read_body),
+}
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A message to hand over."""
+
+    delivery: Delivery
+    target: Target
+    task_id: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A delivery that no target takes, and why."""
+
+    delivery: Delivery
+    task_id: str
+    fault: PermanentFault
+
+
+class Queues(Protocol):
+    """The queues to hand over to."""
+
+    def offer(self, target: Target, bodies: Iterable[str]) -> list[tuple[str, str]]:
+        """Send every body; returns those that the queue will never take, with the reason. Raises ServiceUnavailable."""
+
+
+class Rejects(Protocol):
+    """Where a person finds what was rejected."""
+
+    def reject(self, rejected: Rejected) -> None:
+        """Keep a delivery as it was published, with its reason. Raises ServiceUnavailable."""
+
+
+def relay(
+    deliveries: Iterable[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
+) -> list[Accepted | Rejected]:
+    """Hand over a batch; returns what became of each delivery.
+
+    Raises
+    ------
+    ServiceUnavailable
+        Something could be handed over nowhere, neither to its target nor to the rejects: the batch must come again.
+    """
+    outcomes = [judge(delivery, routes) for delivery in deliveries]
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    refused: dict[tuple[Target, str], str] = {}
+    by_target: dict[Target, list[str]] = defaultdict(list)
+    for message in accepted:
+        by_target[message.target].append(message.body)
+    for target, bodies in by_target.items():
+        refused |= {(target, body): reason for body, reason in queues.offer(target, bodies)}
+    outcomes = [_unless_refused(outcome, refused) for outcome in outcomes]
+    for outcome in outcomes:
+        if isinstance(outcome, Rejected):
+            rejects.reject(outcome)
+    return outcomes
+
+
+def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Rejected:
+    """Decide where a delivery goes, or why nowhere."""
+    task_id = _fallback_id(delivery)
+    try:
+        target = routes.get(delivery.queue)
+        if target is None:
+            known = ", ".join(sorted(routes)) or "none"
+            raise NoRoute(f"Nothing says where messages of {delivery.queue} go; there are routes for {known}.")
+        kind = _KINDS[target]
+        task_id, body = _identified(delivery.text(), kind.id_field, task_id)
+        _check(kind.read(body))
+        if len(body.encode()) > LARGEST_MESSAGE:
+            raise NotAcceptedBySqs(f"With its {kind.id_field} the body is larger than the {LARGEST_MESSAGE:,} of SQS.")
+        return Accepted(delivery, target, task_id, body)
+    except PermanentFault as fault:
+        return Rejected(delivery, task_id, fault)
+
+
+def _fallback_id(delivery: Delivery) -> str:
+    """What identifies a delivery whose body does not: its messageId, else its content."""
+    message_id = delivery.message_id or ""
+    if (
+        0 < len(message_id) <= _LONGEST_ID
+        and message_id.isascii()
+        and message_id.isprintable()
+        and " " not in message_id
+    ):
+        return message_id
+    return hash_id("rabbitmq", delivery.queue, delivery.data.decode("latin-1"))
+
+
+def _identified(text: str, id_field: str, fallback: str) -> tuple[str, str]:
+    """The id in a body, or the body with the fallback put in. A body that is no JSON object stays as it is."""
+    try:
+        message: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return fallback, text
+    if not isinstance(message, dict) or "Records" in message or "detail-type" in message or "Type" in message:
+        return fallback, text  # an S3 event in one of its shapes, which has an id of its own
+    own = message.get(id_field)
+    if own is None:
+        return fallback, json.dumps({id_field: fallback, **{k: v for k, v in message.items() if k != id_field}})
+    return own if _is_id(own) else fallback, text
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
+def _check(tasks: Sequence[Task]) -> None:
+    """Raise MalformedMessage if the function behind the queue could do nothing of it."""
+    faults = [task.fault for task in tasks if isinstance(task, Unreadable)]
+    if faults and len(faults) == len(tasks):
+        raise MalformedMessage("; ".join(dict.fromkeys(map(str, faults)))) from faults[0]
+
+
+def _unless_refused(outcome: Accepted | Rejected, refused: Mapping[tuple[Target, str], str]) -> Accepted | Rejected:
+    if isinstance(outcome, Rejected) or (outcome.target, outcome.body) not in refused:
+        return outcome
+    reason = refused[outcome.target, outcome.body]
+    return Rejected(outcome.delivery, outcome.task_id, NotAcceptedBySqs(f"SQS does not take the message: {reason}"))

@@ -1,0 +1,83 @@
+"""The queues that messages are handed over to, and the one for what is rejected."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from darkroom.dead_letters import SqsDeadLetters
+from darkroom.sending import offer_all
+
+from functions.relay_rabbitmq.deliveries import Delivery
+from functions.relay_rabbitmq.relay import Rejected, Target
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+# The attributes count as well: room for them under the limit of 1 MiB.
+_BYTES_PER_MESSAGE = 1_000_000
+_LONGEST_HEADERS = 20_000
+
+
+@dataclass(frozen=True)
+class SqsQueues:
+    """The targets' queues."""
+
+    sqs: SQSClient
+    urls: Mapping[Target, str]
+
+    def offer(self, target: Target, bodies: Iterable[str]) -> list[tuple[str, str]]:
+        """Send in tens, failed entries again; returns what SQS will never take. Raises ServiceUnavailable."""
+        return offer_all(self.sqs, self.urls[target], bodies)
+
+
+@dataclass(frozen=True)
+class SqsRejects:
+    """The rejects queue.
+
+    A message has the body as it was published; as base64 (attribute ``body_encoding``) where SQS takes no such
+    characters; and in numbered pieces (attribute ``part``) where it is too large for one message.
+    """
+
+    sqs: SQSClient
+    queue_url: str
+
+    def reject(self, rejected: Rejected) -> None:
+        """Keep a delivery with its reason, queue and headers. Raises ServiceUnavailable."""
+        delivery, letters = rejected.delivery, SqsDeadLetters(self.sqs, self.queue_url)
+        body, encoding = _sendable(delivery)
+        parts = _parts(body)
+        for number, part in enumerate(parts, 1):
+            about = {
+                "queue": delivery.queue,
+                "headers": json.dumps(delivery.headers, default=str)[:_LONGEST_HEADERS] if delivery.headers else "",
+                "content_encoding": delivery.content_encoding,
+                "body_encoding": encoding,
+                "part": f"{number}/{len(parts)}" if len(parts) > 1 else "",
+            }
+            letters.set_aside(part, rejected.task_id, rejected.fault, about)
+
+
+def _sendable(delivery: Delivery) -> tuple[str, str]:
+    """The body as text that SQS takes, and how it is encoded: not at all, or ``base64``."""
+    try:
+        text = delivery.data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+    if text and all(c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" for c in text):
+        return text, ""
+    return base64.b64encode(delivery.data).decode() or "(empty)", "base64" if delivery.data else "empty"
+
+
+def _parts(text: str) -> list[str]:
+    """Cut a text into pieces of at most as many bytes as one message takes, never inside a character."""
+    parts, rest = [], text.encode()
+    while rest:
+        part = rest[:_BYTES_PER_MESSAGE].decode("utf-8", "ignore")
+        parts.append(part)
+        rest = rest[len(part.encode()) :]
+    return parts
