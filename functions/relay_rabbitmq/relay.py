@@ -122,14 +122,8 @@ def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Reject
 
 def _fallback_id(delivery: Delivery) -> str:
     """What identifies a delivery whose body does not: its messageId, else its content."""
-    message_id = delivery.message_id or ""
-    if (
-        0 < len(message_id) <= _LONGEST_ID
-        and message_id.isascii()
-        and message_id.isprintable()
-        and " " not in message_id
-    ):
-        return message_id
+    if _is_id(delivery.message_id):
+        return str(delivery.message_id)
     return hash_id("rabbitmq", delivery.queue, delivery.data.decode("latin-1"))
 
 

@@ -68,4 +68,4 @@ class SqsDeadLetters:
 def _readable(text: str) -> str:
     """Only what SQS takes in an attribute: no control characters, no lone surrogates, and not empty."""
     kept = "".join(c for c in text.encode("utf-8", "replace").decode() if c.isprintable() or c == "\n")
-    return kept or "no reason was given"
+    return kept or "(nothing readable)"
