@@ -5,7 +5,7 @@ RUN := PYTHONPATH=layers/common .venv/bin/python
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration demo up down status chaos sam bench lock clean
+.PHONY: help setup check format test test-unit test-integration demo up down status env chaos sam bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -61,20 +61,24 @@ down: ## stop the laptop stack
 status: setup ## queues, and dead letters by reason
 	@$(RUN) -m local status
 
+env: ## the stack's address and outputs, for eval "$$(make env)"
+	@$(RUN) -m local env
+
 demo: setup ## real photos through the real template (PHOTOS=folder for your own)
 	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images ITEMS=200)
+chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders; ITEMS=200)
 	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
+	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
 
 bench: setup ## time the rendering of the sample photos
 	@$(RUN) -m benchmarks
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/orders/requirements layers/powertools/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,17 +12,20 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from local import chaos, demo, stack, status
+from local import chaos, demo, emulator, stack, status
 from local.machine import LaptopError, this_place
 
 
 def main() -> int:
     """Run one command; returns its exit code."""
     arguments = _parse()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was disturbed is set right on the way out
     # A pipe has no width; the tables want this one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     try:
         place = this_place()
+        if not os.environ.get("PORT"):
+            place = emulator.where_it_runs(place)
         match arguments.command:
             case "up":
                 deployed = stack.up(place, console)
@@ -32,6 +37,9 @@ def main() -> int:
                 return 0
             case "status":
                 return status.show(stack.load(place), console)
+            case "env":
+                print("\n".join(stack.environment_of(stack.load(place))))
+                return 0
             case "demo":
                 return demo.run(place, console, arguments.photos)
             case "chaos":
@@ -56,6 +64,7 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("up", help="start the emulator and deploy the template to it")
     commands.add_parser("down", help="stop it")
     commands.add_parser("status", help="queues, and dead letters by reason")
+    commands.add_parser("env", help="the stack's address and outputs, for a shell to evaluate")
     demo_parser = commands.add_parser("demo", help="real photos through the real template")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
     chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import time
@@ -48,6 +49,11 @@ class ShownOrder:
     currency: str = ""
     told: list[str] = field(default_factory=list)
     history: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def word(self) -> str:
+        """What subscribers were told, as people read it."""
+        return ", ".join(f"{event} ×{n}, one event_id" if n > 1 else event for event, n in Counter(self.told).items())
 
     @property
     def as_expected(self) -> bool:
@@ -130,7 +136,7 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownOrder], listener: Liste
             row.outcome, row.reason = letter.error_code, letter.reason
         elif order := orders.get(row.order_id):
             row.outcome, row.history = order["state"], order["history"]
-            row.reason = order.get("rejection", {}).get("reason", "")
+            row.reason = ": ".join(order.get("rejection", {}).get(name, "") for name in ("code", "reason")).strip(": ")
         row.charged = sum(payment.charged - payment.refunded for payment in taken.get(row.order_id, []))
         row.told = [event["event_type"] for event in told if event["order_id"] == row.order_id]
 
@@ -142,7 +148,7 @@ def _dead_letters(deployed: Stack) -> list[Any]:
 def tabulate(shown: Sequence[ShownOrder]) -> Table:
     """A row for each order."""
     table = Table(title=f"{len(shown)} orders", title_justify="left", header_style="bold")
-    table.add_column("order")
+    table.add_column("order", overflow="fold")
     table.add_column("outcome")
     table.add_column("charged", justify="right")
     table.add_column("told to subscribers")
@@ -151,10 +157,10 @@ def tabulate(shown: Sequence[ShownOrder]) -> Table:
         colour = "green" if row.outcome == "COMPLETED" else "yellow"
         charged = readable(row.charged, row.currency) if row.charged else ""
         table.add_row(
-            escape(row.shows),
+            f"{escape(row.shows)}\n[dim]{escape(row.order_id)}[/]",
             f"[{colour}]{escape(row.outcome)}[/]",
             charged,
-            ", ".join(dict.fromkeys(row.told)),
+            row.word,
             escape(row.reason),
         )
     return table

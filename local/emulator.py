@@ -59,6 +59,13 @@ def start(place: Place) -> None:
     _server(place).start(tool("emulator", "python"), environment=environment, folder=scratch)
 
 
+def where_it_runs(place: Place) -> Place:
+    """The same place on the port that its emulator listens on, if it runs: whoever names no port means that one."""
+    process = running(place)
+    port = process.environ().get(_PLAIN_ADDRESS, "").rpartition(":")[2] if process else ""
+    return replace(place, port=int(port)) if port else place
+
+
 def check_port(process: psutil.Process, place: Place) -> None:
     """Raise LaptopError if the emulator listens elsewhere than the place says."""
     address = process.environ().get(_PLAIN_ADDRESS, "")

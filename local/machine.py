@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -66,7 +64,7 @@ class Place:
 
 
 def this_place() -> Place:
-    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local`` and where it runs, or 4566.
+    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local`` and 4566.
 
     Raises
     ------
@@ -74,18 +72,10 @@ def this_place() -> Place:
         PORT is none.
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
-    port = os.environ.get("PORT") or _port_in_use(folder) or "4566"
+    port = os.environ.get("PORT") or "4566"
     if not port.isdecimal() or not 1024 <= int(port) <= 65533:
         raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65533.")
     return Place(folder, int(port))
-
-
-def _port_in_use(folder: Path) -> str | None:
-    """The port of the stack that is up: whoever names none means that one."""
-    try:
-        return str(urlsplit(json.loads((folder / "stack.json").read_text())["endpoint_url"]).port)
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def tool(environment: str, name: str) -> Path:

@@ -54,6 +54,15 @@ def stop(place: Place) -> bool:
     return _server(place).stop()
 
 
+def answers(url: str) -> bool:
+    """Whether the payment provider is there."""
+    try:
+        fault_counts(url)
+    except OSError:
+        return False
+    return True
+
+
 def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
     """Every payment that was charged, by the order that it is for."""
     client = stripe.StripeClient(KEY, base_addresses={"api": url}, max_network_retries=2)

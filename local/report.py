@@ -165,7 +165,7 @@ def _summary(orders: Sequence[ShownOrder]) -> str:
 def _order(row: ShownOrder) -> tuple[str, ...]:
     charged = readable(row.charged, row.currency) if row.charged else ""
     way = " → ".join(entry["state"].lower() for entry in row.history)
-    return (row.shows, row.outcome, charged, ", ".join(dict.fromkeys(row.told)), way, row.reason)
+    return (f"{row.shows} ({row.order_id})", row.outcome, charged, row.word, way, row.reason)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> str:

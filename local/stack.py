@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import tomllib
@@ -22,6 +23,7 @@ from botocore.config import Config
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
 from local import emulator, payments
 from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
+from local.processes import check_free
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -110,6 +112,17 @@ def load(place: Place) -> Stack:
     return Stack(**json.loads(place.stack_file.read_text()))
 
 
+def environment_of(deployed: Stack) -> list[str]:
+    """Commands for a shell, after which any client of AWS speaks to the stack and its outputs are variables."""
+    variables = {
+        "AWS_ENDPOINT_URL": deployed.endpoint_url,
+        "AWS_DEFAULT_REGION": deployed.region,
+        **{name.upper(): value for name, value in deployed.credentials.items()},
+        **deployed.outputs,
+    }
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
 def up(place: Place, console: Console) -> Stack:
     """Bring the stack up: start the emulator unless it runs, and deploy unless what is deployed is what stands here.
 
@@ -124,6 +137,10 @@ def up(place: Place, console: Console) -> Stack:
 
 
 def _up(place: Place, console: Console) -> Stack:
+    for server, ports in ((emulator, (place.port, place.tls_port)), (payments, (place.payments_port,))):
+        if server.running(place) is None:
+            for port in ports:
+                check_free(port)
     process = emulator.running(place)
     if process is not None:
         emulator.check_port(process, place)
@@ -131,7 +148,9 @@ def _up(place: Place, console: Console) -> Stack:
         with console.status("Starting the emulator ..."):
             emulator.start(place)
         console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
-    if payments.running(place) is None:
+    if payments.running(place) is not None:
+        payments.set_faults(place.payments_url, 0)  # those of a run that was killed
+    else:
         with console.status("Starting the payment provider ..."):
             payments.start(place)
         console.print(f"[green]✓[/] payment provider at {place.payments_url}")
@@ -197,6 +216,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
         "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
         "AWS_DEFAULT_REGION": _setting("region"),
         "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(place.folder / "sam-cli"),  # and not the home folder
     }
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PYTHONPATH"):
         environment.pop(name, None)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from local import payments
 from local.outcomes import count_messages, read_dead_letters
 from local.stack import Stack
 
@@ -24,6 +25,8 @@ _QUEUES = {
 def show(deployed: Stack, console: Console) -> int:
     """Print the state of the stack; returns the exit code."""
     console.print(f"Stack {deployed.stack_name} at {deployed.endpoint_url}, region {deployed.region}")
+    answers = payments.answers(deployed.payments_url)
+    console.print(f"Payment provider at {deployed.payments_url}{'' if answers else ': [red]no answer[/]; run make up'}")
     queues = Table(header_style="bold")
     queues.add_column("queue")
     queues.add_column("waiting", justify="right")

@@ -31,7 +31,7 @@ def _money(value: Any) -> int | str:
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         return value
     raise PydanticCustomError(
-        "money", 'must be a whole number of minor units, or decimal text such as "12.50"; never a float'
+        "money", 'must be a whole number of minor units, 0 or more, or decimal text such as "12.50"; never a float'
     )
 
 
