@@ -61,7 +61,7 @@ down: ## stop the laptop stack
 status: setup ## queues, and dead letters by reason
 	@$(RUN) -m local status
 
-env: ## the stack's address and outputs, for eval "$$(make env)"
+env: ## the stack's address and outputs, to eval in a shell
 	@$(RUN) -m local env
 
 demo: setup ## real photos through the real template (PHOTOS=folder for your own)
