@@ -12,6 +12,8 @@ class Audit:
 
     Attributes
     ----------
+    faulty:
+        How many could only be set aside.
     details:
         Further figures, as people read them.
     findings:
@@ -24,6 +26,7 @@ class Audit:
     twice: int
     details: dict[str, Any]
     findings: list[str] = field(default_factory=list)
+    faulty: int = 0
 
     @property
     def lost(self) -> int:
@@ -32,8 +35,8 @@ class Audit:
 
     @property
     def is_right(self) -> bool:
-        """Whether everything accepted was done once."""
-        return self.done == self.accepted and not (self.lost or self.twice or self.dead_lettered or self.findings)
+        """Whether everything accepted was done once, or set aside if it was faulty."""
+        return self.dead_lettered == self.faulty and not (self.lost or self.twice or self.findings)
 
     def summary(self) -> str:
         """The last line of every audit."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
+from urllib.request import Request, urlopen
 
 import psutil
 
@@ -85,6 +87,17 @@ def function_processes(place: Place) -> list[psutil.Process]:
     process = running(place)
     children = process.children(recursive=True) if process else []
     return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
+
+
+def refuse_part_of_batches(place: Place, share: float, seed: int) -> int:
+    """Let SQS refuse that share of the entries of every batch sent to it; returns how many it has refused before.
+
+    A share of 0 ends it.
+    """
+    body = json.dumps({"share": share, "seed": seed}).encode()
+    request = Request(f"{place.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
+    with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
+        return int(json.load(answer)["refused"])
 
 
 def _command(process: psutil.Process) -> list[str]:
