@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.template.template import (
     ALARM,
+    BROKER,
     BUCKET,
     FUNCTION,
     LAYER,
@@ -22,10 +23,15 @@ from tests.template.template import (
     TABLE,
     TOPIC,
     Template,
+    access_of,
     arn_of_named,
     code_of,
     dead_letter_queues,
+    either,
+    exists,
     listed,
+    mq_mappings,
+    policies_apart,
     properties,
     resource_policies,
     role_of,
@@ -47,6 +53,7 @@ _NAMED = {
     "ImageTasksQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "ResultsQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "OrderQueue": "its dead-letter queue names it, and its redrive policy names that queue",
+    "RabbitMqBroker": "AWS makes no broker without one",
 }
 _NAME_PROPERTIES = {
     BUCKET: "BucketName",
@@ -61,14 +68,26 @@ _NAME_PROPERTIES = {
     "AWS::CloudWatch::CompositeAlarm": "AlarmName",
     "AWS::CloudWatch::Dashboard": "DashboardName",
     SECRET: "Name",
+    BROKER: "BrokerName",
     "AWS::SSM::Parameter": "Name",
     "AWS::Events::Rule": "Name",
 }
 
 _TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+_LOOKING_AROUND = {
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+}
 # Actions that know no resource, or, of alarms, not one that CloudWatch takes for every question:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
-_WITHOUT_RESOURCE = {*_TRACING, "cloudwatch:DescribeAlarms"}
+_WITHOUT_RESOURCE = {*_TRACING, *_LOOKING_AROUND, "cloudwatch:DescribeAlarms"}
+# Network interfaces have names only when they are there, and a broker that is given is in a network that is not.
+_KINDS_OF_RESOURCE = {
+    "ec2:CreateNetworkInterface": ["network-interface", "subnet", "security-group"],
+    "ec2:DeleteNetworkInterface": ["network-interface"],
+}
 # What Lambda does under a function's role without a line of the function's code.
 _DONE_BY_LAMBDA = {
     "sqs:ReceiveMessage",
@@ -77,6 +96,13 @@ _DONE_BY_LAMBDA = {
     "logs:CreateLogStream",
     "logs:PutLogEvents",
     *_TRACING,
+}
+# What Lambda does besides when it reads a broker: https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
+_DONE_BY_LAMBDA_FOR_BROKERS = {
+    "mq:DescribeBroker",
+    "secretsmanager:GetSecretValue",
+    *_KINDS_OF_RESOURCE,
+    *_LOOKING_AROUND,
 }
 # What a function's code does, and what to look for in it: any of these.
 _DONE_BY_CODE: dict[str, str | list[str]] = {
@@ -264,21 +290,26 @@ def topics_refuse_plain_http(template: Template) -> list[str]:
     return findings
 
 
-def secrets_get_their_value_by_hand(template: Template) -> list[str]:
+def secrets_are_generated_or_filled_by_hand(template: Template) -> list[str]:
     """A value in the template, in a parameter or in a variable is one that can be read there.
+
+    Only a broker takes its users when it is made, from a secret.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/security-best-practices.html
     """
     stated = [
         f"{name} has a value in the template"
         for name, values in properties(template, SECRET).items()
-        if values.keys() & {"SecretString", "GenerateSecretString"}
+        if "SecretString" in values
+        or json.loads(values.get("GenerateSecretString", {}).get("SecretStringTemplate", "{}")).keys() - {"username"}
     ]
     taken = [f"{name} takes a secret" for name, parameter in template["Parameters"].items() if "NoEcho" in parameter]
     resolved = [
         f"{name} holds a resolved secret"
         for name, resource in template["Resources"].items()
-        if "{{resolve:secretsmanager:" in json.dumps(resource) or "{{resolve:ssm-secure:" in json.dumps(resource)
+        for key, value in {**resource.get("Properties", {}), "Metadata": resource.get("Metadata")}.items()
+        if re.search("{{resolve:(secretsmanager|ssm-secure):", json.dumps(value))
+        and (resource["Type"], key) != (BROKER, "Users")
     ]
     return stated + taken + resolved
 
@@ -342,6 +373,125 @@ def functions_may_take_what_is_polled_for_them(template: Template) -> list[str]:
         }
         missing = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"} - allowed
         findings += [f"{function} lacks {action} on {queue}" for action in sorted(missing)]
+    return findings
+
+
+# RabbitMQ
+
+
+def brokers_are_made_when_asked_for(template: Template) -> list[str]:
+    """They are paid by the hour.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/conditions-section-structure.html
+    """
+    of_brokers = [*properties(template, BROKER), *(name for name, _, _ in mq_mappings(template))]
+    return [f"{name} is there by default" for name in of_brokers if exists(template, name)]
+
+
+def brokers_are_closed_and_tell_what_they_do(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/amazon-mq/latest/developer-guide/using-amazon-mq-securely.html"""
+    findings = []
+    for name, values in properties(template, BROKER).items():
+        public = values.get("PubliclyAccessible")
+        if public is not False and template["Parameters"].get(target(public), {}).get("Default") != "false":
+            findings.append(f"{name} is open to the public by default")
+        if values.get("Logs", {}).get("General") is not True:
+            findings.append(f"{name} keeps no log")
+        if values.get("AutoMinorVersionUpgrade") is not True:
+            findings.append(f"{name} is not patched")
+    return findings
+
+
+def brokers_have_a_name_that_fits(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/amazon-mq/latest/api-reference/brokers.html"""
+    return [
+        f"{name} has a name longer than 50 characters"
+        for name, values in properties(template, BROKER).items()
+        if sum(36 if part == _STACK_UUID else len(part) for part in values["BrokerName"]["Fn::Join"][1]) > 49
+    ]
+
+
+def brokers_take_their_user_from_a_generated_secret(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-properties-amazonmq-broker-user.html"""
+    findings = []
+    for name, values in properties(template, BROKER).items():
+        text = values["Users"][0].get("Password", {}).get("Fn::Sub", "")
+        found = re.fullmatch(r"{{resolve:secretsmanager:\$\{(\w+)}:SecretString:password}}", text)
+        secret = found[1] if found else ""
+        user = {
+            key.title(): {"Fn::Sub": f"{{{{resolve:secretsmanager:${{{secret}}}:SecretString:{key}}}}}"}
+            for key in ("username", "password")
+        }
+        if values["Users"] != [user]:
+            findings.append(f"{name} does not take its one user from a secret")
+            continue
+        made = properties(template, SECRET).get(secret, {}).get("GenerateSecretString", {})
+        if made.get("GenerateStringKey") != "password" or "username" not in made.get("SecretStringTemplate", ""):
+            findings.append(f"{secret} does not generate the password")
+        if made.get("ExcludePunctuation") is not True or not 12 <= made.get("PasswordLength", 32) <= 250:
+            findings.append(f"{secret} generates passwords that {name} may refuse")
+    return findings
+
+
+def mq_mappings_log_in_to_one_queue_of_a_virtual_host(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-mq-params.html"""
+    findings = []
+    for name, _, values in mq_mappings(template):
+        if len(values["Queues"]) != 1:
+            findings.append(f"{name} reads {len(values['Queues'])} queues")
+        given = [access["Type"] for access in values.get("SourceAccessConfigurations", [])]
+        if sorted(given) != ["BASIC_AUTH", "VIRTUAL_HOST"]:
+            findings.append(f"{name} gives {', '.join(given) or 'nothing'}")
+    return findings
+
+
+def functions_know_the_way_of_every_queue_that_is_read_for_them(template: Template) -> list[str]:
+    """A queue is by default called what it brings.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
+    """
+    findings = []
+    for function in sorted({function for _, function, _ in mq_mappings(template)}):
+        routes = json.loads(
+            template["Resources"][function]["Properties"]["Environment"]["Variables"]["ROUTES"]["Fn::Sub"]
+        )
+        read = {
+            f"${{{target(values['Queues'][0])}}}::${{{target(access_of(values, 'VIRTUAL_HOST'))}}}"
+            for _, of, values in mq_mappings(template)
+            if of == function
+        }
+        findings += [f"{function} knows no way from {source}" for source in sorted(read - routes.keys())]
+        findings += [f"{function} knows a way from {source}, not read" for source in sorted(routes.keys() - read)]
+        findings += [
+            f"{function} goes from {parameter} to {to}"
+            for source, to in routes.items()
+            for parameter in re.findall(r"^\${(\w+)}::", source)
+            if template["Parameters"][parameter]["Default"] != to
+        ]
+    return findings
+
+
+def functions_may_read_their_broker(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html"""
+    findings = []
+    for name, function, values in mq_mappings(template):
+        role = role_of(properties(template, FUNCTION)[function])
+        on = {
+            "mq:DescribeBroker": values["EventSourceArn"],
+            "secretsmanager:GetSecretValue": access_of(values, "BASIC_AUTH"),
+        }
+        allowed = {
+            action
+            for statement in role_statements(template, role)
+            for action in listed(statement["Action"])
+            if action not in on or statement["Resource"] == on[action]
+        }
+        findings += [f"{name} lacks {action}" for action in sorted(_DONE_BY_LAMBDA_FOR_BROKERS - allowed)]
+        findings += [
+            f"{name} does not wait for {policy}"
+            for policy in policies_apart(template, role)
+            if policy not in listed(template["Resources"][name].get("DependsOn", []))
+        ]
     return findings
 
 
@@ -614,7 +764,7 @@ def functions_are_told_exactly_what_their_settings_read(template: Template) -> l
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         # AWS_*: set by Lambda itself
-        read = {text for text in texts if re.fullmatch(r"(?!AWS_)[A-Z][A-Z0-9]*(_[A-Z0-9]+)+", text)}
+        read = {text for text in texts if re.fullmatch(r"(?!AWS_)[A-Z][A-Z0-9]+(_[A-Z0-9]+)*", text)}
         told = {key for key in _environment(template, name) if not key.startswith("POWERTOOLS_")}
         findings += [f"{name} is not told {key}" for key in sorted(read - told)]
         findings += [f"{name} is told {key}, which it does not read" for key in sorted(told - read)]
@@ -738,8 +888,15 @@ def roles_name_their_resources(template: Template) -> list[str]:
     findings = []
     for role in properties(template, ROLE):
         for statement in role_statements(template, role):
-            named = all(target(resource) in template["Resources"] for resource in listed(statement["Resource"]))
-            if not named and not set(listed(statement["Action"])) <= _WITHOUT_RESOURCE:
+            actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+            known = template["Resources"].keys() | template["Parameters"].keys()
+            named = all(target(one) in known for resource in resources for one in either(resource))
+            kinds = [
+                {"Fn::Sub": f"arn:${{AWS::Partition}}:ec2:${{AWS::Region}}:${{AWS::AccountId}}:{kind}/*"}
+                for kind in _KINDS_OF_RESOURCE.get(actions[0], [])
+            ]
+            of_a_kind = len(actions) == 1 and resources == kinds
+            if not (named or of_a_kind) and not set(actions) <= _WITHOUT_RESOURCE:
                 findings.append(f"{role} does not name the resources of {statement.get('Sid')}")
     return findings
 
@@ -796,7 +953,7 @@ def roles_allow_only_what_is_done(template: Template) -> list[str]:
         for function, values in properties(template, FUNCTION).items()
         for statement in role_statements(template, role_of(values))
         for action in listed(statement["Action"])
-        if action not in _DONE_BY_LAMBDA and not _does(code_of(values), action)
+        if action not in _done_by_lambda(template, function) and not _does(code_of(values), action)
     ]
 
 
@@ -820,9 +977,12 @@ def roles_reach_exactly_what_their_function_is_told_of(template: Template) -> li
     for function, values in properties(template, FUNCTION).items():
         told = {target(value) for value in _environment(template, function).values()} & template["Resources"].keys()
         polled = {queue for name, queue, _ in sqs_mappings(template) if name == function}
+        for _, name, mapping in mq_mappings(template):
+            access = [*either(mapping["EventSourceArn"]), *either(access_of(mapping, "BASIC_AUTH"))]
+            polled |= {target(value) or "" for value in access if name == function}
         logs = {target(values.get("LoggingConfig", {}).get("LogGroup"))}
         statements = role_statements(template, role_of(values))
-        reached = {target(r) for s in statements for r in listed(s["Resource"]) if r != "*"}
+        reached = {target(one) for s in statements for r in listed(s["Resource"]) for one in either(r)} - {None}
         findings += [f"{function} may not reach {name}" for name in sorted(told - reached)]
         findings += [f"{function} may reach {name}" for name in sorted(map(str, reached - told - polled - logs))]
     return findings
@@ -874,7 +1034,7 @@ def stateful_resources_say_what_becomes_of_them(template: Template) -> list[str]
     """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-deletionpolicy.html"""
     return [
         f"{name} states no {policy}"
-        for kind in (BUCKET, TABLE, QUEUE, LOG_GROUP, SECRET)
+        for kind in (BUCKET, TABLE, QUEUE, LOG_GROUP, SECRET, BROKER)
         for name in properties(template, kind)
         for policy in ("DeletionPolicy", "UpdateReplacePolicy")
         if policy not in template["Resources"][name]
@@ -882,12 +1042,14 @@ def stateful_resources_say_what_becomes_of_them(template: Template) -> list[str]
 
 
 def what_stands_nowhere_else_is_retained(template: Template) -> list[str]:
-    """Buckets, dead-letter queues, and tables whose items do not expire.
+    """Buckets, dead-letter queues, brokers with their passwords, and tables whose items do not expire.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-updatereplacepolicy.html
     """
     lasting = [name for name, v in properties(template, TABLE).items() if "TimeToLiveSpecification" not in v]
-    kept = [*properties(template, BUCKET), *dead_letter_queues(template), *lasting]
+    generated = [name for name, v in properties(template, SECRET).items() if "GenerateSecretString" in v]
+    brokers = [*properties(template, BROKER), *generated]
+    kept = [*properties(template, BUCKET), *dead_letter_queues(template), *brokers, *lasting]
     return [
         f"{name} is not retained by its {policy}"
         for name in kept
@@ -1028,6 +1190,11 @@ def _is_alarm_of(template: Template, alarm: str, function: str) -> bool:
         and dimensions == {"service": told.get("POWERTOOLS_SERVICE_NAME")}
         and f'"{values["MetricName"]}"' in code_of(of)
     )
+
+
+def _done_by_lambda(template: Template, function: str) -> set[str]:
+    reads_a_broker = function in [name for _, name, _ in mq_mappings(template)]
+    return _DONE_BY_LAMBDA | (_DONE_BY_LAMBDA_FOR_BROKERS if reads_a_broker else set())
 
 
 def _does(code: str, action: str) -> bool:

@@ -14,10 +14,13 @@ ROOT = Path(__file__).parents[2]
 Template: TypeAlias = dict[str, Any]
 
 ALARM = "AWS::CloudWatch::Alarm"
+BROKER = "AWS::AmazonMQ::Broker"
 BUCKET = "AWS::S3::Bucket"
 FUNCTION = "AWS::Serverless::Function"
 LAYER = "AWS::Serverless::LayerVersion"
 LOG_GROUP = "AWS::Logs::LogGroup"
+MAPPING = "AWS::Lambda::EventSourceMapping"
+POLICY = "AWS::IAM::Policy"
 QUEUE = "AWS::SQS::Queue"
 ROLE = "AWS::IAM::Role"
 SECRET = "AWS::SecretsManager::Secret"
@@ -68,6 +71,41 @@ def target(value: Any) -> str | None:
     return None
 
 
+def either(value: Any) -> list[Any]:
+    """Both values of an If, or the value alone."""
+    match value:
+        case {"Fn::If": [_, one, other]}:
+            return [*either(one), *either(other)]
+    return [value]
+
+
+def holds(template: Template, test: Any, parameters: dict[str, str] | None = None) -> bool:
+    """Whether a condition, or a test in the section Rules, holds with these parameters and the others' defaults."""
+    values = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()} | (parameters or {})
+
+    def value(of: Any) -> Any:
+        return values[of["Ref"]] if isinstance(of, dict) else of
+
+    match test:
+        case {"Condition": str(name)}:
+            return holds(template, template["Conditions"][name], parameters)
+        case {"Fn::Equals": [one, other]}:
+            return bool(value(one) == value(other))
+        case {"Fn::Not": [part]}:
+            return not holds(template, part, parameters)
+        case {"Fn::Or": [*parts]}:
+            return any(holds(template, part, parameters) for part in parts)
+        case {"Fn::And": [*parts]}:
+            return all(holds(template, part, parameters) for part in parts)
+    raise ValueError(f"unknown test {test}")
+
+
+def exists(template: Template, resource: str, parameters: dict[str, str] | None = None) -> bool:
+    """Whether a resource is made with these parameters and the others' defaults."""
+    condition = template["Resources"][resource].get("Condition")
+    return condition is None or holds(template, {"Condition": condition}, parameters)
+
+
 def properties(template: Template, kind: str) -> dict[str, dict[str, Any]]:
     """The properties of every resource of a kind, by logical id; a function's with the Globals in them."""
     common = template.get("Globals", {}).get("Function", {}) if kind == FUNCTION else {}
@@ -102,6 +140,18 @@ def sqs_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]
                 yield function, target(event["Properties"]["Queue"]) or "", event["Properties"]
 
 
+def mq_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each mapping of a broker's queue: its logical id, its function, its properties."""
+    for name, values in properties(template, MAPPING).items():
+        if "Queues" in values:
+            yield name, target(values["FunctionName"]) or "", values
+
+
+def access_of(mapping: dict[str, Any], kind: str) -> Any:
+    """What an MQ mapping gives as BASIC_AUTH or as VIRTUAL_HOST."""
+    return next((x["URI"] for x in mapping.get("SourceAccessConfigurations", []) if x["Type"] == kind), None)
+
+
 def dead_letter_queues(template: Template) -> dict[str, list[str]]:
     """Each dead-letter queue, by redrive policy or by name, with the queues that give up into it."""
     sources: dict[str, list[str]] = defaultdict(list)
@@ -130,9 +180,17 @@ def resource_policies(template: Template, kind: str, resource: str) -> dict[str,
 
 
 def role_statements(template: Template, role: str) -> list[dict[str, Any]]:
-    """What a role's inline policies say."""
-    policies = properties(template, ROLE).get(role, {}).get("Policies", [])
+    """What a role's inline policies say, and those that stand apart because of a condition."""
+    policies = [
+        *properties(template, ROLE).get(role, {}).get("Policies", []),
+        *(properties(template, POLICY)[name] for name in policies_apart(template, role)),
+    ]
     return [statement for policy in policies for statement in listed(policy["PolicyDocument"]["Statement"])]
+
+
+def policies_apart(template: Template, role: str) -> list[str]:
+    """The policies of a role that are resources of their own."""
+    return [name for name, v in properties(template, POLICY).items() if role in map(target, v.get("Roles", []))]
 
 
 def role_of(function: dict[str, Any]) -> str:

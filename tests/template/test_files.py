@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cfnlint.api import ManualArgs, lint  # type: ignore[import-untyped]
 
-from tests.template.template import FUNCTION, ROOT, Template, load, properties
+from tests.template.template import FUNCTION, ROOT, Template, holds, load, properties
 
 TEXT = (ROOT / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
@@ -115,6 +115,74 @@ def test_a_broken_samconfig_is_found_out(damage: Callable[[dict[str, Any]], None
     broken = deepcopy(SAMCONFIG)
     damage(broken)
     assert samconfig_faults(broken, TEMPLATE) == [fault]
+
+
+def refusals(template: Template, parameters: dict[str, str]) -> list[str]:
+    """Why CloudFormation would not begin with these parameters.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
+    """
+    return [
+        assertion["AssertDescription"]
+        for rule in template["Rules"].values()
+        if "RuleCondition" not in rule or holds(template, rule["RuleCondition"], parameters)
+        for assertion in rule["Assertions"]
+        if not holds(template, assertion["Assert"], parameters)
+    ]
+
+
+BROKER = {"RabbitMqBrokerArn": "arn:aws:mq:eu-central-1:123456789012:broker:mq:b-1"}
+SECRET = {"RabbitMqSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mq-AbCdEf"}
+CREATED = {"CreateRabbitMqBroker": "true"}
+PUBLIC = {"RabbitMqPubliclyAccessible": "true"}
+SUBNET = {"RabbitMqSubnetIds": "subnet-1"}
+GROUP = {"RabbitMqSecurityGroupIds": "sg-1"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reasons"),
+    [
+        ({}, []),
+        ({"PythonRuntime": "python3.12"}, ["ThirdPartyBuildMethod must have the value of PythonRuntime."]),
+        ({"PythonRuntime": "python3.11", "ThirdPartyBuildMethod": "makefile"}, []),
+        (BROKER | SECRET, []),
+        (BROKER, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),
+        (SECRET, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),
+        (CREATED | SUBNET | GROUP, []),
+        (CREATED | PUBLIC, []),
+        (
+            CREATED,
+            ["A private broker needs RabbitMqSubnetIds.", "A private broker needs RabbitMqSecurityGroupIds."],
+        ),
+        (CREATED | PUBLIC | GROUP, ["Amazon MQ takes no RabbitMqSecurityGroupIds for a public broker."]),
+        (
+            CREATED | PUBLIC | BROKER | SECRET,
+            ["With CreateRabbitMqBroker, leave RabbitMqBrokerArn empty."],
+        ),
+        ({"RabbitMqOrdersQueueName": "image-tasks"}, ["Image tasks and orders need a RabbitMQ queue each."]),
+    ],
+)
+def test_parameters_that_do_not_go_together_are_refused(parameters: dict[str, str], reasons: list[str]) -> None:
+    assert refusals(TEMPLATE, parameters) == reasons
+
+
+@pytest.mark.parametrize(
+    ("parameter", "fitting", "unfitting"),
+    [
+        ("RabbitMqBrokerArn", BROKER["RabbitMqBrokerArn"], "arn:aws:mq:eu-central-1:123456789012:broker:mq"),
+        ("RabbitMqSecretArn", SECRET["RabbitMqSecretArn"], "my-secret"),
+        ("RabbitMqSubnetIds", "subnet-1,subnet-2", "subnet-1, subnet-2"),
+        ("RabbitMqSecurityGroupIds", "sg-1,sg-2", "sg-1;sg-2"),
+        ("RabbitMqVirtualHost", "/shop", '/"'),
+        ("RabbitMqOrdersQueueName", "shop:orders", "${orders}"),
+        ("PaymentsUrl", "https://api.stripe.com", "http://api.stripe.com"),
+    ],
+)
+def test_parameters_take_what_fits(parameter: str, fitting: str, unfitting: str) -> None:
+    values = TEMPLATE["Parameters"][parameter]
+    assert re.fullmatch(values["AllowedPattern"], values["Default"])
+    assert re.fullmatch(values["AllowedPattern"], fitting)
+    assert not re.fullmatch(values["AllowedPattern"], unfitting)
 
 
 def _lint(text: str) -> list[str]:

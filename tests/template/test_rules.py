@@ -95,6 +95,11 @@ ROLLOUT_ROLE = "OrderRolloutRole/Properties"
 ROLLOUT_POLICY = f"{ROLLOUT_ROLE}/Policies/0/PolicyDocument/Statement"
 ROLE = "ProcessImageRole/Properties"
 STATEMENTS = f"{ROLE}/Policies/0/PolicyDocument/Statement"
+RELAY = "RelayRabbitMqFunction/Properties"
+BROKER = "RabbitMqBroker/Properties"
+CREDENTIALS = "RabbitMqCredentials/Properties"
+ORDERS_MAPPING = "RabbitMqOrdersMapping/Properties"
+BROKER_POLICY = "RelayRabbitMqBrokerPolicy/Properties/PolicyDocument/Statement"
 NOTIFICATIONS = f"{UPLOADS}/NotificationConfiguration/QueueConfigurations"
 LAST_GROUP = {
     "Fn::Select": [4, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]
@@ -221,22 +226,32 @@ CASES: list[tuple[Rule, Break, str]] = [
         "OrderEventsTopic may be used without TLS",
     ),
     (
-        rules.secrets_get_their_value_by_hand,
+        rules.secrets_are_generated_or_filled_by_hand,
         put("PaymentSecret/Properties/SecretString", "sk_test"),
         "PaymentSecret has a value in the template",
     ),
     (
-        rules.secrets_get_their_value_by_hand,
+        rules.secrets_are_generated_or_filled_by_hand,
         put("Parameters/PaymentsUrl/NoEcho", True),
         "PaymentsUrl takes a secret",
     ),
     (
-        rules.secrets_get_their_value_by_hand,
+        rules.secrets_are_generated_or_filled_by_hand,
         put(
             f"{ORDERS}/Environment/Variables/PAYMENTS_URL",
             {"Fn::Sub": "{{resolve:secretsmanager:${PaymentSecret}}}"},
         ),
         "ProcessOrderFunction holds a resolved secret",
+    ),
+    (
+        rules.secrets_are_generated_or_filled_by_hand,
+        copy(f"{BROKER}/Users/0/Password", f"{BROKER}/Tags"),
+        "RabbitMqBroker holds a resolved secret",
+    ),
+    (
+        rules.secrets_are_generated_or_filled_by_hand,
+        put(f"{CREDENTIALS}/GenerateSecretString/SecretStringTemplate", '{"username": "a", "password": "b"}'),
+        "RabbitMqCredentials has a value in the template",
     ),
     (
         rules.functions_know_after_how_many_attempts_their_queue_gives_up,
@@ -272,6 +287,109 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.functions_may_take_what_is_polled_for_them,
         put(f"{STATEMENTS}/0/Action", ["sqs:ReceiveMessage", "sqs:DeleteMessage"]),
         "ProcessImageFunction lacks sqs:GetQueueAttributes on ImageTasksQueue",
+    ),
+    (
+        rules.brokers_are_made_when_asked_for,
+        put("Parameters/CreateRabbitMqBroker/Default", "true"),
+        "RabbitMqBroker is there by default; RabbitMqImageTasksMapping is there by default; "
+        "RabbitMqOrdersMapping is there by default",
+    ),
+    (
+        rules.brokers_are_made_when_asked_for,
+        drop("RabbitMqOrdersMapping/Condition"),
+        "RabbitMqOrdersMapping is there by default",
+    ),
+    (
+        rules.brokers_are_closed_and_tell_what_they_do,
+        put("Parameters/RabbitMqPubliclyAccessible/Default", "true"),
+        "RabbitMqBroker is open to the public by default",
+    ),
+    (
+        rules.brokers_are_closed_and_tell_what_they_do,
+        put(f"{BROKER}/PubliclyAccessible", True),
+        "RabbitMqBroker is open to the public by default",
+    ),
+    (rules.brokers_are_closed_and_tell_what_they_do, drop(f"{BROKER}/Logs"), "RabbitMqBroker keeps no log"),
+    (
+        rules.brokers_are_closed_and_tell_what_they_do,
+        put(f"{BROKER}/AutoMinorVersionUpgrade", False),
+        "RabbitMqBroker is not patched",
+    ),
+    (
+        rules.brokers_have_a_name_that_fits,
+        put(f"{BROKER}/BrokerName/Fn::Join/1/0", "darkroom-rabbitmq"),
+        "RabbitMqBroker has a name longer than 50 characters",
+    ),
+    (
+        rules.brokers_take_their_user_from_a_generated_secret,
+        put(f"{BROKER}/Users/0/Password", {"Ref": "RabbitMqSecretArn"}),
+        "RabbitMqBroker does not take its one user from a secret",
+    ),
+    (
+        rules.brokers_take_their_user_from_a_generated_secret,
+        put(f"{BROKER}/Users/0/Username", "darkroom"),
+        "RabbitMqBroker does not take its one user from a secret",
+    ),
+    (
+        rules.brokers_take_their_user_from_a_generated_secret,
+        put(f"{CREDENTIALS}/GenerateSecretString/SecretStringTemplate", "{}"),
+        "RabbitMqCredentials does not generate the password",
+    ),
+    (
+        rules.brokers_take_their_user_from_a_generated_secret,
+        drop(f"{CREDENTIALS}/GenerateSecretString/ExcludePunctuation"),
+        "RabbitMqCredentials generates passwords that RabbitMqBroker may refuse",
+    ),
+    (
+        rules.mq_mappings_log_in_to_one_queue_of_a_virtual_host,
+        append(f"{ORDERS_MAPPING}/Queues", "returns"),
+        "RabbitMqOrdersMapping reads 2 queues",
+    ),
+    (
+        rules.mq_mappings_log_in_to_one_queue_of_a_virtual_host,
+        drop(f"{ORDERS_MAPPING}/SourceAccessConfigurations/1"),
+        "RabbitMqOrdersMapping gives BASIC_AUTH",
+    ),
+    (
+        rules.functions_know_the_way_of_every_queue_that_is_read_for_them,
+        put(f"{ORDERS_MAPPING}/Queues", ["orders"]),
+        "RelayRabbitMqFunction knows no way from ${None}::${RabbitMqVirtualHost}; "
+        "RelayRabbitMqFunction knows a way from ${RabbitMqOrdersQueueName}::${RabbitMqVirtualHost}, not read",
+    ),
+    (
+        rules.functions_know_the_way_of_every_queue_that_is_read_for_them,
+        drop("RabbitMqOrdersMapping"),
+        "RelayRabbitMqFunction knows a way from ${RabbitMqOrdersQueueName}::${RabbitMqVirtualHost}, not read",
+    ),
+    (
+        rules.functions_know_the_way_of_every_queue_that_is_read_for_them,
+        put(
+            f"{RELAY}/Environment/Variables/ROUTES/Fn::Sub",
+            '{"${RabbitMqImageTasksQueueName}::${RabbitMqVirtualHost}": "orders", '
+            '"${RabbitMqOrdersQueueName}::${RabbitMqVirtualHost}": "orders"}',
+        ),
+        "RelayRabbitMqFunction goes from RabbitMqImageTasksQueueName to orders",
+    ),
+    (
+        rules.functions_may_read_their_broker,
+        put(f"{BROKER_POLICY}/0/Resource", {"Ref": "RabbitMqBrokerArn"}),
+        "RabbitMqImageTasksMapping lacks mq:DescribeBroker; RabbitMqOrdersMapping lacks mq:DescribeBroker",
+    ),
+    (
+        rules.functions_may_read_their_broker,
+        put(f"{ORDERS_MAPPING}/SourceAccessConfigurations/0/URI", {"Ref": "PaymentSecret"}),
+        "RabbitMqOrdersMapping lacks secretsmanager:GetSecretValue",
+    ),
+    (
+        rules.functions_may_read_their_broker,
+        drop(f"{BROKER_POLICY}/3"),
+        "RabbitMqImageTasksMapping lacks ec2:DeleteNetworkInterface; "
+        "RabbitMqOrdersMapping lacks ec2:DeleteNetworkInterface",
+    ),
+    (
+        rules.functions_may_read_their_broker,
+        drop("RabbitMqOrdersMapping/DependsOn"),
+        "RabbitMqOrdersMapping does not wait for RelayRabbitMqBrokerPolicy",
     ),
     (
         rules.buckets_are_closed_to_the_public,
@@ -377,7 +495,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.functions_are_traced,
         drop("Globals/Function/Tracing"),
-        "ProcessImageFunction is not traced; ProcessOrderFunction is not traced",
+        "ProcessImageFunction is not traced; ProcessOrderFunction is not traced; RelayRabbitMqFunction is not traced",
     ),
     (
         rules.traced_functions_may_send_their_traces,
@@ -535,6 +653,16 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ProcessImageRole does not name the resources of SendTraces",
     ),
     (
+        rules.roles_name_their_resources,
+        put(f"{BROKER_POLICY}/2/Resource", "*"),
+        "RelayRabbitMqRole does not name the resources of ReachBroker",
+    ),
+    (
+        rules.roles_name_their_resources,
+        put(f"{BROKER_POLICY}/1/Resource/Fn::If/1", "*"),
+        "RelayRabbitMqRole does not name the resources of LogIn",
+    ),
+    (
         rules.roles_spell_their_permissions_out,
         put(f"{ROLE}/ManagedPolicyArns", ["arn:aws:iam::aws:policy/service-role/AWSLambdaBasicExecutionRole"]),
         "ProcessImageRole has managed policies",
@@ -565,6 +693,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ProcessImageRole allows dynamodb:DeleteItem, which ProcessImageFunction does not do",
     ),
     (
+        rules.roles_allow_only_what_is_done,
+        append(f"{STATEMENTS}/6/Action", "mq:DescribeBroker"),
+        "ProcessImageRole allows mq:DescribeBroker, which ProcessImageFunction does not do",
+    ),
+    (
         rules.roles_allow_all_that_is_done,
         put(f"{ORDERS_POLICY}/2/Action", ["dynamodb:GetItem", "dynamodb:UpdateItem"]),
         "ProcessOrderRole does not allow dynamodb:PutItem, which ProcessOrderFunction does",
@@ -583,6 +716,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.roles_reach_exactly_what_their_function_is_told_of,
         append(f"{STATEMENTS}/1/Resource", {"Fn::GetAtt": ["ResultsDeadLetterQueue", "Arn"]}),
         "ProcessImageFunction may reach ResultsDeadLetterQueue",
+    ),
+    (
+        rules.roles_reach_exactly_what_their_function_is_told_of,
+        put(f"{BROKER_POLICY}/1/Resource/Fn::If/2", {"Ref": "PaymentSecret"}),
+        "RelayRabbitMqFunction may reach PaymentSecret",
     ),
     (
         rules.tasks_are_forgotten_by_the_attribute_that_the_code_writes,
@@ -623,6 +761,16 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.what_stands_nowhere_else_is_retained,
         drop("ImagesTable/UpdateReplacePolicy"),
         "ImagesTable is not retained by its UpdateReplacePolicy",
+    ),
+    (
+        rules.what_stands_nowhere_else_is_retained,
+        put("RabbitMqRejectsQueue/DeletionPolicy", "Delete"),
+        "RabbitMqRejectsQueue is not retained by its DeletionPolicy",
+    ),
+    (
+        rules.what_stands_nowhere_else_is_retained,
+        put("RabbitMqCredentials/DeletionPolicy", "Delete"),
+        "RabbitMqCredentials is not retained by its DeletionPolicy",
     ),
     (
         rules.parameters_are_described_and_bounded,
@@ -673,6 +821,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.names_have_a_reason_and_are_the_stacks_own,
         put(f"{UPLOADS}/BucketName/Fn::Join/1/1", LAST_GROUP),
         "UploadsBucket's BucketName does not hold the stack's whole id",
+    ),
+    (
+        rules.names_have_a_reason_and_are_the_stacks_own,
+        put(f"{BROKER}/BrokerName", "darkroom"),
+        "RabbitMqBroker's BrokerName does not hold the stack's whole id",
     ),
     (
         rules.outputs_are_described,

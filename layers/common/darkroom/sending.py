@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from time import sleep
 from typing import TYPE_CHECKING
 
-from darkroom.aws_faults import aws_faults_as_transient
+from botocore.exceptions import ClientError
+
+from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import ServiceUnavailable
 from darkroom.retries import backoff
 
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 _ENTRIES_PER_CALL = 10
 # The bodies of one call together: a little under the limit of 1 MiB.
 _BYTES_PER_CALL = 1_000_000
+# What SQS says of a call when a message in it is at fault, unless it says so of the message.
+_MESSAGE_FAULTS = {
+    "AWS.SimpleQueueService.BatchRequestTooLong",
+    "BatchRequestTooLong",
+    "InvalidMessageContents",
+    "InvalidParameterValue",
+}
 
 
 class NotAccepted(ServiceUnavailable):
@@ -105,7 +114,20 @@ def offer_all(sqs: SQSClient, queue_url: str, bodies: Iterable[str], *, attempts
     NotAccepted, ServiceUnavailable
         SQS kept failing for another reason.
     """
-    return [refused for batch in _batches(bodies) for refused in _send_batch(sqs, queue_url, batch, attempts)]
+    return [refused for batch in _batches(bodies) for refused in _offer_batch(sqs, queue_url, batch, attempts)]
+
+
+def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> list[tuple[str, str]]:
+    """Send one call's worth; one message by one, if SQS refuses the whole call for one of them."""
+    try:
+        return _send_batch(sqs, queue_url, batch, attempts)
+    except ServiceUnavailable as fault:
+        cause = fault.__cause__
+        if not (isinstance(cause, ClientError) and error_code(cause) in _MESSAGE_FAULTS):
+            raise
+        if len(batch) == 1:
+            return [(batch[0], str(cause))]
+    return [refused for body in batch for refused in _offer_batch(sqs, queue_url, [body], attempts)]
 
 
 def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
