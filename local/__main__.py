@@ -12,7 +12,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from local import chaos, demo, emulator, stack, status
+from local import chaos, demo, emulator, rabbitmq_queues, stack, status
 from local.machine import LaptopError, this_place
 
 
@@ -44,6 +44,8 @@ def main() -> int:
                 return demo.run(place, console, arguments.photos)
             case "chaos":
                 return chaos.run(place, console, arguments.flow, arguments.items)
+            case "rabbitmq-queues":
+                return rabbitmq_queues.run(arguments.url, console)
             case "sam":
                 stack.load(place)
                 return stack.run_sam(place, arguments.arguments)
@@ -70,6 +72,9 @@ def _parse() -> argparse.Namespace:
     chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")
     chaos_parser.add_argument("--flow", choices=sorted(chaos.FLOWS), default="images")
     chaos_parser.add_argument("--items", type=_positive, default=200)
+    rabbitmq_queues.add_arguments(
+        commands.add_parser("rabbitmq-queues", help="declare the intake's queues on a broker")
+    )
     sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
     sam_parser.add_argument("arguments", nargs="+")
     return parser.parse_args()

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from local import chaos_images, chaos_orders, stack
+from local import chaos_images, chaos_orders, chaos_rabbitmq, stack
 from local.audit import Audit
 from local.machine import Place
 
 FLOWS: dict[str, Callable[[stack.Stack, Place, Console, int], Audit]] = {
     "images": chaos_images.disturb,
     "orders": chaos_orders.disturb,
+    "rabbitmq": chaos_rabbitmq.disturb,
 }
 
 

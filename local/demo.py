@@ -1,4 +1,4 @@
-"""`make demo`: real photos and orders through the deployed stack, and what became of each."""
+"""`make demo`: photos, orders and RabbitMQ messages through the deployed stack, and what became of each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from time import time
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from local import demo_images, demo_orders, report, stack
+from local import demo_images, demo_orders, demo_rabbitmq, report, stack
 from local.demo_orders import ShownOrder
+from local.demo_rabbitmq import ShownMessage
 from local.machine import Place
 from local.order_events import listening
 from local.outcomes import DeadLetter
@@ -26,28 +28,33 @@ def run(place: Place, console: Console, photos: Path | None) -> int:
     Parameters
     ----------
     photos:
-        A folder of photos to send in instead of the project's; then there are no orders and no odd messages.
+        A folder of photos to send in instead of the project's; then there is nothing else.
     """
     samples = demo_images.own_photos(photos) if photos else demo_images.shipped_samples()
     deployed = stack.up(place, console)
     started = time()
     orders: list[ShownOrder] = []
+    messages: list[ShownMessage] = []
     with listening(deployed) as listener:
         if not photos:
             orders = demo_orders.send(deployed)
         images = demo_images.send_in(deployed, samples, console)
         if not photos:
             images += demo_images.send_odd_messages(deployed)
+        if not photos and deployed.rabbitmq_url:
+            messages = demo_rabbitmq.send(deployed, images[0].key)
         demo_images.wait(deployed, images, console)
         dead_letters = demo_images.learn_outcomes(deployed, images, started)
         if orders:
             demo_orders.wait(deployed, orders, console)
             demo_orders.learn_outcomes(deployed, orders, listener)
+        if messages:
+            demo_rabbitmq.learn_outcomes(deployed, messages, console)
     seconds = time() - started
-    _print(console, images, orders, dead_letters, seconds)
-    page = report.write(place, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders)
-    wrong = _tell_what_is_wrong(place, console, images, orders)
-    _write_json(place, images, orders, dead_letters, seconds, as_expected=not wrong)
+    _print(console, images, orders, messages, dead_letters, seconds)
+    page = report.write(place, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders, messages)
+    wrong = _tell_what_is_wrong(place, console, images, orders, messages)
+    _write_json(place, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
     console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
     return 1 if wrong else 0
 
@@ -56,6 +63,7 @@ def _print(
     console: Console,
     images: Sequence[Shown],
     orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
     dead_letters: Sequence[DeadLetter],
     seconds: float,
 ) -> None:
@@ -71,10 +79,18 @@ def _print(
         console.print(letters)
     if orders:
         console.print(demo_orders.tabulate(orders))
+    if messages:
+        console.print(demo_rabbitmq.tabulate(messages))
     console.print(f"All of it in {seconds:.1f} s.")
 
 
-def _tell_what_is_wrong(place: Place, console: Console, images: Sequence[Shown], orders: Sequence[ShownOrder]) -> bool:
+def _tell_what_is_wrong(
+    place: Place,
+    console: Console,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
+) -> bool:
     """Print a line for whatever did not end as expected; returns whether there was any."""
     faults = [
         f"{row.name}: expected {row.expected or 'an end'}, but it is {row.error_code or row.outcome}. {row.reason}"
@@ -87,9 +103,14 @@ def _tell_what_is_wrong(place: Place, console: Console, images: Sequence[Shown],
         for row in orders
         if not row.as_expected
     ]
+    faults += [
+        f"{row.message_id}: expected {row.expected}, but it is {row.outcome}, arrived {row.arrived}. {row.reason}"
+        for row in messages
+        if not row.as_expected
+    ]
     for fault in faults:
         console.print(f"[red]✗[/] {escape(fault)}")
-    if "unfinished" in {row.outcome for row in images} | {row.outcome for row in orders}:
+    if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
         console.print(f"What the functions said: {escape(str(place.logs / 'emulator.log'))}", soft_wrap=True)
     return bool(faults)
 
@@ -98,6 +119,7 @@ def _write_json(
     place: Place,
     images: Sequence[Shown],
     orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
     dead_letters: Sequence[DeadLetter],
     seconds: float,
     *,
@@ -108,8 +130,14 @@ def _write_json(
         "seconds": round(seconds, 3),
         "images": [asdict(row) | {"as_expected": row.as_expected} for row in images],
         "orders": [asdict(row) | {"as_expected": row.as_expected} for row in orders],
+        "rabbitmq": [_told(row) for row in messages],
         "dead_letters": [asdict(letter) for letter in dead_letters],
     }
     # DynamoDB's numbers are decimals; all of ours are whole but for positions.
     text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda n: int(n) if n == int(n) else float(n))
     (place.folder / "demo.json").write_text(text + "\n")
+
+
+def _told(row: ShownMessage) -> dict[str, Any]:
+    told = asdict(row) | {"as_expected": row.as_expected}
+    return {name: value for name, value in told.items() if name != "message"}  # bytes are no JSON

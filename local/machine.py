@@ -48,6 +48,21 @@ class Place:
         return f"http://127.0.0.1:{self.payments_port}"
 
     @property
+    def rabbitmq_port(self) -> int:
+        """Where the RabbitMQ broker stands."""
+        return self.port + 3
+
+    @property
+    def rabbitmq_node_port(self) -> int:
+        """Where the broker's node would talk to other nodes; it cannot do without."""
+        return self.port + 4
+
+    @property
+    def rabbitmq_url(self) -> str:
+        """Its clients' address; RabbitMQ makes its user ``guest`` and serves it on loopback addresses only."""
+        return f"amqp://guest:guest@127.0.0.1:{self.rabbitmq_port}"
+
+    @property
     def stack_file(self) -> Path:
         """How any client reaches the deployed stack."""
         return self.folder / "stack.json"
@@ -73,8 +88,8 @@ def this_place() -> Place:
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
     port = os.environ.get("PORT") or "4566"
-    if not port.isdecimal() or not 1024 <= int(port) <= 65533:
-        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65533.")
+    if not port.isdecimal() or not 1024 <= int(port) <= 65531:
+        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65531.")
     return Place(folder, int(port))
 
 

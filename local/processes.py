@@ -17,6 +17,8 @@ import psutil
 from local.machine import PROJECT, LaptopError
 
 _SECONDS_TO_START = 60
+# What a person set for other servers of their own has no say in ours.
+_FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_")
 # Python warns of a child process that nobody holds any more; ours are meant to outlive us.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -37,6 +39,8 @@ class Server:
         What it answers to once it is up.
     clean_up:
         Removes what is worth nothing without the process.
+    seconds_to_stop:
+        How long it may take to end by itself before it is killed.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Server:
     log: Path
     health_url: str
     clean_up: Callable[[], None]
+    seconds_to_stop: float = 5
 
     def running(self) -> psutil.Process | None:
         """Find its process, or None if it is not running."""
@@ -54,15 +59,17 @@ class Server:
         except (OSError, ValueError, psutil.Error):
             return None
 
-    def start(self, python: Path, *, arguments: Sequence[str] = (), environment: dict[str, str], folder: Path) -> None:
+    def start(
+        self, python: Path | None, *, arguments: Sequence[str] = (), environment: dict[str, str], folder: Path
+    ) -> None:
         """Start it and wait until it answers.
 
         Parameters
         ----------
         python:
-            The interpreter of the environment that it runs in.
+            The interpreter of the environment that it runs in; None if it needs none.
         environment:
-            Added to ours, without what belongs to AWS or to Python in it.
+            Added to ours, without what belongs to AWS, to Python or to other servers in it.
         folder:
             Where it stands.
 
@@ -72,10 +79,10 @@ class Server:
             It does not come up.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                [python, self.script, *arguments],
+                [*([python] if python else []), self.script, *arguments],
                 env=ours | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -87,13 +94,21 @@ class Server:
         self.pid_file.write_text(str(process.pid))
         self._wait_until_it_answers(process)
 
+    def answers(self) -> bool:
+        """Ask whether it is up."""
+        try:
+            with urlopen(self.health_url, timeout=2):  # noqa: S310 # a constant address
+                return True
+        except (URLError, OSError):
+            return False
+
     def stop(self) -> bool:
         """Stop it with every process that it started; returns whether it was running."""
         process = self.running()
         if process is not None:
             family = [process, *process.children(recursive=True)]
             process.terminate()
-            _, alive = psutil.wait_procs(family, timeout=5)
+            _, alive = psutil.wait_procs(family, timeout=self.seconds_to_stop)
             for survivor in alive:
                 survivor.kill()
             psutil.wait_procs(alive, timeout=5)
@@ -108,11 +123,9 @@ class Server:
         while monotonic() < end:
             if process.poll() is not None:
                 raise LaptopError(f"{self.name} ended at once: {_last_line(self.log)} (all of it in {log})")
-            try:
-                with urlopen(self.health_url, timeout=2):  # noqa: S310 # a constant address
-                    return
-            except (URLError, OSError):
-                sleep(0.1)
+            if self.answers():
+                return
+            sleep(0.1)
         self.stop()
         raise LaptopError(f"{self.name} did not answer within {_SECONDS_TO_START} s; see {log}")
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
 
 from local.demo_orders import ShownOrder
+from local.demo_rabbitmq import ShownMessage
 from local.machine import Place
 from local.outcomes import DeadLetter
 from local.stack import Stack
@@ -64,6 +65,7 @@ def write(
     originals: Mapping[str, Path],
     dead_letters: Sequence[DeadLetter],
     orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
 ) -> Path:
     """Write the page with its pictures; returns where it is."""
     folder = place.folder / "report"
@@ -83,6 +85,11 @@ def write(
             ("order", "outcome", "charged", "told to subscribers", "way", "reason"),
             [_order(row) for row in orders],
             title="Orders",
+        ),
+        messages=_table(
+            ("message", "published to", "arrived in", "outcome", "reason"),
+            [(f"{m.shows} ({m.message_id})", m.queue, m.arrived, m.outcome, m.reason) for m in messages],
+            title="RabbitMQ",
         ),
         processed=len(processed),
         set_aside=len(dead_letters),

@@ -53,6 +53,23 @@ def accept_arns_of_layers() -> None:
         setattr(lambda_svc, name, by_name(getattr(lambda_svc, name)))
 
 
+def allow_batches_as_single_messages() -> None:
+    """Let whoever may send, delete or hide a message do so in batches, as SQS does: IAM knows no action for batches.
+
+    MiniStack asks for sqs:SendMessageBatch. Can go when ``make demo`` relays RabbitMQ's messages without it.
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+    """
+    from ministack.core import iam_actions
+
+    extract = iam_actions.extract_iam_action
+
+    def patched(service: str, *args: Any) -> str | None:
+        action: str | None = extract(service, *args)
+        return action.removesuffix("Batch") if action and service == "sqs" else action
+
+    iam_actions.extract_iam_action = patched
+
+
 def hand_parameters_to_sam() -> None:
     """Let SAM see the values of the parameters, as CloudFormation does: GradualRollout decides what it makes.
 
@@ -186,6 +203,7 @@ def main() -> None:
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
     accept_text_in_scaling_config()
     accept_arns_of_layers()
+    allow_batches_as_single_messages()
     hand_parameters_to_sam()
     leave_secrets_empty()
     refuse_part_of_batches()

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -21,9 +22,10 @@ import boto3
 from botocore.config import Config
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local import emulator, payments
+from local import emulator, mq_poller, payments, rabbitmq
 from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
 from local.processes import check_free
+from local.rabbitmq_queues import declare_queues
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -47,6 +49,7 @@ class Stack:
 
     endpoint_url: str
     payments_url: str
+    rabbitmq_url: str
     region: str
     stack_name: str
     credentials: dict[str, str]
@@ -109,7 +112,10 @@ def load(place: Place) -> Stack:
     if process is None or not place.stack_file.exists():
         raise LaptopError("The laptop stack is not running. Start it: make up")
     emulator.check_port(process, place)
-    return Stack(**json.loads(place.stack_file.read_text()))
+    try:
+        return Stack(**json.loads(place.stack_file.read_text()))
+    except TypeError:
+        raise LaptopError("The laptop stack was started by another version of this. Stop it first: make down") from None
 
 
 def environment_of(deployed: Stack) -> list[str]:
@@ -137,23 +143,45 @@ def up(place: Place, console: Console) -> Stack:
 
 
 def _up(place: Place, console: Console) -> Stack:
-    for server, ports in ((emulator, (place.port, place.tls_port)), (payments, (place.payments_port,))):
-        if server.running(place) is None:
-            for port in ports:
-                check_free(port)
+    servers = [(emulator, (place.port, place.tls_port)), (payments, (place.payments_port,))]
+    if rabbitmq.installed():
+        servers.append((rabbitmq, (place.rabbitmq_port, place.rabbitmq_node_port)))
     process = emulator.running(place)
     if process is not None:
         emulator.check_port(process, place)
-    else:
-        with console.status("Starting the emulator ..."):
-            emulator.start(place)
-        console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
-    if payments.running(place) is not None:
-        payments.set_faults(place.payments_url, 0)  # those of a run that was killed
-    else:
-        with console.status("Starting the payment provider ..."):
-            payments.start(place)
-        console.print(f"[green]✓[/] payment provider at {place.payments_url}")
+    missing = [server for server, _ in servers if server.running(place) is None]
+    for port in [port for server, ports in servers if server in missing for port in ports]:
+        check_free(port)
+    with ThreadPoolExecutor(1) as aside:
+        broker = aside.submit(_start_broker, place) if rabbitmq in missing else None  # it takes ten seconds
+        if emulator in missing:
+            with console.status("Starting the emulator ..."):
+                emulator.start(place)
+            console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
+        if payments in missing:
+            with console.status("Starting the payment provider ..."):
+                payments.start(place)
+            console.print(f"[green]✓[/] payment provider at {place.payments_url}")
+        else:
+            payments.set_faults(place.payments_url, 0)  # those of a run that was killed
+        stack = _deploy(place, console)
+        if broker:
+            with console.status("Starting RabbitMQ ..."):
+                broker.result()
+            console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{place.rabbitmq_port}")
+    if not stack.rabbitmq_url:
+        console.print(f"[yellow]![/] {rabbitmq.HOW_TO_INSTALL}. Without it there is no RabbitMQ intake.")
+    elif mq_poller.running(place) is None:
+        mq_poller.start(place, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
+    return stack
+
+
+def _start_broker(place: Place) -> None:
+    rabbitmq.start(place)
+    declare_queues(place.rabbitmq_url)
+
+
+def _deploy(place: Place, console: Console) -> Stack:
     sources = _hash_of_sources(place)
     if place.stack_file.exists() and (stack := load(place)).sources == sources:
         return stack
@@ -166,6 +194,7 @@ def _up(place: Place, console: Console) -> Stack:
     stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
     place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
+    mq_poller.stop(place)  # the function that it invokes may have another name now
     return stack
 
 
@@ -183,7 +212,7 @@ def _alone(place: Place) -> Iterator[None]:
 
 def down(place: Place) -> bool:
     """Stop the stack, and what was in it is gone; returns whether anything was running."""
-    stopped = [payments.stop(place), emulator.stop(place)]
+    stopped = [server.stop(place) for server in (mq_poller, rabbitmq, payments, emulator)]
     return any(stopped)
 
 
@@ -251,6 +280,7 @@ def _describe(place: Place, sources: str) -> Stack:
     stack = Stack(
         endpoint_url=place.endpoint_url,
         payments_url=place.payments_url,
+        rabbitmq_url=place.rabbitmq_url if rabbitmq.installed() else "",
         region=_setting("region"),
         stack_name=_setting("stack_name"),
         credentials={

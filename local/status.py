@@ -19,6 +19,7 @@ _QUEUES = {
     "results, dead letters": "ResultsDeadLetterQueueUrl",
     "orders": "OrderQueueUrl",
     "orders, dead letters": "OrderDeadLetterQueueUrl",
+    "RabbitMQ intake, rejects": "RabbitMqRejectsQueueUrl",
 }
 
 
@@ -35,11 +36,11 @@ def show(deployed: Stack, console: Console) -> int:
         waiting, working = count_messages(deployed, deployed.outputs[output])
         queues.add_row(name, str(waiting), str(working))
     console.print(queues)
-    for name in ("image tasks", "orders"):
-        letters = read_dead_letters(deployed, deployed.outputs[_QUEUES[f"{name}, dead letters"]])
+    for name in ("image tasks, dead letters", "orders, dead letters", "RabbitMQ intake, rejects"):
+        letters = read_dead_letters(deployed, deployed.outputs[_QUEUES[name]])
         if not letters:
             continue
-        reasons = Table(title=f"Dead letters of {name}", title_justify="left", header_style="bold")
+        reasons = Table(title=name, title_justify="left", header_style="bold")
         reasons.add_column("error code")
         reasons.add_column("messages", justify="right")
         reasons.add_column("one of the reasons")

@@ -6,7 +6,10 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
 from __future__ import annotations
 
 import base64
-import binascii
+import gzip
+import io
+import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +19,8 @@ from darkroom.errors import MalformedMessage, TooLarge
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LARGEST_MESSAGE = 1_048_576
-_GZIP = 16 + zlib.MAX_WBITS
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
+_NOT_SENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Delivery:
             text = self._plain().decode()
         except UnicodeDecodeError as error:
             raise MalformedMessage(f"The body is not UTF-8: {error}.") from error
-        except zlib.error as error:
+        except (EOFError, OSError, zlib.error) as error:
             raise MalformedMessage(f"The body is not the gzip that its content-encoding says: {error}.") from error
         return text
 
@@ -63,15 +67,17 @@ class Delivery:
                 plain = self.data
             case "gzip" | "x-gzip":
                 # No more than is taken anyway: a small body may unpack to any size.
-                unpacker = zlib.decompressobj(_GZIP)
-                plain = unpacker.decompress(self.data, LARGEST_MESSAGE + 1)
-                if len(plain) <= LARGEST_MESSAGE and not unpacker.eof:
-                    raise MalformedMessage("The body's gzip is cut short.")
+                plain = gzip.GzipFile(fileobj=io.BytesIO(self.data)).read(LARGEST_MESSAGE + 1)
             case other:
                 raise MalformedMessage(f"The content-encoding is {other!r}; understood are gzip and none.")
         if len(plain) > LARGEST_MESSAGE:
             raise TooLarge(f"the body has more than the {LARGEST_MESSAGE:,} bytes that SQS takes")
         return plain
+
+
+def is_sendable(text: str) -> bool:
+    """Whether SQS takes every character of a text."""
+    return _NOT_SENDABLE.search(text) is None
 
 
 def read_event(event: Any) -> Iterator[Delivery]:
@@ -83,39 +89,67 @@ def read_event(event: Any) -> Iterator[Delivery]:
         The event is not from RabbitMQ: somebody invoked the function with another one.
     """
     match event:
-        case {"eventSource": "aws:rmq", "rmqMessagesByQueue": dict(queues)}:
+        case {"eventSource": "aws:rmq", "rmqMessagesByQueue": dict(queues)} if all(
+            isinstance(messages, list) for messages in queues.values()
+        ):
             return (_delivery(queue, message) for queue, messages in queues.items() for message in messages)
     raise ValueError('The event is not from RabbitMQ: it has no "eventSource": "aws:rmq" with "rmqMessagesByQueue".')
 
 
-def _delivery(queue: str, message: Mapping[str, Any]) -> Delivery:
-    properties = message.get("basicProperties") or {}
-    data = message.get("data") or ""
-    try:
-        body = base64.b64decode(data, validate=True)
-    except binascii.Error:
-        body = data.encode()  # never seen; kept as it came
+def _delivery(queue: str, message: Any) -> Delivery:
+    """Read one message. What is none is kept as it came: an error here would hold up the batch for ever."""
+    match message:
+        case {"data": str(data)}:
+            body = _decoded(data)
+        case {"data": None}:
+            body = b""
+        case _:
+            body = json.dumps(message).encode()
+    match message:
+        case {"basicProperties": dict(properties)}:
+            pass
+        case _:
+            properties = {}
     return Delivery(
         queue=queue,
         data=body,
         content_encoding=_text(properties.get("contentEncoding")) or "",
         message_id=_text(properties.get("messageId")) or None,
-        headers=_plain(properties.get("headers") or {}),
+        headers=_headers(properties.get("headers")),
     )
 
 
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except ValueError:  # never seen
+        return data.encode("utf-8", "surrogatepass")
+
+
 def _text(value: Any) -> str | None:
-    value = _plain(value)
     return value if isinstance(value, str) else None
+
+
+def _headers(headers: Any) -> Mapping[str, Any]:
+    if not isinstance(headers, dict):
+        return {}
+    try:
+        return {name: _plain(value) for name, value in headers.items()}
+    except RecursionError:
+        return dict.fromkeys(headers, "(nested too deeply to be read)")
 
 
 def _plain(value: Any) -> Any:
     """Turn ``{"bytes": [104, 105]}``, as texts in headers arrive, into text, however deep it stands."""
     match value:
-        case {"bytes": list(numbers), **rest} if not rest:
+        case {"bytes": list(numbers), **rest} if not rest and all(_is_byte(number) for number in numbers):
             return bytes(number % 256 for number in numbers).decode("utf-8", "replace")
         case dict():
             return {name: _plain(inner) for name, inner in value.items()}
         case list():
             return [_plain(inner) for inner in value]
     return value
+
+
+def _is_byte(number: Any) -> bool:
+    return isinstance(number, int) and -128 <= number <= 255  # Java's bytes have a sign

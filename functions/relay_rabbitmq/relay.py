@@ -15,10 +15,17 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from darkroom import image_messages, order_messages
-from darkroom.errors import MalformedMessage, NoRoute, NotAcceptedBySqs, PermanentFault
+from darkroom.errors import (
+    DarkroomError,
+    MalformedMessage,
+    NoRoute,
+    NotAcceptedBySqs,
+    PermanentFault,
+    UnexpectedError,
+)
 from darkroom.messages import Task, Unreadable, hash_id
 
-from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, Delivery
+from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, Delivery, is_sendable
 
 _ID = re.compile(r"[!-~]{1,200}")  # what the targets take as an id
 
@@ -60,7 +67,7 @@ class Rejected:
 
     delivery: Delivery
     task_id: str
-    fault: PermanentFault
+    fault: DarkroomError
 
 
 class Queues(Protocol):
@@ -103,21 +110,27 @@ def relay(
 
 
 def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Rejected:
-    """Decide where a delivery goes, or why nowhere."""
-    task_id = _fallback_id(delivery)
+    """Decide where a delivery goes, or why nowhere. Raises nothing: one message must not hold up the batch for ever."""
+    fallback = _fallback_id(delivery)
     try:
-        target = routes.get(delivery.queue)
-        if target is None:
-            known = ", ".join(sorted(routes)) or "none"
-            raise NoRoute(f"Nothing says where messages of {delivery.queue} go; there are routes for {known}.")
-        kind = _KINDS[target]
-        task_id, body = _identified(delivery.text(), kind.id_field, task_id)
-        _check(kind.read(body))
-        if len(body.encode()) > LARGEST_MESSAGE:
-            raise NotAcceptedBySqs(f"With its {kind.id_field} the body is larger than the {LARGEST_MESSAGE:,} of SQS.")
-        return Accepted(delivery, target, task_id, body)
+        return _judge(delivery, routes, fallback)
     except PermanentFault as fault:
-        return Rejected(delivery, task_id, fault)
+        return Rejected(delivery, fallback, fault)
+    except Exception as error:  # noqa: BLE001 # a defect of ours
+        defect = UnexpectedError(f"{type(error).__name__}: {error}")
+        defect.__cause__ = error
+        return Rejected(delivery, fallback, defect)
+
+
+def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> Accepted | Rejected:
+    target = routes.get(delivery.queue)
+    if target is None:
+        known = ", ".join(sorted(routes)) or "none"
+        raise NoRoute(f"Nothing says where messages of {delivery.queue} go; there are routes for {known}.")
+    kind = _KINDS[target]
+    task_id, body = _identified(delivery.text(), kind, fallback)
+    fault = _fault_of(kind.read(body)) or _fault_for_sqs(body, kind)
+    return Rejected(delivery, task_id, fault) if fault else Accepted(delivery, target, task_id, body)
 
 
 def _fallback_id(delivery: Delivery) -> str:
@@ -127,29 +140,44 @@ def _fallback_id(delivery: Delivery) -> str:
     return hash_id("rabbitmq", delivery.queue, delivery.data.decode("latin-1"))
 
 
-def _identified(text: str, id_field: str, fallback: str) -> tuple[str, str]:
+def _identified(text: str, kind: _Kind, fallback: str) -> tuple[str, str]:
     """The id in a body, or the body with the fallback put in. A body that is no JSON object stays as it is."""
     try:
         message: Any = json.loads(text)
     except (ValueError, RecursionError):
         return fallback, text
-    if not isinstance(message, dict) or "Records" in message or "detail-type" in message or "Type" in message:
+    if not isinstance(message, dict):
+        return fallback, text
+    own = message.get(kind.id_field)
+    if own is not None:
+        return own if _is_id(own) else fallback, text
+    if _fault_of(kind.read(text)) is None:
         return fallback, text  # an S3 event in one of its shapes, which has an id of its own
-    own = message.get(id_field)
-    if own is None:
-        return fallback, json.dumps({id_field: fallback, **{k: v for k, v in message.items() if k != id_field}})
-    return own if _is_id(own) else fallback, text
+    # At the end, after which it counts even if the field is there as null; everything else stays as it was written.
+    start = text.rstrip("\t\n\r ")[:-1]
+    return fallback, f"{start}{', ' if message else ''}{json.dumps({kind.id_field: fallback})[1:]}"
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
-def _check(tasks: Sequence[Task]) -> None:
-    """Raise MalformedMessage if the function behind the queue could do nothing of it."""
+def _fault_of(tasks: Sequence[Task]) -> MalformedMessage | None:
+    """Why the function behind the queue could do nothing of a message, if so."""
     faults = [task.fault for task in tasks if isinstance(task, Unreadable)]
     if faults and len(faults) == len(tasks):
-        raise MalformedMessage("; ".join(dict.fromkeys(map(str, faults)))) from faults[0]
+        reason = "; ".join(dict.fromkeys(map(str, faults)))
+        return MalformedMessage(reason.encode("utf-8", "replace").decode())  # a log line takes no lone surrogates
+    return None
+
+
+def _fault_for_sqs(body: str, kind: _Kind) -> NotAcceptedBySqs | None:
+    """Why SQS would not take a body, if so: refusing it, it refuses what is sent with it too."""
+    if not is_sendable(body):
+        return NotAcceptedBySqs("The body has characters that SQS does not take, such as U+FFFE.")
+    if len(body.encode()) > LARGEST_MESSAGE:
+        return NotAcceptedBySqs(f"With its {kind.id_field} the body is larger than the {LARGEST_MESSAGE:,} of SQS.")
+    return None
 
 
 def _unless_refused(outcome: Accepted | Rejected, refused: Mapping[tuple[Target, str], str]) -> Accepted | Rejected:

@@ -46,12 +46,15 @@ class Settings:
 
 def _routes(variables: Environment) -> Mapping[str, Target]:
     text = variables.text("ROUTES")
+    routes: dict[str, Target] = {}
     try:
-        routes = json.loads(text or "{}")
-        return MappingProxyType({str(queue): Target(target) for queue, target in routes.items()})
+        routes = {queue: Target(target) for queue, target in json.loads(text or "{}").items()}
+        understood = all("::" in queue for queue in routes)
     except (ValueError, AttributeError):
+        understood = False
+    if not understood:
         targets = " or ".join(f'"{target}"' for target in Target)
         variables.faults.append(
             f'ROUTES is {text!r}; it must be JSON such as {{"queue::vhost": target}}, target {targets}'
         )
-        return MappingProxyType({})
+    return MappingProxyType(routes)

@@ -6,12 +6,13 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.sending import offer_all
 
-from functions.relay_rabbitmq.deliveries import Delivery
+from functions.relay_rabbitmq.deliveries import Delivery, is_sendable
 from functions.relay_rabbitmq.relay import Rejected, Target
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # The attributes count as well: room for them under the limit of 1 MiB.
 _BYTES_PER_MESSAGE = 1_000_000
 _LONGEST_HEADERS = 20_000
+_LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class SqsRejects:
     """The rejects queue.
 
     A message has the body as it was published; as base64 (attribute ``body_encoding``) where SQS takes no such
-    characters; and in numbered pieces (attribute ``part``) where it is too large for one message.
+    characters; and in numbered pieces where it is too large for one message: their attribute ``part``, such as
+    ``2/3 of 9f86d0...``, names the SHA-256 of the whole body, since others may have the same ``task_id``.
     """
 
     sqs: SQSClient
@@ -49,14 +52,14 @@ class SqsRejects:
         """Keep a delivery with its reason, queue and headers. Raises ServiceUnavailable."""
         delivery, letters = rejected.delivery, SqsDeadLetters(self.sqs, self.queue_url)
         body, encoding = _sendable(delivery)
-        parts = _parts(body)
+        parts, whole = _parts(body), sha256(delivery.data).hexdigest()
         for number, part in enumerate(parts, 1):
             about = {
-                "queue": delivery.queue,
-                "headers": json.dumps(delivery.headers, default=str)[:_LONGEST_HEADERS] if delivery.headers else "",
-                "content_encoding": delivery.content_encoding,
+                "queue": delivery.queue[:_LONGEST_NAME],
+                "headers": json.dumps(delivery.headers)[:_LONGEST_HEADERS] if delivery.headers else "",
+                "content_encoding": delivery.content_encoding[:_LONGEST_NAME],
                 "body_encoding": encoding,
-                "part": f"{number}/{len(parts)}" if len(parts) > 1 else "",
+                "part": f"{number}/{len(parts)} of {whole}" if len(parts) > 1 else "",
             }
             letters.set_aside(part, rejected.task_id, rejected.fault, about)
 
@@ -67,8 +70,7 @@ def _sendable(delivery: Delivery) -> tuple[str, str]:
         text = delivery.data.decode()
     except UnicodeDecodeError:
         text = ""
-    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-    if text and all(c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd" or c > "\uffff" for c in text):
+    if text and is_sendable(text):
         return text, ""
     return base64.b64encode(delivery.data).decode() or "(empty)", "base64" if delivery.data else "empty"
 
