@@ -42,12 +42,12 @@ def stack(place: Place) -> Stack:
 
 
 def _free_port() -> int:
-    """A port whose two neighbours are free too: AWS over TLS, and the payment provider."""
+    """A port whose neighbours are free too: AWS over TLS, the payment provider, RabbitMQ and its node."""
     while True:
         with ExitStack() as probes:
             port = 0
             try:
-                for offset in range(3):
+                for offset in range(5):
                     probe = probes.enter_context(socket.socket())
                     probe.bind(("127.0.0.1", port + offset if port else 0))
                     port = port or int(probe.getsockname()[1])

@@ -44,6 +44,11 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, co
         ("REJECTED", 0, ["OrderRejected"]),
         ("MalformedMessage", 0, []),
     ]
+    assert [(m["arrived"], m["outcome"]) for m in told["rabbitmq"]] == [
+        ("ImageTasksQueue", "Processed"),
+        ("OrderQueue", "COMPLETED"),
+        ("RabbitMqRejectsQueue", "MalformedMessage"),
+    ]
     page = (place.folder / "report" / "index.html").read_text()
     for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
         assert sample.name in page
@@ -81,12 +86,14 @@ def test_status_shows_queues_and_dead_letters_by_reason(stack: Stack, console: C
     assert "orders" in _said(console)
 
 
-@pytest.mark.parametrize("flow", ["images", "orders"])
+@pytest.mark.parametrize(("flow", "faulty"), [("images", 0), ("orders", 0), ("rabbitmq", 2)])
 def test_chaos_loses_nothing_and_does_nothing_twice(
-    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str], flow: str
+    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str], flow: str, faulty: int
 ) -> None:
     assert chaos.run(place, console, flow, 40) == 0, _said(console)
-    assert capsys.readouterr().out.splitlines()[-1] == "accepted 40, done 40, dead-lettered 0, lost 0, twice 0"
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"accepted 40, done {40 - faulty}, dead-lettered {faulty}, lost 0, twice 0"
+    )
     told = json.loads((place.folder / "chaos.json").read_text())
     assert told["details"]["function processes killed"] > 0
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from local import emulator, payments
+from local import emulator, mq_poller, payments, rabbitmq
 from local.machine import Place
 from local.stack import Stack
 
@@ -56,13 +56,15 @@ def test_buckets_are_reached_over_tls_only(stack: Stack, place: Place, user: dic
 
 
 def test_nothing_listens_but_on_the_loopback_address(stack: Stack, place: Place) -> None:
-    processes = [emulator.running(place), payments.running(place)]
+    processes = [server.running(place) for server in (emulator, payments, rabbitmq, mq_poller)]
+    assert None not in processes
     family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-    assert listening == {("127.0.0.1", port) for port in (place.port, place.tls_port, place.payments_port)}
+    ports = (place.port, place.tls_port, place.payments_port, place.rabbitmq_port, place.rabbitmq_node_port)
+    assert listening == {("127.0.0.1", port) for port in ports}
 
 
-@pytest.mark.parametrize("name", ["ProcessImage", "ProcessOrder"])
+@pytest.mark.parametrize("name", ["ProcessImage", "ProcessOrder", "RelayRabbitMq"])
 def test_a_function_runs_under_its_own_role(stack: Stack, name: str) -> None:
     function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs[f"{name}FunctionName"])
     assert f"{name}Role" in function["Role"]

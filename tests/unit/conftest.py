@@ -35,6 +35,9 @@ os.environ |= {
     "ORDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/orders",
     "PAYMENT_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payment-AbCdEf",
     "PAYMENTS_URL": "https://api.stripe.com",
+    "ROUTES": '{"image-tasks::/": "image-tasks", "orders::/": "orders"}',
+    "IMAGE_TASKS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/image-tasks",
+    "REJECTS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rejects",
 }
 os.environ.pop("AWS_PROFILE", None)
 os.environ.pop("AWS_ENDPOINT_URL", None)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 import functions.process_image.app  # what Lambda imports
-import functions.process_order.app  # noqa: F401
+import functions.process_order.app
+import functions.relay_rabbitmq.app  # noqa: F401
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -344,3 +345,11 @@ def test_any_json_is_read_without_an_error(message: object) -> None:
 @given(st.dictionaries(st.sampled_from(["eventVersion", "eventName", "key", "name", "versionId", "sequencer"]), JSON))
 def test_an_s3_record_with_anything_in_its_fields_is_read_without_an_error(changes: dict[str, Any]) -> None:
     assert all(isinstance(task, ImageTask | Unreadable) for task in read_body(s3_body(**changes)))
+
+
+@pytest.mark.parametrize("wrap", [str, lambda body: json.dumps({"Type": "Notification", "Message": body})])
+def test_a_body_full_of_records_is_one_message_that_cannot_be_read(wrap: Callable[[str], str]) -> None:
+    assert len(read_body(json.dumps({"Records": [1] * 1000}))) == 1000
+    (unreadable,) = read_body(wrap(json.dumps({"Records": [1] * 1001})))
+    assert isinstance(unreadable, Unreadable)
+    assert "1,001 records; at most 1,000" in str(unreadable.fault)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
+from darkroom.errors import ServiceUnavailable
 from darkroom.retries import backoff
-from darkroom.sending import NotAccepted, PlainTask, send_all, submit_tasks
+from darkroom.sending import NotAccepted, PlainTask, offer_all, send_all, submit_tasks
 from hypothesis import given
 from hypothesis import strategies as st
 from mypy_boto3_sqs import SQSClient
@@ -18,15 +20,18 @@ FORBIDDEN = {"Code": "InvalidMessageContents", "Message": "unheard of", "SenderF
 
 @dataclass
 class FakeSqs:
-    """Takes messages, but fails each body in ``failures`` once per failure listed."""
+    """Takes messages, but fails each body in ``failures`` once per failure listed; ``fatal`` fail the whole call."""
 
     failures: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    fatal: dict[str, str] = field(default_factory=dict)
     calls: list[list[dict[str, Any]]] = field(default_factory=list)
     accepted: list[str] = field(default_factory=list)
 
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         assert QueueUrl == "queue"
         self.calls.append(Entries)
+        for code in (self.fatal[entry["MessageBody"]] for entry in Entries if entry["MessageBody"] in self.fatal):
+            raise ClientError({"Error": {"Code": code, "Message": "not like this"}}, "SendMessageBatch")
         failed = []
         for entry in Entries:
             if waiting := self.failures.get(entry["MessageBody"]):
@@ -143,6 +148,55 @@ def test_what_was_sent_before_a_refusal_stays_sent() -> None:
         send_all(sqs.client, "queue", [f"{number}" for number in range(30)])
     assert sqs.accepted[:10] == [f"{number}" for number in range(10)]
     assert "20" not in sqs.accepted
+
+
+class TestAnOffer:
+    def test_of_what_sqs_takes_leaves_nothing(self) -> None:
+        sqs = FakeSqs()
+        assert offer_all(sqs.client, "queue", [f"{number}" for number in range(11)]) == []
+        assert sqs.accepted == [f"{number}" for number in range(11)]
+        assert len(sqs.calls) == 2
+
+    def test_goes_on_after_what_is_refused_for_a_fault_of_the_senders(self) -> None:
+        sqs = FakeSqs({"3": [FORBIDDEN], "12": [FORBIDDEN]})
+        refused = offer_all(sqs.client, "queue", [f"{number}" for number in range(15)])
+        assert refused == [(body, "InvalidMessageContents: unheard of") for body in ("3", "12")]
+        assert len(sqs.accepted) == 13
+
+    def test_is_made_again_for_what_failed_inside_a_200(self) -> None:
+        sqs = FakeSqs({"bad": [FORBIDDEN], "unlucky": [OUTAGE, OUTAGE]})
+        assert [body for body, _ in offer_all(sqs.client, "queue", ["good", "bad", "unlucky"])] == ["bad"]
+        assert sqs.bodies_per_call == [["good", "bad", "unlucky"], ["unlucky"], ["unlucky"]]
+
+    def test_of_what_fails_at_every_attempt_is_an_error(self) -> None:
+        sqs = FakeSqs({"unlucky": [OUTAGE] * 2, "bad": [FORBIDDEN]})
+        with pytest.raises(NotAccepted) as error:
+            offer_all(sqs.client, "queue", ["bad", "unlucky"], attempts=2)
+        assert [body for body, _ in error.value.refused] == ["unlucky"]
+
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "BatchRequestTooLong",
+            "AWS.SimpleQueueService.BatchRequestTooLong",
+            "InvalidMessageContents",
+            "InvalidParameterValue",
+        ],
+    )
+    def test_that_is_refused_as_a_whole_for_one_message_is_made_message_by_message(self, code: str) -> None:
+        sqs = FakeSqs(fatal={"bad": code})
+        ((body, reason),) = offer_all(sqs.client, "queue", ["a", "bad", "b"])
+        assert body == "bad"
+        assert code in reason
+        assert "not like this" in reason
+        assert sqs.accepted == ["a", "b"]
+
+    @pytest.mark.parametrize("code", ["AccessDenied", "QueueDoesNotExist", "ThrottlingException", "MissingParameter"])
+    def test_that_is_refused_for_any_other_reason_is_an_error_and_costs_no_message(self, code: str) -> None:
+        sqs = FakeSqs(fatal={"a": code})
+        with pytest.raises(ServiceUnavailable, match=code):
+            offer_all(sqs.client, "queue", ["a"])
+        assert len(sqs.calls) == 1
 
 
 def test_tasks_are_sent_as_the_queue_takes_them() -> None:

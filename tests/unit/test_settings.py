@@ -6,6 +6,8 @@ from darkroom.environment import InvalidSettings
 from functions.process_image.photo import Limits
 from functions.process_image.settings import Settings
 from functions.process_order.settings import Settings as OrderSettings
+from functions.relay_rabbitmq.relay import Target
+from functions.relay_rabbitmq.settings import Settings as RelaySettings
 
 COMPLETE = {
     "UPLOADS_BUCKET": "uploads",
@@ -33,6 +35,13 @@ COMPLETE_FOR_ORDERS = {
     "MAX_RECEIVES": "15",
     "PAYMENT_SECRET_ARN": "arn:secret",
     "PAYMENTS_URL": "https://api.stripe.com",
+}
+
+COMPLETE_FOR_THE_RELAY = {
+    "ROUTES": '{"image-tasks::/": "image-tasks", "orders::/shop": "orders"}',
+    "IMAGE_TASKS_QUEUE_URL": "https://sqs/image-tasks",
+    "ORDER_QUEUE_URL": "https://sqs/orders",
+    "REJECTS_QUEUE_URL": "https://sqs/rejects",
 }
 
 
@@ -105,3 +114,46 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(InvalidSettings) as error:
         Settings.from_environment({})
     assert all(f"{name} is not set" in str(error.value) for name in COMPLETE)
+
+
+def test_the_relays_environment_says_which_queue_leads_where() -> None:
+    assert RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {"PATH": "/bin"}) == RelaySettings(
+        routes={"image-tasks::/": Target.IMAGE_TASKS, "orders::/shop": Target.ORDERS},
+        queue_urls={Target.IMAGE_TASKS: "https://sqs/image-tasks", Target.ORDERS: "https://sqs/orders"},
+        rejects_queue_url="https://sqs/rejects",
+    )
+
+
+@pytest.mark.parametrize("name", COMPLETE_FOR_THE_RELAY)
+def test_the_relay_has_no_invented_defaults_either(name: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
+        RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {name: ""})
+
+
+def test_a_relay_may_have_no_routes_yet() -> None:
+    assert RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {"ROUTES": "{}"}).routes == {}
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        "image-tasks",
+        '{"image-tasks::/": ',
+        "null",
+        "[]",
+        '["image-tasks::/"]',
+        '"image-tasks::/"',
+        '{"image-tasks::/": "images"}',
+        '{"image-tasks::/": null}',
+        '{"image-tasks::/": ["orders"]}',
+        '{"image-tasks::/": {"to": "orders"}}',
+        '{"image-tasks::/": "image-tasks", "orders": "orders"}',
+        '{"": "orders"}',
+    ],
+)
+def test_routes_lead_from_a_queue_with_its_virtual_host_to_a_target(routes: str) -> None:
+    with pytest.raises(InvalidSettings) as error:
+        RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {"ROUTES": routes, "ORDER_QUEUE_URL": ""})
+    assert "ORDER_QUEUE_URL is not set" in str(error.value)
+    assert f'ROUTES is {routes!r}; it must be JSON such as {{"queue::vhost": target}}' in str(error.value)
+    assert 'target "image-tasks" or "orders"' in str(error.value)

@@ -21,6 +21,7 @@ from darkroom.messages import Unreadable, hash_id, unreadable_task_id
 
 _LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _LONGEST_TASK_ID = 200
+_MOST_RECORDS = 1000  # S3 sends one; a body full of them would take minutes and all memory
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PRINTABLE = re.compile(r"[!-~]+")  # ASCII without the space: safe in a key, an attribute and a log
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
@@ -80,6 +81,8 @@ def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
                 raise MalformedMessage(f"The SNS notification's Message is not JSON: {error}.") from error
         case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
             return []
+        case {"Records": list(records)} if len(records) > _MOST_RECORDS:
+            raise MalformedMessage(f"The body holds {len(records):,} records; at most {_MOST_RECORDS:,} are taken.")
         case {"Records": [_, *_] as records}:
             return [_or_unreadable(_from_s3_record, r, body if len(records) == 1 else _alone(r)) for r in records]
         case {"detail-type": _, "source": "aws.s3"}:

@@ -69,7 +69,8 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
     if _is_defect(fault):
         metrics.add_metric("Defects", MetricUnit.Count, 1)
     traceback = fault.__cause__ if isinstance(fault, UnexpectedError) else None
-    logger.warning("%s: %s", name, fault, extra={**about, "error_code": fault.error_code}, exc_info=traceback)
+    reason = str(fault).encode("utf-8", "replace").decode()  # a lone surrogate would cost the whole line
+    logger.warning("%s: %s", name, reason, extra={**about, "error_code": fault.error_code}, exc_info=traceback)
 
 
 def _is_defect(fault: DarkroomError) -> bool:

@@ -1,0 +1,163 @@
+"""The command that declares queues: whom it trusts with the password, and what it asks of a broker."""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pika
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pika.exceptions import ChannelClosedByBroker
+from rich.console import Console
+
+from local import rabbitmq, rabbitmq_queues
+from local.machine import PROJECT, LaptopError, Place
+from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, connection_parameters, declare_queues
+
+
+class FakeChannel:
+    """Notes what is declared; refuses one queue."""
+
+    def __init__(self, refused: str = "", code: int = 406) -> None:
+        self.queues: dict[str, dict[str, Any]] = {}
+        self.bindings: list[tuple[str, str, str]] = []
+        self.exchanges: list[tuple[str, str, bool]] = []
+        self._refused = refused
+        self._code = code
+
+    def exchange_declare(self, exchange: str, exchange_type: str, *, durable: bool) -> None:
+        self.exchanges.append((exchange, exchange_type, durable))
+
+    def queue_declare(self, queue: str, *, durable: bool, arguments: dict[str, Any]) -> None:
+        if queue == self._refused:
+            raise ChannelClosedByBroker(self._code, "inequivalent arg 'x-queue-type'")
+        assert durable
+        self.queues[queue] = arguments
+
+    def queue_bind(self, queue: str, exchange: str, *, routing_key: str) -> None:
+        self.bindings.append((queue, exchange, routing_key))
+
+
+@pytest.fixture
+def urls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The brokers that were connected to."""
+    connected: list[str] = []
+
+    @contextmanager
+    def open_channel(url: str) -> Iterator[FakeChannel]:
+        connected.append(url)
+        yield FakeChannel()
+
+    monkeypatch.setattr(rabbitmq_queues, "open_channel", open_channel)
+    return connected
+
+
+def _declare_on(channel: FakeChannel, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Connection:
+        def __init__(self, parameters: Any) -> None:
+            pass
+
+        def __enter__(self) -> Connection:
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+        def channel(self) -> FakeChannel:
+            return channel
+
+    monkeypatch.setattr(pika, "BlockingConnection", Connection)
+    declare_queues("amqp://guest:guest@localhost")
+
+
+class TestConnection:
+    @pytest.mark.parametrize("query", ["", "?ssl_options={'capath': '/', 'server_hostname': 'another.example'}"])
+    def test_is_verified_whatever_the_url_says(self, query: str) -> None:
+        options = connection_parameters(f"amqps://user:password@broker.example:5671/{query}").ssl_options
+        assert options is not None
+        assert options.server_hostname == "broker.example"
+        assert options.context.verify_mode is ssl.CERT_REQUIRED
+        assert options.context.check_hostname
+
+    @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+    def test_is_in_clear_on_the_loopback_address(self, host: str) -> None:
+        assert connection_parameters(f"amqp://guest:guest@{host}:4569").ssl_options is None
+
+    @pytest.mark.parametrize("host", ["broker.example", "10.0.0.1", "localhost.example"])
+    def test_is_never_in_clear_elsewhere(self, host: str) -> None:
+        with pytest.raises(LaptopError, match="in clear"):
+            connection_parameters(f"amqp://guest:guest@{host}")
+
+    @pytest.mark.parametrize("url", ["ftp://user:s3cret@host", "amqps://user:s3cret@host:port", "amqps://user@host"])
+    def test_to_what_is_no_address_says_so_without_the_password(self, url: str) -> None:
+        with pytest.raises(LaptopError, match="The URL is none of AMQP") as raised:
+            connection_parameters(url)
+        assert "s3cret" not in str(raised.value)
+
+
+class TestDeclaring:
+    def test_gives_every_queue_a_place_for_its_dead_letters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        channel = FakeChannel()
+        _declare_on(channel, monkeypatch)
+        assert channel.exchanges == [(DEAD_LETTER_EXCHANGE, "direct", True)]
+        assert list(channel.queues) == ["image-tasks.dead-letters", "image-tasks", "orders.dead-letters", "orders"]
+        for queue in ("image-tasks", "orders"):
+            arguments = channel.queues[queue]
+            assert arguments["x-queue-type"] == "quorum"
+            route = (
+                f"{queue}.dead-letters",
+                arguments["x-dead-letter-exchange"],
+                arguments["x-dead-letter-routing-key"],
+            )
+            assert route in channel.bindings
+
+    def test_says_what_differs_on_a_queue_that_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(LaptopError, match=r"Queue orders is there .* stays as it is: inequivalent arg"):
+            _declare_on(FakeChannel(refused="orders"), monkeypatch)
+
+    def test_says_what_else_the_broker_refuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(LaptopError, match="RabbitMQ refuses: inequivalent"):
+            _declare_on(FakeChannel(refused="orders", code=403), monkeypatch)
+
+
+class TestPassword:
+    @pytest.fixture(autouse=True)
+    def _no_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("RABBITMQ_PASSWORD", raising=False)
+
+    def test_comes_from_the_environment(self, monkeypatch: pytest.MonkeyPatch, urls: list[str]) -> None:
+        monkeypatch.setenv("RABBITMQ_PASSWORD", "p@ss/word")
+        said = io.StringIO()
+        assert rabbitmq_queues.run("amqps://user@broker.example:5671", Console(file=said)) == 0
+        assert urls == ["amqps://user:p%40ss%2Fword@broker.example:5671"]
+        assert "orders.dead-letters" in said.getvalue()
+        assert "word" not in said.getvalue()
+
+    def test_comes_from_the_standard_input(self, monkeypatch: pytest.MonkeyPatch, urls: list[str]) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("secret\nmore\n"))
+        rabbitmq_queues.run("amqps://user@broker.example/vhost", Console(file=io.StringIO()))
+        assert urls == ["amqps://user:secret@broker.example/vhost"]
+
+    def test_stays_the_one_of_the_url(self, urls: list[str]) -> None:
+        rabbitmq_queues.run("amqp://guest:guest@localhost", Console(file=io.StringIO()))
+        assert urls == ["amqp://guest:guest@localhost"]
+
+    @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1))
+    def test_arrives_whatever_is_in_it(self, password: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdin", io.StringIO(password, newline="\n"))
+            parameters = connection_parameters(rabbitmq_queues._with_password("amqps://us%40er@broker.example"))
+        assert isinstance(parameters.credentials, pika.PlainCredentials)
+        assert (parameters.credentials.username, parameters.credentials.password) == ("us@er", password)
+
+
+def test_a_machine_without_rabbitmq_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rabbitmq, "_PROGRAMS", ("/nowhere/rabbitmq-server",))
+    assert not rabbitmq.installed()
+    with pytest.raises(LaptopError, match="apt-get install rabbitmq-server; macOS: brew install rabbitmq"):
+        rabbitmq.start(Place(PROJECT / ".local" / "none", 4566))

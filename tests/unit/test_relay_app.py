@@ -1,0 +1,140 @@
+"""The deployed relay from event to queues, and what the outside learns of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import boto3
+import pytest
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from darkroom.errors import MalformedMessage, NoRoute, ServiceUnavailable, UnexpectedError
+from moto import mock_aws
+
+from functions.relay_rabbitmq import app
+from functions.relay_rabbitmq.relay import Accepted, Rejected, Target
+from functions.relay_rabbitmq.reporting import report
+from tests.unit.events import load_event
+from tests.unit.relay_fakes import IMAGE_TASKS, delivery, event_message, event_of
+
+# What reporting.py says once for all is forgotten between tests.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publish")
+
+Metrics = Callable[[], list[dict[str, Any]]]
+Log = Callable[[], dict[str, Any]]
+QUEUES = ("image-tasks", "orders", "rejects")
+
+
+@dataclass(frozen=True)
+class Context:
+    function_name: str = "relay"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:relay"
+    aws_request_id: str = "request-1"
+
+
+def handle(event: Any) -> dict[str, int]:
+    answer: dict[str, int] = app.lambda_handler(event, cast(LambdaContext, Context()))
+    return answer
+
+
+@pytest.fixture
+def bodies() -> Iterator[Callable[[str], list[str]]]:
+    """The bodies in a queue; reading leaves them there."""
+    with mock_aws():
+        sqs = boto3.client("sqs", region_name="eu-central-1")
+        urls = {name: sqs.create_queue(QueueName=name)["QueueUrl"] for name in QUEUES}
+
+        def read(name: str) -> list[str]:
+            answer = sqs.receive_message(QueueUrl=urls[name], MaxNumberOfMessages=10, VisibilityTimeout=0)
+            return [message["Body"] for message in answer.get("Messages", [])]
+
+        yield read
+
+
+class TestTheHandler:
+    def test_hands_a_batch_over(self, bodies: Callable[[str], list[str]]) -> None:
+        assert handle(load_event("rabbitmq_mixed")) == {"messages": 5}
+        (task,), (order,) = bodies("image-tasks"), bodies("orders")
+        assert json.loads(task)["task_id"].startswith("rabbitmq-")
+        assert json.loads(order)["order_id"] == "order-4711"
+        assert len(bodies("rejects")) == 3
+
+    def test_passes_a_batch_in_which_everything_is_invalid(self, bodies: Callable[[str], list[str]]) -> None:
+        assert handle(load_event("rabbitmq_invalid")) == {"messages": 9}
+        assert (bodies("image-tasks"), bodies("orders"), len(bodies("rejects"))) == ([], [], 9)
+
+    @pytest.mark.parametrize(("name", "queue", "count"), [("image_tasks", "image-tasks", 3), ("orders", "orders", 2)])
+    def test_hands_the_same_over_when_a_batch_comes_again(
+        self, bodies: Callable[[str], list[str]], name: str, queue: str, count: int
+    ) -> None:
+        for _ in range(2):
+            handle(load_event(f"rabbitmq_{name}"))
+        assert len(bodies(queue)) == 2 * count
+        assert len(set(bodies(queue))) == count
+
+    def test_takes_a_batch_of_nothing(self, bodies: Callable[[str], list[str]]) -> None:
+        assert handle(event_of({IMAGE_TASKS: []})) == {"messages": 0}
+
+    def test_fails_if_its_queues_are_not_there(self) -> None:
+        with mock_aws():
+            for event in ("rabbitmq_orders", "rabbitmq_invalid"):
+                with pytest.raises(ServiceUnavailable):
+                    handle(load_event(event))
+
+    @pytest.mark.parametrize("event", [load_event("sqs_s3"), load_event("s3"), {}, None, []])
+    def test_tells_of_an_event_from_elsewhere(self, event: Any) -> None:
+        with pytest.raises(ValueError, match="The event is not from RabbitMQ"):
+            handle(event)
+
+    def test_is_not_held_up_by_a_message_of_more_rejects_than_a_metric_takes(
+        self, bodies: Callable[[str], list[str]]
+    ) -> None:
+        assert handle(event_of({"newsletter::/": [event_message("x")] * 250})) == {"messages": 250}
+        assert len(bodies("rejects")) == 10
+
+
+class TestReporting:
+    TASK = Accepted(delivery("{}"), Target.IMAGE_TASKS, "t-1", "{}")
+    ORDER = Accepted(delivery("{}"), Target.ORDERS, "o-1", "{}")
+
+    def test_what_was_handed_over_is_counted(self, printed: Metrics, log: Log) -> None:
+        report([self.TASK, self.ORDER, self.TASK])
+        (emf,) = printed()
+        assert emf["Relayed"] == [3.0]
+        assert "Quarantined" not in emf
+        line = log()
+        assert (line["message"], line["relayed"], line["rejected"]) == ("Relayed", {"image-tasks": 2, "orders": 1}, 0)
+
+    def test_what_was_rejected_is_counted_once_in_all_and_once_by_its_reason(self, printed: Metrics) -> None:
+        report([Rejected(delivery("x"), "t", MalformedMessage("a")), Rejected(delivery("x"), "t", NoRoute("b"))])
+        *by_reason, in_all = printed()
+        assert {(emf["error_code"], *emf["Quarantined"]) for emf in by_reason} == {
+            ("MalformedMessage", 1.0),
+            ("NoRoute", 1.0),
+        }
+        assert in_all["Quarantined"] == [1.0, 1.0]
+        assert not {"Relayed", "Defects", "Retried"} & in_all.keys()
+
+    def test_what_was_rejected_is_logged(self, monkeypatch: pytest.MonkeyPatch, printed: Metrics) -> None:
+        told: list[tuple[str, Any]] = []
+        monkeypatch.setattr(
+            "darkroom.reporting.logger.warning", lambda text, *args, extra, **_: told.append((text % args, extra))
+        )
+        report([Rejected(delivery("x"), "t-1", MalformedMessage("it is a text"))])
+        about = {"task_id": "t-1", "queue": IMAGE_TASKS, "error_code": "MalformedMessage"}
+        assert told == [("Quarantined: it is a text", about)]
+
+    def test_a_defect_of_ours_is_counted_for_the_alarm(self, printed: Metrics) -> None:
+        defect = UnexpectedError("KeyError: 'x'")
+        defect.__cause__ = KeyError("x")
+        report([Rejected(delivery("x"), "t-1", defect)])
+        by_reason, in_all = printed()
+        assert (by_reason["error_code"], in_all["Defects"], in_all["Quarantined"]) == ("UnexpectedError", [1.0], [1.0])
+        assert "Retried" not in in_all
+
+    def test_a_batch_of_nothing_is_logged_and_not_counted(self, log: Log) -> None:
+        report([])
+        assert (log()["relayed"], log()["rejected"]) == ({}, 0)

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from functools import reduce
+from typing import Any
+
+import pytest
+from darkroom.errors import MalformedMessage, TooLarge
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.relay_rabbitmq.deliveries import Delivery, is_sendable, read_event
+from functions.relay_rabbitmq.relay import Accepted, judge
+from functions.relay_rabbitmq.sqs import SqsRejects
+from tests.unit.events import BUCKET
+from tests.unit.relay_fakes import IMAGE_TASKS, LARGEST, ORDERS, ROUTES, StrictSqs, delivery, event_message, event_of
+
+ZIPPED = gzip.compress("Käthe".encode(), mtime=0)
+
+
+def the_delivery(message: object) -> Delivery:
+    (found,) = read_event(event_of({IMAGE_TASKS: [message]}))
+    return found
+
+
+def byte_array(text: str) -> dict[str, list[int]]:
+    """As Lambda writes a text in a header."""
+    return {"bytes": list(text.encode())}
+
+
+class TestAMessage:
+    def test_is_read(self) -> None:
+        message = event_message(ZIPPED, messageId="m-1", contentEncoding="gzip", headers={"n": 1})
+        assert the_delivery(message) == Delivery(IMAGE_TASKS, ZIPPED, "gzip", "m-1", {"n": 1})
+
+    def test_may_have_nothing_but_its_data(self) -> None:
+        assert the_delivery({"data": "aGVsbG8="}) == Delivery(IMAGE_TASKS, b"hello", "", None, {})
+
+    def test_may_have_null_for_everything(self) -> None:
+        nothing = Delivery(IMAGE_TASKS, b"", "", None, {})
+        assert the_delivery({"basicProperties": None, "redelivered": None, "data": None}) == nothing
+        properties = {"messageId": None, "contentEncoding": None, "headers": None}
+        assert the_delivery({"basicProperties": properties, "data": ""}) == nothing
+
+    def test_has_no_id_if_that_is_empty(self) -> None:
+        assert the_delivery(event_message("x", messageId="")).message_id is None
+
+    def test_is_the_same_when_it_comes_again(self) -> None:
+        assert the_delivery(event_message("x")) == the_delivery(event_message("x", redelivered=True))
+
+    @pytest.mark.parametrize("data", ["hello world", "aGVsbG8", "Käthe", "aGVs\nbG8="])
+    def test_that_is_not_base64_is_kept_as_it_came(self, data: str) -> None:
+        assert the_delivery({"data": data}).data == data.encode()
+
+    @pytest.mark.parametrize("message", [None, 7, "text", [], {}, {"data": 7}, {"data": {"x": None}}])
+    def test_that_is_none_is_kept_as_it_came(self, message: object) -> None:
+        assert json.loads(the_delivery(message).data) == message
+
+    @pytest.mark.parametrize("value", [7, ["gzip"], {"bytes": [1]}, True])
+    def test_with_properties_of_the_wrong_kind_has_none(self, value: object) -> None:
+        message = event_message("x", messageId=value, contentEncoding=value)
+        assert the_delivery(message) == Delivery(IMAGE_TASKS, b"x", "", None, {})
+        assert the_delivery({"basicProperties": value, "data": "eA=="}) == Delivery(IMAGE_TASKS, b"x", "", None, {})
+
+
+class TestABody:
+    @pytest.mark.parametrize("encoding", ["", "identity", "utf-8", "UTF-8"])
+    def test_is_text(self, encoding: str) -> None:
+        assert delivery("Käthe 写真 🎞", encoding=encoding).text() == "Käthe 写真 🎞"
+
+    @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+    def test_is_unpacked(self, encoding: str) -> None:
+        assert delivery(ZIPPED, encoding=encoding).text() == "Käthe"
+
+    def test_is_all_of_the_gzip_if_that_has_several_members(self) -> None:
+        assert delivery(ZIPPED + gzip.compress(b" 1.jpg"), encoding="gzip").text() == "Käthe 1.jpg"
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"hello",
+            ZIPPED + b"hello",
+            ZIPPED[:12] + b"\xff\xff" + ZIPPED[14:],
+            ZIPPED[:-8] + b"\0\0\0\0" + ZIPPED[-4:],
+            zlib.compress(b"hello"),
+        ],
+    )
+    def test_that_is_not_the_gzip_it_says_is_malformed(self, data: bytes) -> None:
+        with pytest.raises(MalformedMessage, match="not the gzip that its content-encoding says"):
+            delivery(data, encoding="gzip").text()
+
+    def test_whose_gzip_is_cut_short_is_malformed(self) -> None:
+        for length in range(1, len(ZIPPED)):
+            with pytest.raises(MalformedMessage, match="not the gzip that its content-encoding says"):
+                delivery(ZIPPED[:length], encoding="gzip").text()
+
+    @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "g\0zip", "\ud800"])
+    def test_of_another_encoding_is_malformed(self, encoding: str) -> None:
+        with pytest.raises(MalformedMessage, match="understood are gzip and none"):
+            delivery("x", encoding=encoding).text()
+
+    @pytest.mark.parametrize("data", ["Käthe".encode("latin-1"), b"\xff", b"\xed\xa0\x80", b"\xc3"])
+    def test_that_is_not_utf_8_is_malformed(self, data: bytes) -> None:
+        for body, encoding in ((data, ""), (gzip.compress(data), "gzip")):
+            with pytest.raises(MalformedMessage, match="not UTF-8"):
+                delivery(body, encoding=encoding).text()
+
+    def test_may_be_as_large_as_sqs_takes_and_no_larger(self) -> None:
+        most = b"x" * LARGEST
+        assert delivery(most).text() == delivery(gzip.compress(most), encoding="gzip").text() == most.decode()
+        for body, encoding in ((most + b"x", ""), (gzip.compress(most + b"x"), "gzip")):
+            with pytest.raises(TooLarge, match="1,048,576 bytes"):
+                delivery(body, encoding=encoding).text()
+
+    def test_of_a_bomb_is_not_unpacked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # given 200 MB in 200 kB, and somebody who counts what is asked for
+        asked: list[int | None] = []
+        read = gzip.GzipFile.read
+
+        def counting(file: gzip.GzipFile, size: int | None = -1) -> bytes:
+            asked.append(size)
+            return read(file, size)
+
+        monkeypatch.setattr(gzip.GzipFile, "read", counting)
+        packer = zlib.compressobj(wbits=31)
+        bomb = b"".join(packer.compress(bytes(10**6)) for _ in range(200)) + packer.flush()
+        # when
+        with pytest.raises(TooLarge):
+            delivery(bomb, encoding="gzip").text()
+        # then
+        assert asked == [LARGEST + 1]
+
+    @given(st.binary(max_size=200), st.sampled_from(["", "gzip", "br"]))
+    def test_of_anything_is_text_or_malformed(self, data: bytes, encoding: str) -> None:
+        try:
+            text = delivery(data, encoding=encoding).text()
+        except MalformedMessage:
+            return
+        assert encoding == "gzip" or text.encode() == data
+
+    @given(st.text())
+    def test_comes_out_as_it_was_packed(self, text: str) -> None:
+        assert delivery(gzip.compress(text.encode()), encoding="gzip").text() == text
+
+
+class TestHeaders:
+    def test_may_hold_texts_at_any_depth(self) -> None:
+        headers = {
+            "source": byte_array("Käthe"),
+            "x-death": [{"queue": byte_array("orders"), "routing-keys": [byte_array("a"), byte_array("")], "count": 2}],
+            "table": {"of": {"tables": byte_array("deep")}},
+            "number": 10,
+            "flag": True,
+            "nothing": None,
+        }
+        assert the_delivery(event_message("x", headers=headers)).headers == {
+            "source": "Käthe",
+            "x-death": [{"queue": "orders", "routing-keys": ["a", ""], "count": 2}],
+            "table": {"of": {"tables": "deep"}},
+            "number": 10,
+            "flag": True,
+            "nothing": None,
+        }
+
+    def test_may_hold_signed_bytes(self) -> None:
+        signed = [byte - 256 if byte > 127 else byte for byte in "Käthe".encode()]
+        assert the_delivery(event_message("x", headers={"h": {"bytes": signed}})).headers == {"h": "Käthe"}
+
+    def test_that_are_no_text_are_read_as_far_as_possible(self) -> None:
+        assert the_delivery(event_message("x", headers={"h": {"bytes": [104, 255]}})).headers == {"h": "h\ufffd"}
+
+    @pytest.mark.parametrize("numbers", [["a"], [None], [1.5], [256], [-129], [10**30], [[1]], {"0": 1}, "ab", 7])
+    def test_may_hold_a_table_with_a_field_called_bytes(self, numbers: object) -> None:
+        for headers in ({"h": {"bytes": numbers}}, {"bytes": numbers}):
+            assert the_delivery(event_message("x", headers=headers)).headers == headers
+
+    def test_may_be_called_bytes(self) -> None:
+        assert the_delivery(event_message("x", headers={"bytes": [104, 105]})).headers == {"bytes": [104, 105]}
+
+    def test_with_more_than_bytes_are_a_table(self) -> None:
+        table = {"bytes": [104], "more": 1}
+        assert the_delivery(event_message("x", headers={"h": table})).headers == {"h": table}
+
+    @pytest.mark.parametrize("headers", [[], [1], "text", 7, True])
+    def test_of_the_wrong_kind_are_none(self, headers: object) -> None:
+        assert the_delivery(event_message("x", headers=headers)).headers == {}
+
+    @pytest.mark.parametrize("kind", ["list", "table"])
+    def test_nested_however_deep_do_not_hold_up_the_batch(self, kind: str) -> None:
+        def deeper(inner: Any, _: int) -> Any:
+            return [inner] if kind == "list" else {"h": inner}
+
+        for depth in (10, *range(200, 1100, 7), 5000):
+            headers = {"deep": reduce(deeper, range(depth), byte_array("end")), "flat": 1}
+            (found,) = read_event(event_of({"newsletter::/": [event_message("x", headers=headers)]}))
+            rejected = judge(found, ROUTES)
+            assert not isinstance(rejected, Accepted)
+            sqs = StrictSqs()
+            SqsRejects(sqs.client, "rejects").reject(rejected)
+            (sent,) = sqs.queues["rejects"]
+            assert ('"end"' in sent.attributes["headers"]) != ("nested too deeply" in sent.attributes["headers"])
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"Records": []},
+        {"eventSource": "aws:amq", "messages": []},
+        {"eventSource": "aws:amq", "rmqMessagesByQueue": {}},
+        {"eventSource": "aws:rmq"},
+        {"eventSource": "aws:rmq", "rmqMessagesByQueue": []},
+        {"eventSource": "aws:rmq", "rmqMessagesByQueue": {"orders::/": None}},
+        {"eventSource": "aws:rmq", "rmqMessagesByQueue": {"orders::/": {"data": ""}}},
+    ],
+)
+def test_an_event_from_elsewhere_is_an_error_that_says_so(event: object) -> None:
+    with pytest.raises(ValueError, match='not from RabbitMQ: it has no "eventSource": "aws:rmq"'):
+        read_event(event)
+
+
+def test_a_batch_may_hold_nothing() -> None:
+    assert list(read_event(event_of({}))) == list(read_event(event_of({IMAGE_TASKS: []}))) == []
+
+
+@pytest.mark.parametrize(
+    ("character", "takes"),
+    [
+        *((c, True) for c in "\t\n\r ~\x7f\x85\xa0ä\ud7ff\ue000\ufffd\U00010000\U0010ffff"),
+        *((c, False) for c in "\0\x08\x0b\x0c\x0e\x1f\ud800\udfff\ufffe\uffff"),
+    ],
+)
+def test_sqs_takes_what_xml_takes(character: str, takes: bool) -> None:
+    assert is_sendable(f"before{character}after") is takes
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters()), inner, max_size=3),
+    max_leaves=8,
+)
+BASE64 = st.sampled_from(
+    ["", "e30=", "W10=", "bnVsbA==", "/w==", "AA==", "H4sIAAAAAAAAA6uuBQBDv6ajAgAAAA=="]
+) | st.builds(
+    lambda fields: event_message(json.dumps(fields))["data"],
+    st.dictionaries(st.sampled_from(["task_id", "order_id", "bucket", "key", "Records", "Type", "Message"]), JSON)
+    | st.fixed_dictionaries({"bucket": st.just(BUCKET), "key": JSON}, optional={"task_id": JSON, "Type": JSON}),
+)
+PROPERTIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "messageId": JSON | st.sampled_from(["m-1", "with space", "x" * 201, "\0"]),
+        "contentEncoding": JSON | st.sampled_from(["gzip", "br", "", "\ud800", "x" * 10**5]),
+        "headers": JSON | st.dictionaries(st.text(), JSON | st.fixed_dictionaries({"bytes": JSON | st.lists(JSON)})),
+    },
+)
+MESSAGES = (
+    st.fixed_dictionaries({}, optional={"basicProperties": PROPERTIES | JSON, "data": BASE64 | JSON, "x": JSON}) | JSON
+)
+
+
+@given(st.dictionaries(st.sampled_from([IMAGE_TASKS, ORDERS, "\ud800", ""]), st.lists(MESSAGES, max_size=4)))
+def test_whatever_comes_every_message_has_one_outcome_and_every_rejection_can_be_sent(queues: dict[str, Any]) -> None:
+    sqs = StrictSqs()
+    # when
+    outcomes = [judge(found, ROUTES) for found in read_event(event_of(queues))]
+    # then
+    assert [o.delivery.queue for o in outcomes] == [queue for queue, messages in queues.items() for _ in messages]
+    for outcome in outcomes:
+        if isinstance(outcome, Accepted):
+            assert is_sendable(outcome.body)
+        else:
+            SqsRejects(sqs.client, "rejects").reject(outcome)
+            assert outcome.fault.error_code != "UnexpectedError", outcome.fault

@@ -1,0 +1,169 @@
+"""The relay's way out, over an SQS in memory."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+from darkroom.errors import MalformedMessage, NotAcceptedBySqs, ServiceUnavailable, TooLarge
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+from mypy_boto3_sqs import SQSClient
+
+from functions.relay_rabbitmq.deliveries import Delivery
+from functions.relay_rabbitmq.relay import Rejected, Target
+from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+from tests.unit.relay_fakes import IMAGE_TASKS, SentMessage, StrictSqs, delivery, put_together
+
+REGION = "eu-central-1"
+
+
+@pytest.fixture
+def sqs() -> Iterator[SQSClient]:
+    with mock_aws():
+        yield boto3.client("sqs", region_name=REGION)
+
+
+@pytest.fixture
+def queue_url(sqs: SQSClient) -> str:
+    return sqs.create_queue(QueueName="rejects")["QueueUrl"]
+
+
+def received(sqs: SQSClient, queue_url: str) -> list[SentMessage]:
+    found: list[SentMessage] = []
+    while messages := sqs.receive_message(
+        QueueUrl=queue_url, MessageAttributeNames=["All"], MaxNumberOfMessages=10
+    ).get("Messages"):
+        for message in messages:
+            attributes = message.get("MessageAttributes", {})
+            found.append(SentMessage(message["Body"], {n: v["StringValue"] for n, v in attributes.items()}))
+    return found
+
+
+def rejected(found: Delivery) -> Rejected:
+    return Rejected(found, "task-1", MalformedMessage("it is a text"))
+
+
+class TestARejectedMessage:
+    def test_carries_its_reason_and_where_it_came_from(self, sqs: SQSClient, queue_url: str) -> None:
+        found = delivery("Käthe", headers={"source": "shop", "n": 1})
+        SqsRejects(sqs, queue_url).reject(rejected(found))
+        (message,) = received(sqs, queue_url)
+        assert message.body == "Käthe"
+        assert message.attributes == {
+            "error_code": "MalformedMessage",
+            "reason": "it is a text",
+            "task_id": "task-1",
+            "queue": IMAGE_TASKS,
+            "headers": '{"source": "shop", "n": 1}',
+        }
+
+    @pytest.mark.parametrize(
+        "data", [b"\xff\0", b"a\0b", "\ufffe".encode(), b"\xed\xa0\x80", b"\x1b[1m"], ids=lambda data: data.hex()
+    )
+    def test_is_base64_where_sqs_takes_no_such_characters(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
+        SqsRejects(sqs, queue_url).reject(rejected(delivery(data)))
+        (message,) = received(sqs, queue_url)
+        assert message.attributes["body_encoding"] == "base64"
+        assert base64.b64decode(message.body) == data
+
+    def test_that_was_packed_is_kept_packed(self, sqs: SQSClient, queue_url: str) -> None:
+        SqsRejects(sqs, queue_url).reject(rejected(delivery(b"\x1f\x8b", encoding="gzip")))
+        (message,) = received(sqs, queue_url)
+        assert (message.attributes["content_encoding"], message.attributes["body_encoding"]) == ("gzip", "base64")
+        assert put_together([message]) == {("task-1", "MalformedMessage", b"\x1f\x8b")}
+
+    def test_that_is_empty_says_so(self, sqs: SQSClient, queue_url: str) -> None:
+        SqsRejects(sqs, queue_url).reject(rejected(delivery(b"")))
+        (message,) = received(sqs, queue_url)
+        assert (message.body, message.attributes["body_encoding"]) == ("(empty)", "empty")
+
+    @pytest.mark.parametrize(
+        "data", ["Käthe 写真".encode() * 220_000, bytes(range(256)) * 12_000], ids=["text", "bytes"]
+    )
+    def test_of_3_mb_comes_in_parts(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
+        # when it is rejected, and again because something else in its batch failed
+        for _ in range(2):
+            SqsRejects(sqs, queue_url).reject(Rejected(delivery(data), "task-1", TooLarge("too large")))
+        # then
+        messages = received(sqs, queue_url)
+        count = len(messages) // 2
+        parts = {message.attributes["part"] for message in messages}
+        assert parts == {f"{number}/{count} of {sha256(data).hexdigest()}" for number in range(1, count + 1)}
+        assert put_together(messages) == {("task-1", "TooLarge", data)}
+
+    def test_is_told_from_another_with_the_same_id_even_in_parts(self, sqs: SQSClient, queue_url: str) -> None:
+        bodies = {bytes([letter]) * 1_500_000 for letter in b"ab"}
+        for data in bodies:
+            SqsRejects(sqs, queue_url).reject(rejected(delivery(data)))
+        assert {data for _, _, data in put_together(received(sqs, queue_url))} == bodies
+
+
+class TestTheLimitsOfSqs:
+    @staticmethod
+    def sent(rejection: Rejected) -> list[SentMessage]:
+        sqs = StrictSqs()
+        SqsRejects(sqs.client, "rejects").reject(rejection)
+        return sqs.queues["rejects"]
+
+    def test_are_kept_by_a_message_with_as_much_as_possible_of_everything(self) -> None:
+        found = Delivery("写" * 5000, bytes(2_000_000), "写" * 5000, None, {"写" * 5000: "写" * 50_000})
+        messages = self.sent(Rejected(found, "x" * 200, NotAcceptedBySqs("写" * 5000)))
+        assert {len(message.attributes) for message in messages} == {8}
+        assert {data for _, _, data in put_together(messages)} == {found.data}
+
+    @pytest.mark.parametrize("size", [999_999, 1_000_000, 1_000_001, 2_000_000])
+    def test_are_kept_by_every_part_and_no_character_is_cut(self, size: int) -> None:
+        for character in ("x", "ä", "写", "🎞"):
+            data = ("." * (size % 7) + character * (size // len(character.encode()) + 1)).encode()[:size]
+            messages = self.sent(rejected(delivery(data)))
+            assert {found for _, _, found in put_together(messages)} == {data}
+
+    @given(
+        queue=st.text(),
+        data=st.binary(max_size=50) | st.text().map(str.encode),
+        encoding=st.text(),
+        reason=st.text(st.characters()),
+        headers=st.dictionaries(st.text(st.characters()), st.text(st.characters()) | st.floats() | st.none()),
+    )
+    def test_are_kept_whatever_a_message_holds(
+        self, queue: str, data: bytes, encoding: str, reason: str, headers: dict[str, object]
+    ) -> None:
+        found = Delivery(queue, data, encoding, None, headers)
+        messages = self.sent(Rejected(found, "task-1", MalformedMessage(reason)))
+        assert put_together(messages) == {("task-1", "MalformedMessage", data)}
+
+    def test_cut_what_is_told_of_the_headers(self) -> None:
+        (message,) = self.sent(rejected(delivery("x", headers={"h": "ä" * 50_000})))
+        assert message.attributes["headers"] == json.dumps({"h": "ä" * 50_000})[:20_000]
+
+
+def test_the_rejects_queue_in_trouble_is_a_transient_fault() -> None:
+    client = boto3.client("sqs", region_name=REGION)
+    with Stubber(client) as stub:
+        stub.add_client_error("send_message", "ServiceUnavailable")
+        with pytest.raises(ServiceUnavailable, match="send the dead letter"):
+            SqsRejects(client, "https://queue").reject(rejected(delivery("x")))
+
+
+class TestTheTargets:
+    def test_have_each_their_queue(self, sqs: SQSClient) -> None:
+        urls = {target: sqs.create_queue(QueueName=target)["QueueUrl"] for target in Target}
+        queues = SqsQueues(sqs, urls)
+        assert queues.offer(Target.IMAGE_TASKS, [f"task {n}" for n in range(11)]) == []
+        assert queues.offer(Target.ORDERS, ["order"]) == []
+        assert sorted(m.body for m in received(sqs, urls[Target.IMAGE_TASKS])) == sorted(f"task {n}" for n in range(11))
+        assert [m.body for m in received(sqs, urls[Target.ORDERS])] == ["order"]
+
+    def test_take_what_is_left_beside_a_message_too_large_for_them(self, sqs: SQSClient) -> None:
+        url = sqs.create_queue(QueueName="small", Attributes={"MaximumMessageSize": "1024"})["QueueUrl"]
+        refused = SqsQueues(sqs, {Target.ORDERS: url}).offer(Target.ORDERS, ["a", "x" * 1025, "b"])
+        assert [body for body, _ in refused] == ["x" * 1025]
+        assert "shorter than 1024 bytes" in refused[0][1]
+        assert sorted(message.body for message in received(sqs, url)) == ["a", "b"]
