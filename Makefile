@@ -5,7 +5,7 @@ RUN := PYTHONPATH=layers/common .venv/bin/python
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration demo up down status env chaos sam bench lock clean
+.PHONY: help setup check format test test-unit test-integration demo up down status env chaos rabbitmq-queues sam bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -52,7 +52,7 @@ test-unit: setup ## unit tests, without network
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q tests/integration
 
-up: setup ## start the emulator and deploy the template to it
+up: setup ## start the laptop stack: emulators, broker, and the template deployed to them
 	@$(RUN) -m local up
 
 down: ## stop the laptop stack
@@ -64,11 +64,14 @@ status: setup ## queues, and dead letters by reason
 env: ## the stack's address and outputs, to eval in a shell
 	@$(RUN) -m local env
 
-demo: setup ## real photos through the real template (PHOTOS=folder for your own)
+demo: setup ## photos, orders and messages through the real template (PHOTOS=folder for your own)
 	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders; ITEMS=200)
+chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
 	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
+
+rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671)
+	@$(RUN) -m local rabbitmq-queues --url "$(URL)"
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
