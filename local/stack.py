@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What a deployment is made of; a change of anything else needs no new one.
-_SOURCES = ("template.yaml", "samconfig.toml", "functions", "layers")
+_SOURCES = ("template.yaml", "samconfig.toml", "api", "functions", "layers")
 _WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
