@@ -207,6 +207,10 @@ def main() -> None:
     hand_parameters_to_sam()
     leave_secrets_empty()
     refuse_part_of_batches()
+    sys.path.append(str(Path(__file__).parent.parent))
+    from local import emulator_api
+
+    emulator_api.install()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -292,6 +293,11 @@ def _describe(place: Place, sources: str) -> Stack:
     )
     (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
+    # The emulator serves the API under a path of its own: the names of AWS are not ours.
+    api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
+    key = stack._client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)  # noqa: SLF001
+    stack.outputs["ApiKey"] = key["value"]
+    stack.outputs["ApiUrl"] = f"{place.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
     return stack
 
 

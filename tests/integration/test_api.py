@@ -1,0 +1,364 @@
+"""The queues over HTTP: every method, its parameters and its errors, signed as a caller signs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from http.client import HTTPMessage
+from time import monotonic
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import Request, urlopen
+from uuid import uuid4
+
+import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from local.stack import Stack
+from tests.integration.uploading import wait_for
+
+READABLE = {
+    "/results": "ResultsQueueUrl",
+    "/dead-letters/images": "ImageTasksDeadLetterQueueUrl",
+    "/dead-letters/orders": "OrderDeadLetterQueueUrl",
+    "/rejects/rabbitmq": "RabbitMqRejectsQueueUrl",
+}
+SUBMITTABLE = ("/image-tasks", "/orders")
+ORDER = {
+    "order_id": "api-1",
+    "customer_id": "c-1",
+    "items": [{"product_id": "p-1", "quantity": 1, "unit_price": "12.50"}],
+    "amount": "12.50",
+    "currency": "EUR",
+    "payment_method": "pm_card_visa",
+}
+Answer = tuple[int, Any, HTTPMessage]
+
+
+class Caller:
+    """Calls the API with one person's credentials, or unsigned with none."""
+
+    def __init__(self, stack: Stack, credentials: Credentials | None, key: str | None = None) -> None:
+        self._stack, self._credentials = stack, credentials
+        self._key = stack.outputs["ApiKey"] if key is None else key
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        content_type: str = "application/json",
+        **parameters: object,
+    ) -> Answer:
+        url = self._stack.outputs["ApiUrl"] + path + ("?" + urlencode(parameters) if parameters else "")
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"x-api-key": self._key} | ({"Content-Type": content_type} if data is not None else {})
+        request = AWSRequest(method, url, headers, data)
+        if self._credentials:
+            SigV4Auth(self._credentials, "execute-api", self._stack.region).add_auth(request)
+        try:
+            with urlopen(Request(url, data, dict(request.headers.items()), method=method), timeout=30) as answer:
+                return answer.status, json.loads(answer.read()), answer.headers
+        except HTTPError as refused:
+            with refused:
+                return refused.code, json.loads(refused.read() or b"null"), refused.headers
+
+
+@pytest.fixture(scope="module")
+def call(stack: Stack) -> Caller:
+    return Caller(stack, Credentials(**{k.removeprefix("aws_"): v for k, v in _credentials(stack).items()}))
+
+
+def _credentials(stack: Stack) -> dict[str, str]:
+    given = stack.credentials
+    return {"access_key": given["aws_access_key_id"], "secret_key": given["aws_secret_access_key"]}
+
+
+@pytest.fixture(autouse=True)
+def _empty_queues(stack: Stack) -> None:
+    for output in READABLE.values():
+        stack.sqs.purge_queue(QueueUrl=stack.outputs[output])
+
+
+@pytest.fixture
+def put(stack: Stack) -> Callable[..., str]:
+    """Puts a message where the API reads."""
+
+    def send(path: str, body: str = "hello", **attributes: str) -> str:
+        sent = stack.sqs.send_message(
+            QueueUrl=stack.outputs[READABLE[path]],
+            MessageBody=body,
+            MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
+        )
+        return sent["MessageId"]
+
+    return send
+
+
+@pytest.fixture
+def caller_with(stack: Stack) -> Iterator[Callable[[list[dict[str, Any]]], Caller]]:
+    """Makes callers that may do what some statements say, and nothing else."""
+    iam = stack._client("iam")
+    names: list[str] = []
+
+    def make(statements: list[dict[str, Any]]) -> Caller:
+        name = f"caller-{uuid4().hex[:8]}"
+        iam.create_user(UserName=name)
+        names.append(name)
+        if statements:
+            policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+            iam.put_user_policy(UserName=name, PolicyName="calls", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        return Caller(stack, Credentials(key["AccessKeyId"], key["SecretAccessKey"]))
+
+    yield make
+    for name in names:
+        for key in iam.list_access_keys(UserName=name)["AccessKeyMetadata"]:
+            iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        for policy in iam.list_user_policies(UserName=name)["PolicyNames"]:
+            iam.delete_user_policy(UserName=name, PolicyName=policy)
+        iam.delete_user(UserName=name)
+
+
+def messages_of(answer: Answer) -> list[dict[str, Any]] | None:
+    status, body, _ = answer
+    assert status == 200, body
+    return body["ReceiveMessageResponse"]["ReceiveMessageResult"]["messages"]  # type: ignore[no-any-return]
+
+
+def error_of(answer: Answer, status: int) -> dict[str, str]:
+    """The one shape that every error has."""
+    got, body, headers = answer
+    assert got == status, body
+    assert headers["Content-Type"] == "application/json"
+    assert body.keys() == {"error"}
+    assert {"code", "message"} <= body["error"].keys() <= {"code", "message", "allowed"}
+    assert all(isinstance(value, str) and value for value in body["error"].values())
+    return body["error"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("path", READABLE)
+def test_a_message_is_read_and_acknowledged(path: str, call: Caller, put: Callable[..., str]) -> None:
+    message_id = put(path, '{"a": "ü & = + %"}')
+
+    (message,) = messages_of(call("GET", path)) or []
+    assert (message["MessageId"], message["Body"]) == (message_id, '{"a": "ü & = + %"}')
+    assert (message["Attributes"], message["MessageAttributes"]) == (None, None)
+
+    status, body, _ = call("DELETE", path, ReceiptHandle=message["ReceiptHandle"])
+    assert (status, list(body)) == (200, ["DeleteMessageResponse"])
+    assert messages_of(call("GET", path, VisibilityTimeout=0, WaitTimeSeconds=0)) is None
+
+
+@pytest.mark.parametrize("path", READABLE)
+def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable[..., str]) -> None:
+    for _ in range(3):
+        put(path, error_code="NotAnImage", task_id="t-1")
+
+    found = messages_of(call("GET", path, MaxNumberOfMessages=2, VisibilityTimeout=0, AttributeName="All")) or []
+    assert len(found) == 2
+    assert {"SentTimestamp", "ApproximateReceiveCount"} <= {a["Name"] for a in found[0]["Attributes"]}
+
+    # Not hidden, they come again; hidden, they do not.
+    found = messages_of(call("GET", path, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeName="task_id"))
+    assert len(found or []) == 3
+    (attribute,) = (found or [])[0]["MessageAttributes"]
+    assert (attribute["Name"], attribute["Value"]["StringValue"]) == ("task_id", "t-1")
+
+    begun = monotonic()
+    assert messages_of(call("GET", path, WaitTimeSeconds=1)) is None
+    assert 0.9 <= monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("attribute", ["SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"])
+def test_one_attribute_may_be_asked_for(attribute: str, call: Caller, put: Callable[..., str]) -> None:
+    put("/results")
+    (message,) = messages_of(call("GET", "/results", AttributeName=attribute)) or []
+    assert [a["Name"] for a in message["Attributes"]] == [attribute]
+
+
+def test_all_attributes_of_a_message_may_be_asked_for(call: Caller, put: Callable[..., str]) -> None:
+    put("/results", error_code="NotAnImage", task_id="t-1")
+    (message,) = messages_of(call("GET", "/results", MessageAttributeName="All")) or []
+    assert {a["Name"] for a in message["MessageAttributes"]} == {"error_code", "task_id"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MaxNumberOfMessages", 0),
+        ("MaxNumberOfMessages", 11),
+        ("MaxNumberOfMessages", "many"),
+        ("VisibilityTimeout", -1),
+        ("VisibilityTimeout", 43201),
+        ("WaitTimeSeconds", 21),
+        ("AttributeName", "Colour"),
+    ],
+)
+@pytest.mark.parametrize("path", READABLE)
+def test_a_parameter_out_of_range_is_refused_with_what_is_allowed(
+    path: str, name: str, value: object, call: Caller
+) -> None:
+    error = error_of(call("GET", path, **{name: value}), 400)
+    assert str(value) in error["message"]
+    assert name in error["allowed"]
+
+
+@pytest.mark.parametrize("path", READABLE)
+def test_a_deletion_needs_a_handle_of_this_queue(path: str, call: Caller) -> None:
+    missing = error_of(call("DELETE", path), 400)
+    assert missing["code"] == "BAD_REQUEST_PARAMETERS"
+    assert "ReceiptHandle" in missing["message"]
+
+    wrong = error_of(call("DELETE", path, ReceiptHandle="no handle"), 400)
+    assert wrong["code"] == "ReceiptHandleIsInvalid"
+    assert "ReceiptHandle" in wrong["allowed"]
+
+
+def test_an_order_is_submitted_and_fulfilled(stack: Stack, call: Caller) -> None:
+    order_id = f"api-{uuid4().hex}"
+    status, body, _ = call("POST", "/orders", {**ORDER, "order_id": order_id, "note": "ü & = + %"})
+
+    assert (status, list(body)) == (202, ["message_id"])
+    table = stack.outputs["OrdersTableName"]
+    key = {"order_id": {"S": order_id}}
+    # There is no stock of it: rejected, and so read by the function as it was sent.
+    wait_for(lambda: "Item" in stack.dynamodb.get_item(TableName=table, Key=key), "the order's record")
+
+
+def test_an_image_task_is_submitted_and_read(stack: Stack, call: Caller) -> None:
+    task = {"task_id": f"api-{uuid4().hex}", "bucket": stack.outputs["UploadsBucketName"], "key": "ü & = + %.jpg"}
+    status, body, _ = call("POST", "/image-tasks", task)
+
+    assert (status, list(body)) == (202, ["message_id"])
+    # There is no such photo: the dead letter tells, and is read over HTTP too.
+    (letter,) = messages_of(call("GET", "/dead-letters/images", WaitTimeSeconds=20, MessageAttributeName="All")) or []
+    assert json.loads(letter["Body"])["key"] == task["key"]
+    told = {a["Name"]: a["Value"]["StringValue"] for a in letter["MessageAttributes"]}
+    assert told["task_id"] == task["task_id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/orders", None),
+        ("/orders", b""),
+        ("/orders", b"{"),
+        ("/orders", []),
+        ("/orders", {}),
+        ("/orders", {**ORDER, "order_id": "a b"}),
+        ("/orders", {**ORDER, "amount": 12.5}),
+        ("/orders", {**ORDER, "amount": -1}),
+        ("/orders", {**ORDER, "currency": "eur"}),
+        ("/orders", {**ORDER, "items": "all"}),
+        ("/orders", {**ORDER, "items": [{**ORDER["items"][0], "quantity": 0}]}),  # type: ignore[dict-item,index]
+        ("/image-tasks", {}),
+        ("/image-tasks", {"task_id": "t", "bucket": "B", "key": "k"}),
+        ("/image-tasks", {"task_id": "t", "bucket": "bucket", "key": ""}),
+        ("/image-tasks", {"task_id": "t", "bucket": "bucket", "key": "k", "version_id": "v 1"}),
+    ],
+)
+def test_a_body_that_does_not_fit_is_refused_with_what_is_allowed(path: str, body: Any, call: Caller) -> None:
+    error = error_of(call("POST", path, body), 400)
+    assert error["code"] == "BAD_REQUEST_BODY"
+    assert path in error["allowed"]
+
+
+@pytest.mark.parametrize("path", SUBMITTABLE)
+def test_a_body_that_sqs_refuses_is_refused(path: str, call: Caller) -> None:
+    task = {"task_id": "t", "bucket": "bucket", "key": "k", **ORDER, "padding": "x" * 1_100_000}
+    error = error_of(call("POST", path, task), 400)
+    assert "1 MiB" in error["allowed"]
+
+
+@pytest.mark.parametrize("path", SUBMITTABLE)
+def test_a_body_of_another_type_is_refused(path: str, call: Caller) -> None:
+    error = error_of(call("POST", path, b"a=b", content_type="application/x-www-form-urlencoded"), 415)
+    assert (error["code"], error["allowed"]) == ("UNSUPPORTED_MEDIA_TYPE", "application/json")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", READABLE)
+def test_another_method_on_a_read_path_is_refused_with_those_allowed(path: str, method: str, call: Caller) -> None:
+    answer = call(method, path)
+    error = error_of(answer, 405)
+    assert (error["code"], error["allowed"], answer[2]["Allow"]) == ("METHOD_NOT_ALLOWED", "GET, DELETE", "GET, DELETE")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", SUBMITTABLE)
+def test_another_method_on_a_submit_path_is_refused_with_those_allowed(path: str, method: str, call: Caller) -> None:
+    answer = call(method, path)
+    error = error_of(answer, 405)
+    assert (error["code"], error["allowed"], answer[2]["Allow"]) == ("METHOD_NOT_ALLOWED", "POST", "POST")
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/dead-letters", "/dead-letters/videos", "/orders/1", "/results/1/2"])
+def test_an_unknown_path_is_refused_with_those_known(path: str, call: Caller) -> None:
+    error = error_of(call("GET", path), 404)
+    assert error["code"] == "NOT_FOUND"
+    assert "/dead-letters/images" in error["allowed"]
+
+
+@pytest.mark.parametrize("path", [*READABLE, *SUBMITTABLE, "/nothing"])
+@pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PUT"])
+def test_an_unsigned_request_is_refused(path: str, method: str, stack: Stack) -> None:
+    error = error_of(Caller(stack, None)(method, path), 403)
+    assert error["code"] == "MISSING_AUTHENTICATION_TOKEN"
+
+
+def test_a_request_signed_with_a_wrong_secret_is_refused(stack: Stack) -> None:
+    wrong = Credentials(stack.credentials["aws_access_key_id"], "another secret")
+    error = error_of(Caller(stack, wrong)("GET", "/results"), 403)
+    assert error["code"] == "INVALID_SIGNATURE"
+
+
+def test_a_request_without_an_api_key_is_refused(stack: Stack, call: Caller) -> None:
+    error = error_of(Caller(stack, call._credentials, key="none")("GET", "/results"), 403)
+    assert error["code"] == "INVALID_API_KEY"
+
+
+def test_a_caller_may_do_what_its_policy_says_and_nothing_else(
+    stack: Stack, put: Callable[..., str], caller_with: Callable[[list[dict[str, Any]]], Caller]
+) -> None:
+    api_id, stage = stack.outputs["ApiUrl"].split("/")[-2:]
+    arn = f"arn:aws:execute-api:{stack.region}:000000000000:{api_id}/{stage}"
+    reader = caller_with([{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": f"{arn}/GET/results"}])
+    put("/results")
+
+    assert len(messages_of(reader("GET", "/results")) or []) == 1
+    for method, path in [("DELETE", "/results"), ("GET", "/dead-letters/orders"), ("POST", "/orders"), ("PUT", "/x")]:
+        error = error_of(reader(method, path, ORDER if method == "POST" else None), 403)
+        assert error["code"] == "ACCESS_DENIED"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [],
+        [{"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}],
+        [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:other/*"}],
+    ],
+)
+def test_a_caller_of_something_else_is_refused(
+    statements: list[dict[str, Any]], caller_with: Callable[[list[dict[str, Any]]], Caller]
+) -> None:
+    error = error_of(caller_with(statements)("GET", "/results"), 403)
+    assert error["code"] == "ACCESS_DENIED"
+
+
+def test_the_api_can_do_no_more_than_its_role_allows(stack: Stack, call: Caller, put: Callable[..., str]) -> None:
+    """The role is what opens the queue: without it SQS refuses, and the caller is told that it is not at fault."""
+    iam = stack._client("iam")
+    (role,) = [r["RoleName"] for r in iam.list_roles()["Roles"] if "QueuesApiReadRole" in r["RoleName"]]
+    policy = iam.get_role_policy(RoleName=role, PolicyName="QueuesApiRead")["PolicyDocument"]
+    iam.delete_role_policy(RoleName=role, PolicyName="QueuesApiRead")
+    try:
+        error = error_of(call("GET", "/results"), 502)
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName="QueuesApiRead", PolicyDocument=json.dumps(policy))
+    assert error["code"] == "QUEUE_UNAVAILABLE"
+    assert messages_of(call("GET", "/results", WaitTimeSeconds=0)) is None
