@@ -1,7 +1,7 @@
 """What MiniStack's API Gateway lacks for api/openapi.yaml: the import, and the way from a request to SQS and back.
 
-Runs in the emulator's own environment, patched in by ``run_emulator.py``, which checks the version. All of it can go when
-``tests/integration/test_api.py`` passes without it; each part says what it mends.
+Runs in the emulator's own environment, patched in by ``run_emulator.py``, which checks the version. All of it can go
+when ``tests/integration/test_api.py`` passes without it; each part says what it mends.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ def install() -> None:
 
     _import_all_of_it(gateway)
     _quote_what_templates_take_from_json(gateway)
+    _refuse_callers_in_the_api_s_own_words(gateway)
     gateway._invoke_sqs_v1 = _call_sqs  # noqa: SLF001 # there is no public hook
 
 
@@ -98,26 +99,35 @@ def _quote_what_templates_take_from_json(gateway: Any) -> None:
     gateway._vtl_input = patched  # noqa: SLF001
 
 
-async def _call_sqs(
-    integration: dict[str, Any],
-    api_id: str,
-    stage_name: str,
-    stage: Any,
-    resource: Any,
-    request_path: str,
-    method: str,
-    headers: dict[str, str],
-    body: bytes,
-    query: dict[str, Any],
-    *_: Any,
-    **__: Any,
-) -> Any:
+def _refuse_callers_in_the_api_s_own_words(gateway: Any) -> None:
+    """Answer a caller whose policy does not allow the call with the gateway response ACCESS_DENIED, not MiniStack's."""
+    from ministack import app
+    from ministack.core.iam_evaluator import AuthError
+
+    enforce = app._enforce_execute_api  # noqa: SLF001 # there is no public hook
+    gateway._AUTHENTICATION_GATEWAY_ERRORS["AccessDenied"] = ("ACCESS_DENIED", "AccessDeniedException")  # noqa: SLF001
+
+    def patched(
+        api_id: str, stage: str, method: str, path: str, headers: Any, query: Any, *rest: Any, **more: Any
+    ) -> Any:
+        refused = enforce(api_id, stage, method, path, headers, query, *rest, **more)
+        told = json.loads(refused[2]) if refused else {}
+        if "AccessDenied" not in told.get("__type", ""):
+            return refused
+        error = AuthError("AccessDenied", told["message"])
+        return gateway.authentication_error_response(api_id, stage, error, headers, query)
+
+    app._enforce_execute_api = patched  # noqa: SLF001
+
+
+async def _call_sqs(integration: dict[str, Any], *request: Any, **_: Any) -> Any:
     """Call SQS by the integration's parameters and template, under its role, and map what SQS answers in JSON.
 
     MiniStack takes no parameters from a request, knows no role here, and answers XML.
     """
     from ministack.services import apigateway_v1 as gateway
 
+    body, query = request[7:9]
     sent = {name: value[-1] if isinstance(value, list) else value for name, value in query.items()}
     template = (integration["requestTemplates"] or {}).get("application/json", "")
     text = body.decode(errors="replace")
