@@ -1,0 +1,1 @@
+"""The API of queues over HTTP, as OpenAPI describes it, and its page."""

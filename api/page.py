@@ -29,9 +29,20 @@ def _lines(description: Mapping[str, Any]) -> Iterator[str]:
         for method in _METHODS:
             if method in operations:
                 yield from _operation(f"{method.upper()} {path}", operations[method], schemas)
-    yield from ("", "## Errors", "", "Every error is JSON of this shape; `allowed` is there where something else is.", "")
+    yield from (
+        "",
+        "## Errors",
+        "",
+        "Every error is JSON of this shape; `allowed` is there where something else is.",
+        "",
+    )
     yield from _fields(schemas["Error"]["properties"]["error"], schemas)
-    yield from ("", "```json", '{"error": {"code": "METHOD_NOT_ALLOWED", "message": "...", "allowed": "GET, DELETE"}}', "```")
+    yield from (
+        "",
+        "```json",
+        '{"error": {"code": "METHOD_NOT_ALLOWED", "message": "...", "allowed": "GET, DELETE"}}',
+        "```",
+    )
 
 
 def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
@@ -40,7 +51,8 @@ def _operation(title: str, operation: Mapping[str, Any], schemas: Mapping[str, A
         yield from ("| Parameter | | What it is |", "|---|---|---|")
         for parameter in parameters:
             needed = "required" if parameter.get("required") else ""
-            yield f"| `{parameter['name']}` | {needed} | {parameter['description']}: {_range(parameter['schema'])} |"
+            told = ": ".join(filter(None, (parameter["description"], _range(parameter["schema"]))))
+            yield f"| `{parameter['name']}` | {needed} | {told} |"
         yield ""
     if body := operation.get("requestBody"):
         yield from _fields(body["content"]["application/json"]["schema"], schemas)
