@@ -203,7 +203,7 @@ def test_all_attributes_of_a_message_may_be_asked_for(call: Caller, put: Callabl
 )
 @pytest.mark.parametrize("path", READABLE)
 def test_a_parameter_out_of_range_is_refused_with_what_is_allowed(
-    path: str, name: str, value: object, call: Caller
+    path: str, name: str, value: Any, call: Caller
 ) -> None:
     error = error_of(call("GET", path, **{name: value}), 400)
     assert str(value) in error["message"]

@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.template.template import (
     ALARM,
+    API,
     BROKER,
     BUCKET,
     FUNCTION,
@@ -22,6 +23,7 @@ from tests.template.template import (
     SECRET,
     TABLE,
     TOPIC,
+    USAGE_PLAN,
     Template,
     access_of,
     arn_of_named,
@@ -29,10 +31,13 @@ from tests.template.template import (
     dead_letter_queues,
     either,
     exists,
+    integration_of,
     listed,
     mq_mappings,
+    operations,
     policies_apart,
     properties,
+    queue_of,
     resource_policies,
     role_of,
     role_statements,
@@ -866,6 +871,186 @@ def alarms_say_what_missing_data_means(template: Template) -> list[str]:
     ]
 
 
+# APIs
+
+
+def methods_know_who_calls_and_on_whose_quota(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/permissions.html"""
+    findings = []
+    for api, method, operation in operations(template):
+        schemes = properties(template, API)[api]["DefinitionBody"]["components"]["securitySchemes"]
+        signed = [name for name, s in schemes.items() if s.get("x-amazon-apigateway-authtype") == "awsSigv4"]
+        metered = [name for name, scheme in schemes.items() if scheme["name"] == "x-api-key"]
+        # In one requirement: those of a list are alternatives.
+        if operation.get("security") != [{name: [] for name in (*signed, *metered)}] or not (signed and metered):
+            findings.append(f"{method} may be called unsigned or unmetered")
+    return findings
+
+
+def methods_check_requests_first(template: Template) -> list[str]:
+    """A body of a type that no model is for would pass unchecked.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-method-request-validation.html
+    """
+    findings = []
+    both = {"validateRequestBody": True, "validateRequestParameters": True}
+    for api, values in properties(template, API).items():
+        body = values["DefinitionBody"]
+        chosen = body.get("x-amazon-apigateway-request-validator")
+        if body.get("x-amazon-apigateway-request-validators", {}).get(chosen) != both:
+            findings.append(f"{api} does not check bodies and parameters")
+    for _, method, operation in operations(template):
+        if "x-amazon-apigateway-request-validator" in operation:
+            findings.append(f"{method} has a validator of its own")
+        integration = integration_of(operation)
+        if "requestTemplates" in integration and integration.get("passthroughBehavior") != "never":
+            findings.append(f"{method} passes other content types on")
+        content = operation.get("requestBody", {}).get("content", {})
+        if method.startswith("POST") and "schema" not in content.get("application/json", {}):
+            findings.append(f"{method} takes any body")
+    return findings
+
+
+def paths_answer_every_method(template: Template) -> list[str]:
+    """Known ones with what they do, others with those that are allowed.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/how-to-mock-integration.html
+    """
+    findings = []
+    for api, values in properties(template, API).items():
+        paths = values["DefinitionBody"]["paths"]
+        findings += [f"{api} does not answer {path}" for path in ("/", "/{proxy+}") if path not in paths]
+        for path, methods in paths.items():
+            other = integration_of(methods.get("x-amazon-apigateway-any-method", {}))
+            allowed = ", ".join(
+                sorted(map(str.upper, methods.keys() - {"x-amazon-apigateway-any-method"}), reverse=True)
+            )
+            answer = other.get("responses", {}).get("default", {})
+            stated = answer.get("responseParameters", {}).get("method.response.header.Allow", "''").strip("'")
+            if other.get("type") != "mock" or stated != allowed:
+                findings.append(f"{path} does not refuse other methods than {allowed or 'none'}")
+    return findings
+
+
+def methods_call_queues_under_a_role_for_just_that(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege"""
+    used: dict[str, set[tuple[str, str]]] = {}
+    for _, _, operation in operations(template):
+        integration = integration_of(operation)
+        if queue := queue_of(integration):
+            call = json.dumps([integration.get("requestParameters"), integration.get("requestTemplates")])
+            action = re.search(r"querystring.Action\": \"'(\w+)'|\"Action=(\w+)&", call)
+            does = f"sqs:{action[1] or action[2]}" if action else "nothing"
+            used.setdefault(target(integration.get("credentials")) or "no role", set()).add((does, queue))
+    findings = []
+    for role, calls in used.items():
+        allowed = {
+            (action, target(resource) or "")
+            for statement in role_statements(template, role)
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+        }
+        findings += [f"{role} does not allow {action} on {queue}" for action, queue in sorted(calls - allowed)]
+        findings += [f"{role} allows {action} on {queue}" for action, queue in sorted(allowed - calls)]
+        trusted = [s["Principal"] for s in _trust(template, role)]
+        if trusted != [{"Service": "apigateway.amazonaws.com"}]:
+            findings.append(f"{role} is not taken by API Gateway alone")
+    return findings
+
+
+def methods_hand_their_parameters_on_by_name(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/request-response-data-mappings.html"""
+    findings = []
+    for _, method, operation in operations(template):
+        integration = integration_of(operation)
+        if queue_of(integration) is None:
+            continue
+        names = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
+        mapped = {
+            to.rpartition(".")[2]: source
+            for to, source in integration.get("requestParameters", {}).items()
+            if to.startswith("integration.request.querystring.") and not source.startswith("'")
+        }
+        template_ = " ".join(integration.get("requestTemplates", {}).values())
+        mapped |= {
+            n: f"method.request.querystring.{n}"
+            for n in re.findall(r"(\w+)=\$util.urlEncode\(\$input.params", template_)
+        }
+        if mapped != {name: f"method.request.querystring.{name}" for name in names}:
+            findings.append(f"{method} does not hand on exactly {', '.join(sorted(names)) or 'nothing'}")
+    return findings
+
+
+def methods_answer_as_documented_and_errors_in_one_shape(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-gatewayResponse-definition.html"""
+    findings = []
+    for api, values in properties(template, API).items():
+        gateway = values["DefinitionBody"].get("x-amazon-apigateway-gateway-responses", {})
+        findings += [f"{api} has no {kind}" for kind in ("DEFAULT_4XX", "DEFAULT_5XX") if kind not in gateway]
+        findings += [f"{kind} has another shape" for kind, answer in gateway.items() if not _is_error(answer)]
+    for _, method, operation in operations(template):
+        answers = integration_of(operation).get("responses", {})
+        if "default" not in answers:
+            findings.append(f"{method} answers what it does not know with a bare 500")
+        for answer in answers.values():
+            if answer["statusCode"] not in operation.get("responses", {}):
+                findings.append(f"{method} does not document {answer['statusCode']}")
+            if answer["statusCode"] >= "400" and not _is_error(answer):
+                findings.append(f"{method} answers {answer['statusCode']} in another shape")
+    return findings
+
+
+def apis_are_throttled_and_metered(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-request-throttling.html"""
+    findings = []
+    for api, values in properties(template, API).items():
+        limits = {"ThrottlingRateLimit", "ThrottlingBurstLimit"}
+        if not any(
+            (setting.get("ResourcePath"), setting.get("HttpMethod")) == ("/*", "*") and limits <= setting.keys()
+            for setting in values.get("MethodSettings", [])
+        ):
+            findings.append(f"{api} takes any number of requests")
+        if not any(
+            "Limit" in plan.get("Quota", {}) and {"RateLimit", "BurstLimit"} <= plan.get("Throttle", {}).keys()
+            for plan in properties(template, USAGE_PLAN).values()
+            if api in [target(stage["ApiId"]) for stage in plan.get("ApiStages", [])]
+        ):
+            findings.append(f"{api} has no usage plan with a quota")
+    return findings
+
+
+def apis_log_each_request_as_json_into_a_log_group_that_forgets(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html"""
+    findings = []
+    for api, values in properties(template, API).items():
+        setting = values.get("AccessLogSetting", {})
+        group = properties(template, LOG_GROUP).get(target(setting.get("DestinationArn")) or "", {})
+        if "RetentionInDays" not in group:
+            findings.append(f"{api} logs into no log group that forgets")
+        try:
+            line = json.loads(setting.get("Format", ""))
+        except ValueError:
+            findings.append(f"{api} does not log JSON")
+            continue
+        findings += [f"{api} logs {key}" for key, value in line.items() if re.search("body|querystring|header", value)]
+    return findings
+
+
+def apis_are_traced(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-xray.html"""
+    return [
+        f"{api} is not traced" for api, v in properties(template, API).items() if v.get("TracingEnabled") is not True
+    ]
+
+
+def apis_have_no_stage_but_theirs(template: Template) -> list[str]:
+    """Without a version SAM adds one, called Stage, with neither log nor limit.
+
+    https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-resource-api.html
+    """
+    return [f"{api} has another stage" for api, v in properties(template, API).items() if "OpenApiVersion" not in v]
+
+
 # Permissions
 
 
@@ -1199,3 +1384,19 @@ def _done_by_lambda(template: Template, function: str) -> set[str]:
 
 def _does(code: str, action: str) -> bool:
     return any(text in code for text in listed(_DONE_BY_CODE.get(action, [])))
+
+
+def _trust(template: Template, role: str) -> list[dict[str, Any]]:
+    document = properties(template, ROLE).get(role, {}).get("AssumeRolePolicyDocument", {})
+    return listed(document.get("Statement", []))
+
+
+def _is_error(answer: dict[str, Any]) -> bool:
+    """Whether an answer's template makes {"error": {"code", "message", "allowed"?}}, whatever its variables hold."""
+    text = answer.get("responseTemplates", {}).get("application/json", "")
+    text = re.sub(r'"?(\$context\.error\.\w+|\$input\.json\([^)]*\))"?', '"x"', text)
+    try:
+        error = json.loads(text)["error"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return bool({"code", "message"} <= error.keys() <= {"code", "message", "allowed"})

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 Template: TypeAlias = dict[str, Any]
 
 ALARM = "AWS::CloudWatch::Alarm"
+API = "AWS::Serverless::Api"
 BROKER = "AWS::AmazonMQ::Broker"
 BUCKET = "AWS::S3::Bucket"
 FUNCTION = "AWS::Serverless::Function"
@@ -26,6 +27,7 @@ ROLE = "AWS::IAM::Role"
 SECRET = "AWS::SecretsManager::Secret"
 TABLE = "AWS::DynamoDB::Table"
 TOPIC = "AWS::SNS::Topic"
+USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
 POLICY_OF = {
     BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
     QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),
@@ -51,9 +53,20 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def load(text: str) -> Template:
-    """The template, its short function forms written out."""
-    template: Template = _Loader(text).get_single_data()
+    """The template, its short function forms written out and the files that it includes in their places."""
+    template: Template = _with_includes(_Loader(text).get_single_data())
     return template
+
+
+def _with_includes(value: Any) -> Any:
+    match value:
+        case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(path)}}}:
+            return _Loader((ROOT / path).read_text()).get_single_data()
+        case dict():
+            return {key: _with_includes(one) for key, one in value.items()}
+        case list():
+            return [_with_includes(one) for one in value]
+    return value
 
 
 def listed(value: Any) -> list[Any]:
@@ -145,6 +158,29 @@ def mq_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]
     for name, values in properties(template, MAPPING).items():
         if "Queues" in values:
             yield name, target(values["FunctionName"]) or "", values
+
+
+def operations(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each method of each API: its API, its name such as `GET /results`, and what the description says of it."""
+    for api, values in properties(template, API).items():
+        for path, methods in values["DefinitionBody"]["paths"].items():
+            for method, operation in methods.items():
+                name = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
+                yield api, f"{name} {path}", operation
+
+
+def integration_of(operation: dict[str, Any]) -> dict[str, Any]:
+    """What API Gateway calls for a method, and how."""
+    integration: dict[str, Any] = operation.get("x-amazon-apigateway-integration", {})
+    return integration
+
+
+def queue_of(integration: dict[str, Any]) -> str | None:
+    """The queue that an integration calls."""
+    found = re.search(
+        r":sqs:path/\$\{AWS::AccountId\}/\$\{(\w+)\.QueueName\}$", str(integration.get("uri", {}).get("Fn::Sub"))
+    )
+    return found[1] if found else None
 
 
 def access_of(mapping: dict[str, Any], kind: str) -> Any:

@@ -64,7 +64,8 @@ def copy(path: str, new_path: str) -> Break:
 
 
 def _find(template: Template, path: str) -> tuple[Any, Any]:
-    steps = [int(step) if step.isdecimal() else step for step in path.split("/")]
+    # ~1 stands for a slash within a step, as in a JSON pointer.
+    steps = [int(step) if step.isdecimal() else step.replace("~1", "/") for step in path.split("/")]
     place: Any = template if steps[0] in template else template["Resources"]
     for step in steps[:-1]:
         place = place[step]
@@ -100,6 +101,14 @@ BROKER = "RabbitMqBroker/Properties"
 CREDENTIALS = "RabbitMqCredentials/Properties"
 ORDERS_MAPPING = "RabbitMqOrdersMapping/Properties"
 BROKER_POLICY = "RelayRabbitMqBrokerPolicy/Properties/PolicyDocument/Statement"
+API = "QueuesApi/Properties"
+DESCRIPTION = f"{API}/DefinitionBody"
+READ = f"{DESCRIPTION}/paths/~1results/get"
+READ_CALL = f"{READ}/x-amazon-apigateway-integration"
+SUBMIT = f"{DESCRIPTION}/paths/~1orders/post"
+SUBMIT_CALL = f"{SUBMIT}/x-amazon-apigateway-integration"
+OTHER = f"{DESCRIPTION}/paths/~1results/x-amazon-apigateway-any-method"
+READ_ROLE = "QueuesApiReadRole/Properties"
 NOTIFICATIONS = f"{UPLOADS}/NotificationConfiguration/QueueConfigurations"
 LAST_GROUP = {
     "Fn::Select": [4, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]
@@ -832,6 +841,112 @@ CASES: list[tuple[Rule, Break, str]] = [
         drop("Outputs/UploadsBucketName/Description"),
         "UploadsBucketName has no description",
     ),
+    (
+        rules.methods_know_who_calls_and_on_whose_quota,
+        drop(f"{READ}/security"),
+        "GET /results may be called unsigned or unmetered",
+    ),
+    (
+        rules.methods_know_who_calls_and_on_whose_quota,
+        put(f"{OTHER}/security", [{"sigv4": []}, {"api_key": []}]),
+        "ANY /results may be called unsigned or unmetered",
+    ),
+    (
+        rules.methods_check_requests_first,
+        put(f"{DESCRIPTION}/x-amazon-apigateway-request-validators/all/validateRequestBody", False),
+        "QueuesApi does not check bodies and parameters",
+    ),
+    (
+        rules.methods_check_requests_first,
+        put(f"{SUBMIT}/x-amazon-apigateway-request-validator", "none"),
+        "POST /orders has a validator of its own",
+    ),
+    (
+        rules.methods_check_requests_first,
+        put(f"{SUBMIT_CALL}/passthroughBehavior", "when_no_match"),
+        "POST /orders passes other content types on",
+    ),
+    (rules.methods_check_requests_first, drop(f"{SUBMIT}/requestBody"), "POST /orders takes any body"),
+    (rules.paths_answer_every_method, drop(f"{DESCRIPTION}/paths/~1{{proxy+}}"), "QueuesApi does not answer /{proxy+}"),
+    (rules.paths_answer_every_method, drop(OTHER), "/results does not refuse other methods than GET, DELETE"),
+    (
+        rules.paths_answer_every_method,
+        put(f"{OTHER}/x-amazon-apigateway-integration/responses/default/responseParameters", {}),
+        "/results does not refuse other methods than GET, DELETE",
+    ),
+    (
+        rules.methods_call_queues_under_a_role_for_just_that,
+        append(f"{READ_ROLE}/Policies/0/PolicyDocument/Statement/0/Action", "sqs:PurgeQueue"),
+        "; ".join(
+            f"QueuesApiReadRole allows sqs:PurgeQueue on {queue}"
+            for queue in ("ImageTasksDeadLetterQueue", "OrderDeadLetterQueue", "RabbitMqRejectsQueue", "ResultsQueue")
+        ),
+    ),
+    (
+        rules.methods_call_queues_under_a_role_for_just_that,
+        put(f"{SUBMIT_CALL}/credentials", {"Fn::GetAtt": ["QueuesApiReadRole", "Arn"]}),
+        "QueuesApiReadRole does not allow sqs:SendMessage on OrderQueue; "
+        "QueuesApiSubmitRole allows sqs:SendMessage on OrderQueue",
+    ),
+    (
+        rules.methods_call_queues_under_a_role_for_just_that,
+        put(f"{READ_ROLE}/AssumeRolePolicyDocument/Statement/0/Principal", {"Service": "lambda.amazonaws.com"}),
+        "QueuesApiReadRole is not taken by API Gateway alone",
+    ),
+    (
+        rules.methods_hand_their_parameters_on_by_name,
+        drop(f"{READ_CALL}/requestParameters/integration.request.querystring.VisibilityTimeout"),
+        "GET /results does not hand on exactly "
+        "AttributeName, MaxNumberOfMessages, MessageAttributeName, VisibilityTimeout, WaitTimeSeconds",
+    ),
+    (
+        rules.methods_answer_as_documented_and_errors_in_one_shape,
+        drop(f"{DESCRIPTION}/x-amazon-apigateway-gateway-responses/DEFAULT_5XX"),
+        "QueuesApi has no DEFAULT_5XX",
+    ),
+    (
+        rules.methods_answer_as_documented_and_errors_in_one_shape,
+        put(f"{DESCRIPTION}/x-amazon-apigateway-gateway-responses/THROTTLED/responseTemplates", {}),
+        "THROTTLED has another shape",
+    ),
+    (
+        rules.methods_answer_as_documented_and_errors_in_one_shape,
+        drop(f"{READ_CALL}/responses/default"),
+        "GET /results answers what it does not know with a bare 500",
+    ),
+    (
+        rules.methods_answer_as_documented_and_errors_in_one_shape,
+        put(f"{READ_CALL}/responses/default/statusCode", "599"),
+        "GET /results does not document 599",
+    ),
+    (
+        rules.methods_answer_as_documented_and_errors_in_one_shape,
+        drop(f"{READ_CALL}/responses/default/responseTemplates"),
+        "GET /results answers 502 in another shape",
+    ),
+    (rules.apis_are_throttled_and_metered, drop(f"{API}/MethodSettings"), "QueuesApi takes any number of requests"),
+    (
+        rules.apis_are_throttled_and_metered,
+        drop("QueuesApiUsagePlan/Properties/Quota"),
+        "QueuesApi has no usage plan with a quota",
+    ),
+    (
+        rules.apis_log_each_request_as_json_into_a_log_group_that_forgets,
+        drop("QueuesApiLogs/Properties/RetentionInDays"),
+        "QueuesApi logs into no log group that forgets",
+    ),
+    (
+        rules.apis_log_each_request_as_json_into_a_log_group_that_forgets,
+        put(f"{API}/AccessLogSetting/Format", "$context.requestId"),
+        "QueuesApi does not log JSON",
+    ),
+    (
+        rules.apis_log_each_request_as_json_into_a_log_group_that_forgets,
+        put(f"{API}/AccessLogSetting/Format", '{"handle": "$context.request.querystring.ReceiptHandle"}'),
+        "QueuesApi logs handle",
+    ),
+    (rules.apis_are_traced, drop(f"{API}/TracingEnabled"), "QueuesApi is not traced"),
+    (rules.apis_have_no_stage_but_theirs, drop(f"{API}/OpenApiVersion"), "QueuesApi has another stage"),
 ]
 
 
