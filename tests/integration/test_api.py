@@ -329,6 +329,31 @@ def test_a_request_without_an_api_key_is_refused(stack: Stack, call: Caller) -> 
     assert error["code"] == "INVALID_API_KEY"
 
 
+@pytest.mark.parametrize(
+    ("code", "limits"),
+    [
+        ("QUOTA_EXCEEDED", {"/quota/limit": "0"}),
+        ("THROTTLED", {"/throttle/rateLimit": "0", "/throttle/burstLimit": "0"}),
+    ],
+)
+def test_too_many_requests_are_refused(code: str, limits: dict[str, str], stack: Stack, call: Caller) -> None:
+    gateway = stack._client("apigateway")
+    (plan,) = gateway.get_usage_plans()["items"]
+    before = {path: str(plan[path.split("/")[1]][path.split("/")[2]]) for path in limits}
+
+    def limit(values: dict[str, str]) -> None:
+        operations = [{"op": "replace", "path": path, "value": value} for path, value in values.items()]
+        gateway.update_usage_plan(usagePlanId=plan["id"], patchOperations=operations)
+
+    limit(limits)
+    try:
+        error = error_of(call("GET", "/results", WaitTimeSeconds=0), 429)
+    finally:
+        limit(before)
+    assert error["code"] == code
+    assert call("GET", "/results", WaitTimeSeconds=0)[0] == 200
+
+
 def test_a_caller_may_do_what_its_policy_says_and_nothing_else(
     stack: Stack, put: Callable[..., str], caller_with: Callable[[list[dict[str, Any]]], Caller]
 ) -> None:
