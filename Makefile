@@ -5,7 +5,7 @@ RUN := PYTHONPATH=layers/common .venv/bin/python
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration demo up down status env chaos rabbitmq-queues sam bench lock clean
+.PHONY: help setup check format test test-unit test-integration test-api demo up down status env chaos rabbitmq-queues sam bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -23,6 +23,15 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(call install,.local/payments,the payment provider's emulator)
 .local/sam/installed: requirements/sam.txt
 	@$(call install,.local/sam,the SAM CLI)
+
+# LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
+.local/localstack/installed: requirements/localstack.txt | setup
+	@echo "Installing LocalStack into .local/localstack ..."; rm -rf .local/localstack; \
+	PYENV_VERSION=3.13 .venv/bin/uv venv --quiet --python 3.13 .local/localstack 2>.local/pip-localstack.log \
+	  || { echo "There is no Python 3.13, and none could be had. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }; \
+	.venv/bin/uv pip install --quiet --python .local/localstack/bin/python --no-deps --require-hashes -r $< 2>.local/pip-localstack.log \
+	  || { cat .local/pip-localstack.log; echo "Installing LocalStack failed: see above. Is there a network?"; exit 1; }; \
+	touch $@; echo "Installed  LocalStack"
 
 # $(1) folder of the virtual environment, $(2) what it is for people
 define install
@@ -51,6 +60,9 @@ test-unit: setup ## unit tests, without network
 
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q tests/integration
+
+test-api: setup .local/localstack/installed ## the API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
+	@.venv/bin/pytest -q tests/api
 
 up: setup ## start the laptop stack: emulators, broker, and the template deployed to them
 	@$(RUN) -m local up
@@ -84,6 +96,9 @@ lock: setup ## pin the newest versions that the .in files allow
 	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
+	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \
+	  --exclude-newer 2026-03-05 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  requirements/localstack.in -o requirements/localstack.txt
 
 clean: down ## remove everything that make made
 	@rm -rf .venv .local .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
