@@ -301,7 +301,7 @@ def _setting(name: str) -> str:
 
 
 def _hash_of_sources(place: Place) -> str:
-    digest = hashlib.sha256(repr(template_parameters(place)).encode())
+    digest = hashlib.sha256(repr((template_parameters(place), rabbitmq.installed())).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
