@@ -70,8 +70,8 @@ demo: setup ## photos, orders and messages through the real template (PHOTOS=fol
 chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
 	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
 
-rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671)
-	@$(RUN) -m local rabbitmq-queues --url "$(URL)"
+rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
+	@$(RUN) -m local rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from functions.relay_rabbitmq import relay as relay_module
 from functions.relay_rabbitmq.deliveries import Delivery, read_event
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, judge, relay
+from functions.relay_rabbitmq.relay import Accepted, Queues, Rejected, Rejects, Target, judge
 from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
 from tests.unit.events import BUCKET, body_of
 from tests.unit.fakes import plain_task, upload_event
@@ -32,6 +32,13 @@ from tests.unit.relay_fakes import (
     event_of,
     put_together,
 )
+
+
+def relay(
+    deliveries: Sequence[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
+) -> list[Accepted | Rejected]:
+    return list(relay_module.relay(deliveries, routes, queues, rejects))
+
 
 TASK = json.dumps({"bucket": BUCKET, "key": "Käthe.jpg"}, ensure_ascii=False)
 ORDER = {name: value for name, value in json.loads(body_of("order_good")).items() if name != "order_id"}
