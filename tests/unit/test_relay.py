@@ -254,6 +254,17 @@ class TestABatch:
         assert [kept.delivery for kept in rejects.kept] == [bad, nowhere]
         assert [type(outcome).__name__ for outcome in outcomes] == ["Accepted", "Rejected", "Accepted", "Rejected"]
 
+    def test_is_handed_over_as_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
+        queues = FakeQueues()
+
+        def deliveries() -> Iterator[Delivery]:
+            for number in range(100):
+                assert len(queues.bodies[Target.IMAGE_TASKS]) >= number - 10
+                yield delivery(plain_task(task_id=f"t-{number}"))
+
+        outcomes = relay_module.relay(deliveries(), ROUTES, queues, FakeRejects())
+        assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == 100
+
     def test_may_bring_a_message_twice(self) -> None:
         queues = FakeQueues()
         outcomes = relay([delivery(TASK), delivery(TASK)], ROUTES, queues, FakeRejects())
