@@ -5,7 +5,7 @@ RUN := PYTHONPATH=layers/common .venv/bin/python
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration test-api demo up down status env chaos rabbitmq-queues sam bench lock clean
+.PHONY: help setup check format test test-unit test-integration test-api demo up down status env chaos rabbitmq-queues sam api-page bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -82,14 +82,17 @@ demo: setup ## photos, orders and messages through the real template (PHOTOS=fol
 chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
 	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
 
-rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671)
-	@$(RUN) -m local rabbitmq-queues --url "$(URL)"
+rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
+	@$(RUN) -m local rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
 
-bench: setup ## time the rendering of the sample photos
+api-page: setup ## make docs/api.md from api/openapi.yaml
+	@.venv/bin/python -m api.page
+
+bench: setup ## time the rendering of the sample photos, and reads over HTTP if the stack is up
 	@$(RUN) -m benchmarks
 
 lock: setup ## pin the newest versions that the .in files allow

@@ -1,7 +1,8 @@
 """`make bench`: how long rendering takes, photo by photo, and what comes out.
 
 Bare rendering in this process: identify, decode, every rendition of the default set, encode. The photos take turns, so
-that a slow moment of the machine does not fall on one of them.
+that a slow moment of the machine does not fall on one of them. Then, if the laptop stack is up, reads of a queue over
+HTTP beside the same by SDK.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from rich.filesize import decimal as readable_size
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import api_reads
 from functions.process_image.photo import Limits, Photo, identify
 from functions.process_image.processing import render
 from functions.process_image.rendition_set import load_rendition_set
+from local import emulator
+from local.machine import LaptopError, this_place
+from local.stack import load
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _SAMPLES = _PROJECT / "samples"
@@ -58,6 +63,10 @@ def main() -> int:
             case.seconds.append(perf_counter() - started)
             case.bytes_out = sum(len(rendition.body) for rendition in rendered.renditions)
     _print(console, cases, rounds)
+    try:
+        api_reads.compare(load(emulator.where_it_runs(this_place())), console)
+    except LaptopError as error:
+        console.print(f"Reads over HTTP are not measured: {error}")
     return 0
 
 

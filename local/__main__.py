@@ -45,7 +45,7 @@ def main() -> int:
             case "chaos":
                 return chaos.run(place, console, arguments.flow, arguments.items)
             case "rabbitmq-queues":
-                return rabbitmq_queues.run(arguments.url, console)
+                return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
             case "sam":
                 stack.load(place)
                 return stack.run_sam(place, arguments.arguments)

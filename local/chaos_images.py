@@ -23,6 +23,7 @@ from local.disturbances import (
     held_back_messages,
     kill_functions,
     send_twice_in_any_order,
+    short_visibility,
     wait_while_disturbing,
 )
 from local.machine import PROJECT, LaptopError, Place
@@ -54,10 +55,7 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
     for _ in take_results(deployed):
         pass  # those of earlier runs
     queue_url = deployed.outputs["ImageTasksQueueUrl"]
-    with held_back_messages(deployed, deployed.outputs["ImageTasksQueueArn"]):
-        uploads = _upload(deployed, items, chance, console)
-        delivered = send_twice_in_any_order(deployed, queue_url, _take_events(deployed, len(uploads)), chance)
-    task_ids = [upload.task_id for upload in uploads]
+    task_ids: list[str] = []
 
     def count_done() -> int:
         tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", task_ids)
@@ -65,7 +63,12 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
 
     killed: list[int] = []
     kills = [(share, lambda: killed.append(kill_functions(place))) for share in _KILL_AT]
-    wait_while_disturbing(deployed, queue_url, count_done, len(uploads), kills, doing="Rendering", console=console)
+    with short_visibility(deployed, queue_url):
+        with held_back_messages(deployed, deployed.outputs["ImageTasksQueueArn"]):
+            uploads = _upload(deployed, items, chance, console)
+            delivered = send_twice_in_any_order(deployed, queue_url, _take_events(deployed, len(uploads)), chance)
+        task_ids += [upload.task_id for upload in uploads]
+        wait_while_disturbing(deployed, queue_url, count_done, len(uploads), kills, doing="Rendering", console=console)
     return _audit(
         deployed,
         uploads,

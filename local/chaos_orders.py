@@ -25,6 +25,7 @@ from local.disturbances import (
     held_back_messages,
     kill_functions,
     send_twice_in_any_order,
+    short_visibility,
     wait_while_disturbing,
 )
 from local.inventory import read_stock, set_stock
@@ -75,7 +76,7 @@ def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audi
     disturbances = [(chance.uniform(0.05, 0.95), lambda: killed.append(kill_functions(place))) for _ in range(_KILLS)]
     disturbances.append((_OUTAGE_AT, provider.go_down))
     queue_url = deployed.outputs["OrderQueueUrl"]
-    with provider.failing(), listening(deployed) as listener:
+    with provider.failing(), listening(deployed) as listener, short_visibility(deployed, queue_url):
         with held_back_messages(deployed, deployed.outputs["OrderQueueArn"]):
             delivered = send_twice_in_any_order(deployed, queue_url, [order.body for order in orders], chance)
         wait_while_disturbing(deployed, queue_url, count_done, items, disturbances, doing="Fulfilling", console=console)

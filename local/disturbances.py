@@ -23,6 +23,18 @@ _VISIBILITY_TIMEOUT = "60"
 
 
 @contextmanager
+def short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
+    """Let a killed function's messages come back soon; it holds for messages received inside the block."""
+    sqs = deployed.sqs
+    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+
+
+@contextmanager
 def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
     """Keep a queue's messages from its function inside the block."""
     lambda_ = deployed.lambda_
@@ -64,7 +76,7 @@ def wait_while_disturbing(
     """
     to_come = sorted(disturbances, key=lambda disturbance: disturbance[0])
     end = monotonic() + 240 + expected
-    with _short_visibility(deployed, queue_url), Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True) as progress:
         bar = progress.add_task(doing, total=expected)
         while monotonic() < end:
             done = count_done()
@@ -74,17 +86,6 @@ def wait_while_disturbing(
             if done == expected and sum(count_messages(deployed, queue_url)) == 0:
                 return
             sleep(max(0.2, expected / 1000))  # asking takes the emulator a while, too
-
-
-@contextmanager
-def _short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
-    sqs = deployed.sqs
-    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
-    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
-    try:
-        yield
-    finally:
-        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
 
 
 def kill_functions(place: Place) -> int:

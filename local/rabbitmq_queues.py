@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 QUEUES = ("image-tasks", "orders")
 DEAD_LETTER_EXCHANGE = "darkroom.dead-letters"
 # A batch that fails counts for each of its messages, and batches fail because of an outage rather than because of a
-# message: the function sets aside what it cannot read. Hence more than the 20 of RabbitMQ 4.
-DELIVERY_LIMIT = 100
+# message: the function sets aside what it cannot read. Hence far more than the 20 of RabbitMQ 4: an outage, or a bad
+# release, must not use them up.
+DELIVERY_LIMIT = 10_000
 _PRECONDITION_FAILED = 406
 
 # What goes wrong it also raises.
@@ -83,7 +84,7 @@ def open_channel(url: str) -> Iterator[BlockingChannel]:
         raise LaptopError(f"No connection to {where}: {str(error) or repr(error)}") from error
 
 
-def declare_queues(url: str, queues: Sequence[str] = QUEUES) -> None:
+def declare_queues(url: str, queues: Sequence[str] = QUEUES, *, delivery_limit: int = DELIVERY_LIMIT) -> None:
     """Declare each queue and the queue for its dead letters, all of them durable and replicated where the broker is.
 
     A second run changes nothing, and no run changes a queue that is there.
@@ -105,7 +106,7 @@ def declare_queues(url: str, queues: Sequence[str] = QUEUES) -> None:
                 queue,
                 {
                     "x-queue-type": "quorum",
-                    "x-delivery-limit": DELIVERY_LIMIT,
+                    "x-delivery-limit": delivery_limit,
                     "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
                     "x-dead-letter-routing-key": queue,  # whatever the producer's was
                     # By default a dead letter is sent once and lost with the node that sent it.
@@ -124,14 +125,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the broker: amqps://user@host:5671, and /name of a virtual host. The password comes from"
         " RABBITMQ_PASSWORD, or is asked for, or is the first line of the standard input",
     )
+    parser.add_argument("--queues", nargs="+", default=QUEUES, help="their names, where the template has others")
+    parser.add_argument("--redrive", action="store_true", help="put back what stands in their dead-letter queues")
 
 
-def run(url: str, console: Console) -> int:
-    """Declare the queues on a broker of one's own; returns an exit code. Raises LaptopError."""
-    declare_queues(_with_password(url))
-    for queue in QUEUES:
+def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> int:
+    """Declare the queues on a broker of one's own, and redrive; returns an exit code. Raises LaptopError."""
+    url = _with_password(url)
+    declare_queues(url, queues)
+    for queue in queues:
         console.print(f"[green]✓[/] {queue}, and {dead_letter_queue(queue)}")
+        if redrive:
+            console.print(f"  {redrive_queue(url, queue)} messages put back")
     return 0
+
+
+def redrive_queue(url: str, queue: str) -> int:
+    """Put a queue's dead letters back, as many as stand there now; returns how many that were.
+
+    A message leaves the dead-letter queue only when the broker has confirmed it on the other: interrupted, it may stand
+    in both, and is done once by its id.
+
+    Raises
+    ------
+    LaptopError
+        There is no connection, or the broker does not take one.
+    """
+    with open_channel(url) as channel:
+        channel.confirm_delivery()
+        waiting = channel.queue_declare(dead_letter_queue(queue), passive=True).method.message_count
+        for number in range(waiting):
+            method, properties, body = channel.basic_get(dead_letter_queue(queue))
+            if method is None or method.delivery_tag is None:
+                return number
+            channel.basic_publish("", queue, body or b"", properties, mandatory=True)
+            channel.basic_ack(method.delivery_tag)
+    return int(waiting)
 
 
 def _declare(channel: BlockingChannel, queue: str, arguments: dict[str, str | int]) -> None:
@@ -150,7 +179,13 @@ def _declare(channel: BlockingChannel, queue: str, arguments: dict[str, str | in
 def _with_password(url: str) -> str:
     """Add the password to a URL that has a user only: a command line is there for everybody to read."""
     parts = urlsplit(url)
-    if parts.username is None or parts.password is not None:
+    if parts.scheme not in ("amqp", "amqps"):
+        raise LaptopError("Say where the broker is: URL=amqps://user@broker.example:5671")
+    if parts.password is not None:
+        if _is_loopback(parts.hostname or ""):
+            return url
+        raise LaptopError("Leave the password out of the URL: RABBITMQ_PASSWORD has it, or it is asked for.")
+    if parts.username is None:
         return url
     if (password := os.environ.get("RABBITMQ_PASSWORD")) is None:
         question = f"Password of {parts.username}: "

@@ -154,7 +154,7 @@ def _up(place: Place, console: Console) -> Stack:
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
     with ThreadPoolExecutor(1) as aside:
-        broker = aside.submit(_start_broker, place) if rabbitmq in missing else None  # it takes ten seconds
+        broker = aside.submit(_start_broker, place) if rabbitmq.installed() else None  # it takes ten seconds
         if emulator in missing:
             with console.status("Starting the emulator ..."):
                 emulator.start(place)
@@ -169,6 +169,7 @@ def _up(place: Place, console: Console) -> Stack:
         if broker:
             with console.status("Starting RabbitMQ ..."):
                 broker.result()
+        if rabbitmq in missing:
             console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{place.rabbitmq_port}")
     if not stack.rabbitmq_url:
         console.print(f"[yellow]![/] {rabbitmq.HOW_TO_INSTALL}. Without it there is no RabbitMQ intake.")
@@ -178,7 +179,8 @@ def _up(place: Place, console: Console) -> Stack:
 
 
 def _start_broker(place: Place) -> None:
-    rabbitmq.start(place)
+    if rabbitmq.running(place) is None:
+        rabbitmq.start(place)
     declare_queues(place.rabbitmq_url)
 
 
@@ -307,7 +309,7 @@ def _setting(name: str) -> str:
 
 
 def _hash_of_sources(place: Place) -> str:
-    digest = hashlib.sha256(repr(template_parameters(place)).encode())
+    digest = hashlib.sha256(repr((template_parameters(place), rabbitmq.installed())).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -8,7 +8,8 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from darkroom.reporting import logger, metrics
+from darkroom.errors import ServiceUnavailable
+from darkroom.reporting import logger, metrics, report_fault
 
 from functions.relay_rabbitmq.deliveries import read_event
 from functions.relay_rabbitmq.relay import relay
@@ -18,7 +19,7 @@ from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
 
 settings = Settings.from_environment(os.environ)
 sqs = boto3.client(
-    "sqs", config=Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 3})
+    "sqs", config=Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 )
 queues = SqsQueues(sqs, settings.queue_urls)
 rejects = SqsRejects(sqs, settings.rejects_queue_url)
@@ -29,6 +30,8 @@ rejects = SqsRejects(sqs, settings.rejects_queue_url)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
     """Hand the batch over, or fail: then Lambda brings all of it again. Returns how many messages there were."""
     del context
-    outcomes = relay(read_event(event), settings.routes, queues, rejects)
-    report(outcomes)
-    return {"messages": len(outcomes)}
+    try:
+        return {"messages": report(relay(read_event(event), settings.routes, queues, rejects))}
+    except ServiceUnavailable as fault:
+        report_fault(fault, {}, is_last=False)
+        raise

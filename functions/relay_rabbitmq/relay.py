@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from typing import Any, Protocol
 
 from darkroom import image_messages, order_messages
@@ -27,6 +28,7 @@ from darkroom.messages import Task, Unreadable, hash_id
 
 from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, Delivery, is_sendable
 
+_AT_ONCE = 10  # as many as SQS takes in one call
 _ID = re.compile(r"[!-~]{1,200}")  # what the targets take as an id
 
 
@@ -86,27 +88,36 @@ class Rejects(Protocol):
 
 def relay(
     deliveries: Iterable[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
-) -> list[Accepted | Rejected]:
-    """Hand over a batch; returns what became of each delivery.
+) -> Iterator[Accepted | Rejected]:
+    """Hand over a batch, a few messages at a time, and tell what became of each.
+
+    A batch of small compressed bodies may unpack to more than the function has memory for.
 
     Raises
     ------
     ServiceUnavailable
         Something could be handed over nowhere, neither to its target nor to the rejects: the batch must come again.
     """
-    outcomes = [judge(delivery, routes) for delivery in deliveries]
-    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-    refused: dict[tuple[Target, str], str] = {}
+    coming = iter(deliveries)
+    while some := [judge(delivery, routes) for delivery in islice(coming, _AT_ONCE)]:
+        yield from _hand_over(some, queues, rejects)
+
+
+def _hand_over(
+    judged: Sequence[Accepted | Rejected], queues: Queues, rejects: Rejects
+) -> Iterator[Accepted | Rejected]:
     by_target: dict[Target, list[str]] = defaultdict(list)
-    for message in accepted:
-        by_target[message.target].append(message.body)
+    for message in judged:
+        if isinstance(message, Accepted):
+            by_target[message.target].append(message.body)
+    refused: dict[tuple[Target, str], str] = {}
     for target, bodies in by_target.items():
         refused |= {(target, body): reason for body, reason in queues.offer(target, bodies)}
-    outcomes = [_unless_refused(outcome, refused) for outcome in outcomes]
-    for outcome in outcomes:
+    for message in judged:
+        outcome = _unless_refused(message, refused)
         if isinstance(outcome, Rejected):
             rejects.reject(outcome)
-    return outcomes
+        yield outcome
 
 
 def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Rejected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.reporting import logger, metrics, report_fault
@@ -11,13 +11,18 @@ from darkroom.reporting import logger, metrics, report_fault
 from functions.relay_rabbitmq.relay import Accepted, Rejected
 
 
-def report(outcomes: Sequence[Accepted | Rejected]) -> None:
-    """Log and count what became of a batch."""
-    relayed = Counter(outcome.target.value for outcome in outcomes if isinstance(outcome, Accepted))
-    if relayed:
-        metrics.add_metric("Relayed", MetricUnit.Count, relayed.total())
+def report(outcomes: Iterable[Accepted | Rejected]) -> int:
+    """Log and count what becomes of a batch, as it does; returns how many messages that were."""
+    relayed: Counter[str] = Counter()
+    rejected = 0
     for outcome in outcomes:
         if isinstance(outcome, Rejected):
+            rejected += 1
             about = {"task_id": outcome.task_id, "queue": outcome.delivery.queue}
             report_fault(outcome.fault, about, is_last=True)
-    logger.info("Relayed", extra={"relayed": dict(relayed), "rejected": len(outcomes) - relayed.total()})
+        else:
+            relayed[outcome.target.value] += 1
+    if relayed:
+        metrics.add_metric("Relayed", MetricUnit.Count, relayed.total())
+    logger.info("Relayed", extra={"relayed": dict(relayed), "rejected": rejected})
+    return relayed.total() + rejected

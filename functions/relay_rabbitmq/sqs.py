@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.sending import offer_all
@@ -56,12 +56,25 @@ class SqsRejects:
         for number, part in enumerate(parts, 1):
             about = {
                 "queue": delivery.queue[:_LONGEST_NAME],
-                "headers": json.dumps(delivery.headers)[:_LONGEST_HEADERS] if delivery.headers else "",
+                "headers": _headers(delivery.headers) if delivery.headers else "",
                 "content_encoding": delivery.content_encoding[:_LONGEST_NAME],
                 "body_encoding": encoding,
                 "part": f"{number}/{len(parts)} of {whole}" if len(parts) > 1 else "",
             }
             letters.set_aside(part, rejected.task_id, rejected.fault, about)
+
+
+def _headers(headers: Mapping[str, Any]) -> str:
+    """The headers as JSON, without those for which there is no room."""
+    kept: dict[str, Any] = {}
+    room = _LONGEST_HEADERS
+    for name, value in headers.items():
+        size = len(json.dumps({name: value}))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    left_out = len(headers) - len(kept)
+    return json.dumps(kept | ({"(left out)": f"{left_out} headers"} if left_out else {}))
 
 
 def _sendable(delivery: Delivery) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from local import mq_poller, rabbitmq
 from local.machine import LaptopError, Place
 from local.processes import check_free
 from local.rabbitmq import Message, publish, queue_depths
-from local.rabbitmq_queues import DELIVERY_LIMIT, QUEUES, declare_queues, open_channel
+from local.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
 
 _FUNCTION = "relay"
 
@@ -170,23 +170,31 @@ class TestBroker:
         # when
         rabbitmq.restart(broker)
         # then
-        assert _depths(broker) == {"image-tasks": 3}
+        _wait(lambda: _depths(broker) == {"image-tasks": 3}, "What was confirmed")
         taken = _take(broker, "image-tasks")
         assert [body for body, _ in taken] == ["one", "two", "three"]
         assert taken[0][1]["producer"] == "shop"
 
-    def test_what_fails_again_and_again_is_kept_apart(self, broker: Place) -> None:
-        publish(broker.rabbitmq_url, "orders", _messages("one"))
+    def test_what_fails_again_and_again_is_kept_apart_until_it_is_put_back(self, broker: Place) -> None:
+        # given a queue that gives up early
+        declare_queues(broker.rabbitmq_url, ["fragile"], delivery_limit=2)
+        publish(broker.rabbitmq_url, "fragile", [Message(b"one", message_id="m-1")])
+        # when
         with open_channel(broker.rabbitmq_url) as channel:
-            for _ in range(DELIVERY_LIMIT + 1):
-                method, _, _ = channel.basic_get("orders")
+            for _ in range(3):
+                method, _, _ = channel.basic_get("fragile")
                 assert method is not None
                 assert method.delivery_tag is not None
                 channel.basic_nack(method.delivery_tag)
-        _wait(lambda: _depths(broker) == {"orders.dead-letters": 1}, "The dead letter")
-        ((body, headers),) = _take(broker, "orders.dead-letters")
+        # then
+        _wait(lambda: redrive_queue(broker.rabbitmq_url, "fragile") == 1, "The dead letter")
+        ((body, headers),) = _take(broker, "fragile")
         assert body == "one"
         assert headers["x-death"][0]["reason"] == "delivery_limit"
+        assert redrive_queue(broker.rabbitmq_url, "fragile") == 0
+        with open_channel(broker.rabbitmq_url) as channel:
+            for queue in ("fragile", dead_letter_queue("fragile")):
+                channel.queue_delete(queue)
 
 
 class TestPoller:

@@ -36,6 +36,7 @@ from functions.process_image.s3 import S3Renditions, S3Upload, S3Uploads
 from functions.process_image.tasks_table import DynamoDbTasks
 from tests.unit.events import BUCKET
 from tests.unit.fakes import FakeImages, FakeTasks
+from tests.unit.tables import empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -89,15 +90,6 @@ def sqs(aws: None) -> SQSClient:
 @pytest.fixture
 def queue_url(sqs: SQSClient) -> str:
     return sqs.create_queue(QueueName=uuid4().hex)["QueueUrl"]
-
-
-def empty_table(dynamodb: DynamoDBClient, key: str) -> str:
-    return dynamodb.create_table(
-        TableName=uuid4().hex,
-        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )["TableDescription"]["TableName"]
 
 
 @pytest.fixture

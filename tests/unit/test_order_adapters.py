@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import boto3
 import pytest
@@ -22,6 +21,7 @@ from functions.process_order.orders import Change, HistoryEntry, OrderRecord, Re
 from functions.process_order.orders_table import DynamoDbOrders
 from functions.process_order.ports import Orders, Overtaken, StockShort
 from tests.unit.order_fakes import FakeOrders
+from tests.unit.tables import empty_table
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -53,15 +53,6 @@ class Shop:
 def dynamodb() -> Iterator[DynamoDBClient]:
     with mock_aws():
         yield boto3.client("dynamodb", region_name=REGION)
-
-
-def empty_table(dynamodb: DynamoDBClient, key: str) -> str:
-    return dynamodb.create_table(
-        TableName=uuid4().hex,
-        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-        BillingMode="PAY_PER_REQUEST",
-    )["TableDescription"]["TableName"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from local import rabbitmq, rabbitmq_queues
 from local.machine import PROJECT, LaptopError, Place
-from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, connection_parameters, declare_queues
+from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
 
 
 class FakeChannel:
@@ -125,6 +125,10 @@ class TestDeclaring:
             _declare_on(FakeChannel(refused="orders", code=403), monkeypatch)
 
 
+def declare(url: str, said: io.StringIO | None = None) -> int:
+    return rabbitmq_queues.run(url, QUEUES, Console(file=said or io.StringIO()), redrive=False)
+
+
 class TestPassword:
     @pytest.fixture(autouse=True)
     def _no_password(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,19 +137,27 @@ class TestPassword:
     def test_comes_from_the_environment(self, monkeypatch: pytest.MonkeyPatch, urls: list[str]) -> None:
         monkeypatch.setenv("RABBITMQ_PASSWORD", "p@ss/word")
         said = io.StringIO()
-        assert rabbitmq_queues.run("amqps://user@broker.example:5671", Console(file=said)) == 0
+        assert declare("amqps://user@broker.example:5671", said) == 0
         assert urls == ["amqps://user:p%40ss%2Fword@broker.example:5671"]
         assert "orders.dead-letters" in said.getvalue()
         assert "word" not in said.getvalue()
 
     def test_comes_from_the_standard_input(self, monkeypatch: pytest.MonkeyPatch, urls: list[str]) -> None:
         monkeypatch.setattr("sys.stdin", io.StringIO("secret\nmore\n"))
-        rabbitmq_queues.run("amqps://user@broker.example/vhost", Console(file=io.StringIO()))
+        declare("amqps://user@broker.example/vhost")
         assert urls == ["amqps://user:secret@broker.example/vhost"]
 
-    def test_stays_the_one_of_the_url(self, urls: list[str]) -> None:
-        rabbitmq_queues.run("amqp://guest:guest@localhost", Console(file=io.StringIO()))
+    def test_may_stand_in_the_url_of_this_machine_alone(self, urls: list[str]) -> None:
+        declare("amqp://guest:guest@localhost")
         assert urls == ["amqp://guest:guest@localhost"]
+        with pytest.raises(LaptopError, match="RABBITMQ_PASSWORD"):
+            declare("amqps://user:secret@broker.example")
+
+    @pytest.mark.parametrize("url", ["", "broker.example", "https://broker.example"])
+    def test_without_a_broker_there_is_none_to_ask_for(self, url: str, urls: list[str]) -> None:
+        with pytest.raises(LaptopError, match="Say where the broker is"):
+            declare(url)
+        assert urls == []
 
     @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1))
     def test_arrives_whatever_is_in_it(self, password: str) -> None:

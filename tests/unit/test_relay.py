@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from functions.relay_rabbitmq import relay as relay_module
 from functions.relay_rabbitmq.deliveries import Delivery, read_event
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, judge, relay
+from functions.relay_rabbitmq.relay import Accepted, Queues, Rejected, Rejects, Target, judge
 from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
 from tests.unit.events import BUCKET, body_of
 from tests.unit.fakes import plain_task, upload_event
@@ -32,6 +32,13 @@ from tests.unit.relay_fakes import (
     event_of,
     put_together,
 )
+
+
+def relay(
+    deliveries: Sequence[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
+) -> list[Accepted | Rejected]:
+    return list(relay_module.relay(deliveries, routes, queues, rejects))
+
 
 TASK = json.dumps({"bucket": BUCKET, "key": "Käthe.jpg"}, ensure_ascii=False)
 ORDER = {name: value for name, value in json.loads(body_of("order_good")).items() if name != "order_id"}
@@ -246,6 +253,17 @@ class TestABatch:
         assert queues.bodies == {Target.IMAGE_TASKS: [plain_task(task_id="t-1")], Target.ORDERS: [order]}
         assert [kept.delivery for kept in rejects.kept] == [bad, nowhere]
         assert [type(outcome).__name__ for outcome in outcomes] == ["Accepted", "Rejected", "Accepted", "Rejected"]
+
+    def test_is_handed_over_as_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
+        queues = FakeQueues()
+
+        def deliveries() -> Iterator[Delivery]:
+            for number in range(100):
+                assert len(queues.bodies[Target.IMAGE_TASKS]) >= number - 10
+                yield delivery(plain_task(task_id=f"t-{number}"))
+
+        outcomes = relay_module.relay(deliveries(), ROUTES, queues, FakeRejects())
+        assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == 100
 
     def test_may_bring_a_message_twice(self) -> None:
         queues = FakeQueues()

@@ -78,11 +78,11 @@ class TestTheHandler:
     def test_takes_a_batch_of_nothing(self, bodies: Callable[[str], list[str]]) -> None:
         assert handle(event_of({IMAGE_TASKS: []})) == {"messages": 0}
 
-    def test_fails_if_its_queues_are_not_there(self) -> None:
-        with mock_aws():
-            for event in ("rabbitmq_orders", "rabbitmq_invalid"):
-                with pytest.raises(ServiceUnavailable):
-                    handle(load_event(event))
+    @pytest.mark.parametrize("event", ["rabbitmq_orders", "rabbitmq_invalid"])
+    def test_fails_if_its_queues_are_not_there_and_counts_that(self, printed: Metrics, event: str) -> None:
+        with mock_aws(), pytest.raises(ServiceUnavailable):
+            handle(load_event(event))
+        assert sum(emf.get("Retried", [0])[0] for emf in printed()) == 1
 
     @pytest.mark.parametrize("event", [load_event("sqs_s3"), load_event("s3"), {}, None, []])
     def test_tells_of_an_event_from_elsewhere(self, event: Any) -> None:
