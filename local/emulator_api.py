@@ -27,6 +27,7 @@ _SYSTEM_ATTRIBUTES = {
     "AWSTraceHeader",
     "DeadLetterQueueSourceArn",
 }
+_acknowledged: set[str] = set()
 
 
 def install() -> None:
@@ -35,6 +36,7 @@ def install() -> None:
 
     _import_all_of_it(gateway)
     _quote_what_templates_take_from_json(gateway)
+    _look_at_the_media_type_first(gateway)
     _refuse_callers_in_the_api_s_own_words(gateway)
     gateway._invoke_sqs_v1 = _call_sqs  # noqa: SLF001 # there is no public hook
 
@@ -97,6 +99,17 @@ def _quote_what_templates_take_from_json(gateway: Any) -> None:
         return take(steps, state)
 
     gateway._vtl_input = patched  # noqa: SLF001
+
+
+def _look_at_the_media_type_first(gateway: Any) -> None:
+    """Refuse a media type that no template matches before the body is checked. MiniStack checks any body as JSON."""
+    check = gateway._check_request_validation  # noqa: SLF001
+
+    def patched(method: dict[str, Any], api_id: str, request: Any, headers: Any, *rest: Any) -> Any:
+        refused = gateway._check_passthrough_behavior(method.get("methodIntegration") or {}, headers)  # noqa: SLF001
+        return refused or check(method, api_id, request, headers, *rest)
+
+    gateway._check_request_validation = patched  # noqa: SLF001
 
 
 def _refuse_callers_in_the_api_s_own_words(gateway: Any) -> None:
@@ -167,7 +180,11 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
         with request_scope(account, region):
             result = await sqs._dispatch(action, {**sqs._normalise(action, numbered), "QueueUrl": url}, url)  # noqa: SLF001
     except sqs._Err as error:  # noqa: SLF001
-        return refused(error.status, error.code, error.message)
+        if call.get("ReceiptHandle") not in _acknowledged:
+            return refused(error.status, error.code, error.message)
+        result = {}  # what is gone already is acknowledged as well
+    if action == "DeleteMessage":
+        _acknowledged.add(call["ReceiptHandle"])
     answer: dict[str, Any] = {"ResponseMetadata": request_id}
     if action == "ReceiveMessage":
         answer["ReceiveMessageResult"] = {"messages": [_as_listed(m) for m in result.get("Messages", [])] or None}
