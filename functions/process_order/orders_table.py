@@ -115,46 +115,50 @@ class DynamoDbOrders:
                     raise
                 raise Overtaken from error
 
+    def _move_stock(self, update: Mapping[str, Any], stock: StockMove) -> None:
+        writes: list[Any] = [{"Update": update}]
+        writes += [{"Update": _stock_update(self.inventory_table, stock, *product)} for product in stock.products]
+        with aws_faults_as_transient("move the stock"):
+            try:
+                self._write(lambda: self._transact(writes, stock))
+            except self.dynamodb.exceptions.TransactionCanceledException as error:
+                codes = sorted(set(_cancellation_codes(error)) - {"None"})
+                attempts = f"{', '.join(codes)}, {_ATTEMPTS_AT_A_TRANSACTION} times"
+                raise ServiceUnavailable(f"Could not move the stock: {attempts}.") from error
+
+    def _transact(self, writes: list[TransactWriteItemTypeDef], stock: StockMove) -> None:
+        """Make all writes or none. Raises Overtaken and StockShort where that is why DynamoDB cancelled them."""
+        try:
+            self.dynamodb.transact_write_items(TransactItems=writes)
+        except self.dynamodb.exceptions.TransactionCanceledException as error:
+            order_code, *stock_codes = _cancellation_codes(error)
+            if order_code == _FAILED_CONDITION:
+                raise Overtaken from error
+            short = [p for (p, _), code in zip(stock.products, stock_codes, strict=True) if code == _FAILED_CONDITION]
+            if short:
+                raise StockShort(tuple(short)) from error
+            raise
+
     def _write(self, write: Callable[[], object]) -> None:
-        """Write one item, again if it meets a transaction of another delivery."""
+        """Make a write, again if it meets a transaction of another delivery."""
+        conflicts = self.dynamodb.exceptions
         for attempt in range(1, _ATTEMPTS_AT_A_TRANSACTION):
             try:
                 write()
-            except self.dynamodb.exceptions.TransactionConflictException:
+            except (conflicts.TransactionConflictException, conflicts.TransactionCanceledException):
                 sleep(backoff(attempt, base=0.05, longest=1))
             else:
                 return
         write()
 
-    def _move_stock(self, update: Mapping[str, Any], stock: StockMove) -> None:
-        writes: list[Any] = [{"Update": update}]
-        writes += [{"Update": _stock_update(self.inventory_table, stock, *product)} for product in stock.products]
-        for attempt in range(1, _ATTEMPTS_AT_A_TRANSACTION + 1):
-            reasons = self._transact(writes)
-            if not reasons:
-                return
-            order_reason, *stock_reasons = (reason.get("Code") for reason in reasons)
-            if order_reason == _FAILED_CONDITION:
-                raise Overtaken
-            short = [p for (p, _), code in zip(stock.products, stock_reasons, strict=True) if code == _FAILED_CONDITION]
-            if short:
-                raise StockShort(tuple(short))
-            if attempt < _ATTEMPTS_AT_A_TRANSACTION:
-                sleep(backoff(attempt, base=0.05, longest=1))
-        codes = sorted({code for code in (order_reason, *stock_reasons) if code not in (None, "None")})
-        raise ServiceUnavailable(f"Could not move the stock: {', '.join(codes)}, {attempt} times.")
-
-    def _transact(self, writes: list[TransactWriteItemTypeDef]) -> list[Any]:
-        """Make all writes or none; returns one reason for each where DynamoDB cancelled them, else nothing."""
-        with aws_faults_as_transient("move the stock"):
-            try:
-                self.dynamodb.transact_write_items(TransactItems=writes)
-            except self.dynamodb.exceptions.TransactionCanceledException as error:
-                return error.response["CancellationReasons"]
-        return []
-
     def _entry(self, state: State) -> HistoryEntry:
         return HistoryEntry(state, datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds"))
+
+
+def _cancellation_codes(error: ClientError) -> list[str]:
+    """For each write of a transaction why DynamoDB cancelled it; ``None``, as a text, where it would have been made."""
+    reasons: Any = error.response["CancellationReasons"]
+    return [reason.get("Code", "None") for reason in reasons]
 
 
 def _order_update(
