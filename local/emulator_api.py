@@ -7,26 +7,14 @@ when ``tests/integration/test_api.py`` passes without it; each part says what it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
+from local.sqs_in_json import fault_of, message_in_json
+
 _ANY = "x-amazon-apigateway-any-method"
 _INTEGRATION = "x-amazon-apigateway-integration"
-_RANGES = {"MaxNumberOfMessages": (1, 10), "VisibilityTimeout": (0, 43200), "WaitTimeSeconds": (0, 20)}
-_SYSTEM_ATTRIBUTES = {
-    "All",
-    "SenderId",
-    "SentTimestamp",
-    "ApproximateReceiveCount",
-    "ApproximateFirstReceiveTimestamp",
-    "SequenceNumber",
-    "MessageDeduplicationId",
-    "MessageGroupId",
-    "AWSTraceHeader",
-    "DeadLetterQueueSourceArn",
-}
 _acknowledged: set[str] = set()
 
 
@@ -171,7 +159,7 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
 
     if not _may(integration["credentials"], account, region, action, queue):
         return refused(403, "AccessDenied", f"Access to the resource https://sqs.{region}.amazonaws.com/ is denied.")
-    if fault := _fault_of(call):
+    if fault := fault_of(call):
         return refused(400, *fault)
     # SQS takes one name without its number, too.
     numbered = {f"{key}.1" if key.endswith("AttributeName") else key: value for key, value in call.items()}
@@ -187,7 +175,7 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
         _acknowledged.add(call["ReceiptHandle"])
     answer: dict[str, Any] = {"ResponseMetadata": request_id}
     if action == "ReceiveMessage":
-        answer["ReceiveMessageResult"] = {"messages": [_as_listed(m) for m in result.get("Messages", [])] or None}
+        answer["ReceiveMessageResult"] = {"messages": [message_in_json(m) for m in result.get("Messages", [])] or None}
     elif action == "SendMessage":
         answer["SendMessageResult"] = result
     return 200, {f"{action}Response": answer}
@@ -207,31 +195,3 @@ def _may(role_arn: str, account: str, region: str, action: str, queue: str) -> b
     )
     policies = iam._gather_role_policies(role_arn.rpartition("/")[2], account)  # noqa: SLF001
     return bool(iam.evaluate(context, policies).decision == "Allow")
-
-
-def _fault_of(call: Mapping[str, str]) -> tuple[str, str] | None:
-    """Code and message for a parameter that SQS refuses and MiniStack takes."""
-    for name, (lowest, highest) in _RANGES.items():
-        value = call.get(name, str(lowest))
-        if not value.lstrip("-").isdecimal() or not lowest <= int(value) <= highest:
-            reason = f"Reason: Must be between {lowest} and {highest}, if provided."
-            return "InvalidParameterValue", f"Value {value} for parameter {name} is invalid. {reason}"
-    attribute = call.get("AttributeName", "All")
-    if attribute not in _SYSTEM_ATTRIBUTES:
-        return "InvalidAttributeName", f"Unknown Attribute {attribute}."
-    return None
-
-
-def _as_listed(message: dict[str, Any]) -> dict[str, Any]:
-    """A message as SQS's query protocol writes it in JSON: attributes in lists, and null for what is absent."""
-    attributes = [{"Name": name, "Value": value} for name, value in message.get("Attributes", {}).items()]
-    own = [{"Name": name, "Value": value} for name, value in message.get("MessageAttributes", {}).items()]
-    return {
-        "Attributes": attributes or None,
-        "Body": message["Body"],
-        "MD5OfBody": message["MD5OfBody"],
-        "MD5OfMessageAttributes": message.get("MD5OfMessageAttributes"),
-        "MessageAttributes": own or None,
-        "MessageId": message["MessageId"],
-        "ReceiptHandle": message["ReceiptHandle"],
-    }

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import requests
 import schemathesis
-import yaml
 from hypothesis import HealthCheck, given, seed, settings
 from requests.auth import AuthBase
 from schemathesis.checks import not_a_server_error
@@ -26,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from local.machine import PROJECT
+from api.page import load
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -94,7 +93,7 @@ WRONG_PARAMETERS = [
     {"AttributeName": "Colour"},
 ]
 
-_DESCRIPTION = schemathesis.openapi.from_dict(yaml.safe_load((PROJECT / "api" / "openapi.yaml").read_text()))
+_DESCRIPTION = schemathesis.openapi.from_dict(load())
 DESCRIBED = {f"{method} {path}": _DESCRIPTION[path][method] for path in METHODS for method in sorted(METHODS[path])}
 
 

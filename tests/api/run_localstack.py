@@ -14,21 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).parents[2]))
+from local.sqs_in_json import fault_of, message_in_json
+
 CHECKED_VERSION = "4.14.0"
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
-RANGES = {"MaxNumberOfMessages": (1, 10), "VisibilityTimeout": (0, 43200), "WaitTimeSeconds": (0, 20)}
-SYSTEM_ATTRIBUTES = {
-    "All",
-    "SenderId",
-    "SentTimestamp",
-    "ApproximateReceiveCount",
-    "ApproximateFirstReceiveTimestamp",
-    "SequenceNumber",
-    "MessageDeduplicationId",
-    "MessageGroupId",
-    "AWSTraceHeader",
-    "DeadLetterQueueSourceArn",
-}
 
 
 def listen_on_the_loopback_address() -> None:
@@ -139,18 +128,13 @@ def speak_json_as_sqs_does() -> None:
             return json_response({"Error": told, **metadata}, 400)
         body: dict[str, Any] = {"ResponseMetadata": metadata}
         if operation.name == "ReceiveMessage":
-            body["ReceiveMessageResult"] = {"messages": [message(m) for m in result.get("Messages", [])] or None}
+            body["ReceiveMessageResult"] = {
+                "messages": [message_in_json(m) for m in result.get("Messages", [])] or None
+            }
         elif operation.name == "SendMessage":
             names = ("MD5OfMessageAttributes", "MD5OfMessageBody", "MD5OfMessageSystemAttributes", "MessageId")
             body["SendMessageResult"] = {**{name: result.get(name) for name in names}, "SequenceNumber": None}
         return json_response({f"{operation.name}Response": body}, 200)
-
-    def message(received: dict[str, Any]) -> dict[str, Any]:
-        names = ("Body", "MD5OfBody", "MD5OfMessageAttributes", "MessageId", "ReceiptHandle")
-        return {name: received.get(name) for name in names} | {
-            kind: [{"Name": name, "Value": value} for name, value in received.get(kind, {}).items()] or None
-            for kind in ("Attributes", "MessageAttributes")
-        }
 
     def json_response(body: dict[str, Any], status: int) -> Any:
         return Response(json.dumps(body), status, content_type="application/json")
@@ -169,13 +153,8 @@ def take_parameters_as_sqs_does() -> None:
     encode = query_api.urlencode
 
     def patched(request: Any, region: str) -> Any:
-        for name, (least, most) in RANGES.items():
-            value = request.values.get(name, str(least))
-            if value.removeprefix("-").isdecimal() and not least <= int(value) <= most:
-                message = f"Value {value} for parameter {name} is invalid. Reason: Must be between {least} and {most}."
-                raise CommonServiceException("InvalidParameterValue", message, 400, sender_fault=True)
-        if request.values.get("AttributeName", "All") not in SYSTEM_ATTRIBUTES:
-            raise CommonServiceException("InvalidAttributeName", "Unknown Attribute.", 400, sender_fault=True)
+        if fault := fault_of(request.values):
+            raise CommonServiceException(*fault, 400, sender_fault=True)
         if not re.fullmatch(r"[A-Za-z0-9+/=]+", request.values.get("ReceiptHandle", "none")):
             raise CommonServiceException("ReceiptHandleIsInvalid", "The handle is not valid.", 404, sender_fault=True)
         return call(request, region)

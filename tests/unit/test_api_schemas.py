@@ -6,17 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from darkroom import image_messages, order_messages
 from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
-API = yaml.safe_load((Path(__file__).parents[2] / "api" / "openapi.yaml").read_text())
+from api.page import load
+
+API = load()
 SCHEMAS = API["components"]["schemas"]
 ORDER: dict[str, Any] = {
     "order_id": "o-1",
