@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from local.machine import PROJECT, tool
 from local.processes import Server
 from tests.api.part import part_for_api
 from tests.api_expectations import READ, SUBMIT, Api
+from tests.ports import free_port
 from tests.template.template import ROOT, load
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LocalStack:
 @pytest.fixture(scope="session")
 def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     folder = tmp_path_factory.mktemp("localstack")
-    server = _server(folder, _free_port())
+    server = _server(folder, free_port())
     server.start(
         tool("localstack", "python"),
         environment={
@@ -122,9 +122,3 @@ def _server(folder: Path, port: int) -> Server:
         clean_up=lambda: shutil.rmtree(folder, ignore_errors=True),
         seconds_to_stop=20,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

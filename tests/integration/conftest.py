@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 from rich.console import Console
 
 from local.machine import PROJECT, Place
 from local.stack import Stack, down, up
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +19,7 @@ def make_place() -> Iterator[Callable[[str], Place]]:
     places: list[Place] = []
 
     def make(name: str) -> Place:
-        place = Place(PROJECT / ".local" / name, _free_port())
+        place = Place(PROJECT / ".local" / name, free_port(neighbours=4))  # of TLS, payments, RabbitMQ, its node
         shutil.rmtree(place.folder, ignore_errors=True)
         places.append(place)
         return place
@@ -39,18 +38,3 @@ def place(make_place: Callable[[str], Place]) -> Place:
 @pytest.fixture(scope="session")
 def stack(place: Place) -> Stack:
     return up(place, Console())
-
-
-def _free_port() -> int:
-    """A port whose neighbours are free too: AWS over TLS, the payment provider, RabbitMQ and its node."""
-    while True:
-        with ExitStack() as probes:
-            port = 0
-            try:
-                for offset in range(5):
-                    probe = probes.enter_context(socket.socket())
-                    probe.bind(("127.0.0.1", port + offset if port else 0))
-                    port = port or int(probe.getsockname()[1])
-            except (OSError, OverflowError):
-                continue
-            return port

@@ -7,7 +7,6 @@ does twice, as far as the payment's state allows, as Stripe does after a day.
 from __future__ import annotations
 
 import json
-import socket
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from local import payments
 from local.machine import LaptopError, Place
+from tests.ports import free_port
 
 KEY = "sk_test_misbehaving"
 
@@ -195,9 +195,7 @@ def localstripe(folder: Path) -> Iterator[str]:
 
 
 def _start_localstripe(folder: Path, attempts: int = 5) -> Place:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        place = Place(folder, probe.getsockname()[1] - 2)  # so that this is the port of payments
+    place = Place(folder, free_port() - 2)  # so that this is the port of payments
     try:
         payments.start(place)
     except LaptopError:
