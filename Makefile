@@ -24,6 +24,12 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 .local/sam/installed: requirements/sam.txt
 	@$(call install,.local/sam,the SAM CLI)
 
+# Environments that only some targets need.
+.local/bench/installed: requirements/bench.txt | setup
+	@$(call install,.local/bench,what measures)
+.local/security/installed: requirements/security.txt | setup
+	@$(call install,.local/security,the security linter)
+
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
 .local/localstack/installed: requirements/localstack.txt | setup
 	@echo "Installing LocalStack into .local/localstack ..."; rm -rf .local/localstack; \
@@ -96,7 +102,7 @@ bench: setup ## time the rendering of the sample photos, and reads over HTTP if 
 	@$(RUN) -m benchmarks
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \
