@@ -132,7 +132,7 @@ def _table(name: str, plan: Plan) -> Table:
 
 @contextmanager
 def _bar(console: Console, name: str, total: int) -> Iterator[Callable[[int], None]]:
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total)
         yield lambda number: progress.update(task, completed=number)
 
