@@ -12,6 +12,7 @@ from darkroom.errors import ServiceUnavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operations.dead_letters import Visit
 from operations.redrive import NO_CODE, Moved, Pace, Plan, Redrive, back_to
 from tests.unit.operations_fakes import FakeQueues, Killed
 
@@ -101,6 +102,37 @@ class TestWhatIsAskedFor:
         assert run(redrive(queues, "A"), queues).moved == 500
         assert Counter(queues.bodies(LIVE)).most_common(1)[0][1] == 1
         assert len(queues.bodies(DEAD)) == 1500
+
+
+class TestAVisit:
+    def test_goes_on_when_ten_show_again_before_the_others_were_seen(self) -> None:
+        queues = queues_with(*["A"] * 20)
+        seen: list[str] = []
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            for letters in visit.letters():
+                if not seen:
+                    for message in queues.queues[DEAD]:
+                        message.visible_at = 0
+                    queues.queues[DEAD].sort(key=lambda message: not message.receipt_handle)
+                seen += [letter.body for letter in letters]
+        assert sorted(seen) == sorted(queues.bodies(DEAD))
+
+    def test_deletes_again_what_comes_again_though_it_was_deleted(self) -> None:
+        queues = queues_with(*["A"] * 11)
+        gone = queues.queues[DEAD][0]
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            for letters in visit.letters():
+                if gone.message_id in {letter.message_id for letter in letters}:
+                    visit.delete([gone.message_id])
+                    queues.queues[DEAD].append(replace(gone, visible_at=0))
+        assert len(queues.visible(DEAD)) == 10
+        assert gone.message_id not in {message.message_id for message in queues.visible(DEAD)}
+
+    def test_ends_in_peace_though_the_network_is_gone(self) -> None:
+        queues = queues_with("A")
+        queues.dies_at, queues.only_network = 1, True
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            assert [letter.error_code for letter in next(visit.letters())] == ["A"]
 
 
 class TestThePlan:
