@@ -2,10 +2,12 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 RUN := PYTHONPATH=layers/common .venv/bin/python
+# A stack in AWS, for those commands that know one; without PROFILE the laptop's.
+IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)") $(if $(REGION),--region "$(REGION)")
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration test-api demo up down status env chaos rabbitmq-queues sam api-page bench lock clean
+.PHONY: help setup check format test test-unit test-integration test-api demo up down status redrive env chaos rabbitmq-queues sam api-page bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -84,8 +86,13 @@ up: setup ## start the laptop stack: emulators, broker, and the template deploye
 down: ## stop the laptop stack
 	@test ! -x .venv/bin/python || $(RUN) -m local down
 
-status: setup ## queues, and dead letters by reason
-	@$(RUN) -m local status
+status: setup ## queues, dead letters by reason, alarms (WATCH=1; of a stack in AWS: PROFILE=name STACK= REGION=)
+	@$(RUN) -m operations status $(IN_AWS) $(if $(WATCH),--watch)
+
+redrive: setup ## dead letters back to their queue (QUEUE=images, orders, results, rabbitmq; CODE= LIMIT= RATE=10 DRY_RUN=1 PROFILE=name YES=1)
+	@test -n "$(QUEUE)" || { echo "Say whose: make redrive QUEUE=images (or orders, results, rabbitmq)"; exit 1; }
+	@$(RUN) -m operations redrive $(IN_AWS) --queue "$(QUEUE)" $(if $(CODE),--code "$(CODE)") $(if $(LIMIT),--limit "$(LIMIT)") \
+	  $(if $(RATE),--rate "$(RATE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
 env: ## the stack's address and outputs, to eval in a shell
 	@$(RUN) -m local env

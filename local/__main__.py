@@ -1,9 +1,8 @@
-"""`python -m local COMMAND`: the commands behind `make up`, `demo`, `chaos`, `status`, `down` and `sam`."""
+"""`python -m local COMMAND`: the commands behind `make up`, `demo`, `chaos`, `down` and `sam`."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -12,8 +11,8 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from local import chaos, demo, emulator, rabbitmq_queues, stack, status
-from local.machine import LaptopError, this_place
+from local import chaos, demo, emulator, rabbitmq_queues, stack
+from local.machine import LaptopError
 
 
 def main() -> int:
@@ -23,9 +22,7 @@ def main() -> int:
     # A pipe has no width; the tables want this one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     try:
-        place = this_place()
-        if not os.environ.get("PORT"):
-            place = emulator.where_it_runs(place)
+        place = emulator.this_running_place()
         match arguments.command:
             case "up":
                 deployed = stack.up(place, console)
@@ -35,8 +32,6 @@ def main() -> int:
             case "down":
                 console.print("The laptop stack is stopped." if stack.down(place) else "There was nothing to stop.")
                 return 0
-            case "status":
-                return status.show(stack.load(place), console)
             case "env":
                 print("\n".join(stack.environment_of(stack.load(place))))
                 return 0
@@ -65,7 +60,6 @@ def _parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the emulator and deploy the template to it")
     commands.add_parser("down", help="stop it")
-    commands.add_parser("status", help="queues, and dead letters by reason")
     commands.add_parser("env", help="the stack's address and outputs, for a shell to evaluate")
     demo_parser = commands.add_parser("demo", help="real photos through the real template")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")

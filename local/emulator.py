@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from urllib.request import Request, urlopen
 
 import psutil
 
-from local.machine import PROJECT, LaptopError, Place, tool
+from local.machine import PROJECT, LaptopError, Place, this_place, tool
 from local.processes import Server, check_free
 
 # What the template uses; fewer services start faster and open no further ports.
@@ -67,6 +68,12 @@ def where_it_runs(place: Place) -> Place:
     process = running(place)
     port = process.environ().get(_PLAIN_ADDRESS, "").rpartition(":")[2] if process else ""
     return replace(place, port=int(port)) if port else place
+
+
+def this_running_place() -> Place:
+    """Read the place as `this_place` does; without PORT it is on the port that its emulator listens on."""
+    place = this_place()
+    return place if os.environ.get("PORT") else where_it_runs(place)
 
 
 def check_port(process: psutil.Process, place: Place) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +26,9 @@ from local import emulator, mq_poller, payments, rabbitmq
 from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
 from local.processes import check_free
 from local.rabbitmq_queues import declare_queues
+from operations.deployed import DeployedStack
 
 if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_logs import CloudWatchLogsClient
-    from mypy_boto3_s3 import S3Client
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_sns import SNSClient
-    from mypy_boto3_sqs import SQSClient
     from rich.console import Console
 
 # What a deployment is made of; a change of anything else needs no new one.
@@ -45,66 +37,23 @@ _WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
 @dataclass(frozen=True)
-class Stack:
-    """A deployed stack and its clients, made from ``stack.json``."""
+class Stack(DeployedStack):
+    """The stack that is deployed on this laptop, made from ``stack.json``."""
 
     endpoint_url: str
     payments_url: str
     rabbitmq_url: str
-    region: str
-    stack_name: str
     credentials: dict[str, str]
-    outputs: dict[str, str]
     sources: str
 
-    def _client(self, service: Any) -> Any:
-        # A session of its own: the person's AWS profile has no say here.
+    def client(self, service: Any) -> Any:
+        """Make a client of a service; in a session of its own, since the person's AWS profile has no say here."""
         session = boto3.Session(
             aws_access_key_id=self.credentials["aws_access_key_id"],
             aws_secret_access_key=self.credentials["aws_secret_access_key"],
             region_name=self.region,
         )
         return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
-
-    @cached_property
-    def s3(self) -> S3Client:
-        """The client of S3."""
-        return self._client("s3")  # type: ignore[no-any-return]
-
-    @cached_property
-    def sqs(self) -> SQSClient:
-        """The client of SQS."""
-        return self._client("sqs")  # type: ignore[no-any-return]
-
-    @cached_property
-    def sns(self) -> SNSClient:
-        """The client of SNS."""
-        return self._client("sns")  # type: ignore[no-any-return]
-
-    @cached_property
-    def secretsmanager(self) -> SecretsManagerClient:
-        """The client of Secrets Manager."""
-        return self._client("secretsmanager")  # type: ignore[no-any-return]
-
-    @cached_property
-    def dynamodb(self) -> DynamoDBClient:
-        """The client of DynamoDB."""
-        return self._client("dynamodb")  # type: ignore[no-any-return]
-
-    @cached_property
-    def lambda_(self) -> LambdaClient:
-        """The client of Lambda."""
-        return self._client("lambda")  # type: ignore[no-any-return]
-
-    @cached_property
-    def logs(self) -> CloudWatchLogsClient:
-        """The client of CloudWatch Logs."""
-        return self._client("logs")  # type: ignore[no-any-return]
-
-    @cached_property
-    def cloudformation(self) -> CloudFormationClient:
-        """The client of CloudFormation."""
-        return self._client("cloudformation")  # type: ignore[no-any-return]
 
 
 def load(place: Place) -> Stack:
@@ -297,7 +246,7 @@ def _describe(place: Place, sources: str) -> Stack:
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
     # The emulator serves the API under a path of its own: the names of AWS are not ours.
     api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
-    key = stack._client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)  # noqa: SLF001
+    key = stack.client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)
     stack.outputs["ApiKey"] = key["value"]
     stack.outputs["ApiUrl"] = f"{place.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
     return stack

@@ -61,7 +61,7 @@ def put(stack: Stack) -> Callable[..., str]:
 @pytest.fixture
 def caller_with(stack: Stack) -> Iterator[Callable[[list[dict[str, Any]]], Caller]]:
     """Makes callers that may do what some statements say, and nothing else."""
-    iam = stack._client("iam")
+    iam = stack.client("iam")
     names: list[str] = []
 
     def make(statements: list[dict[str, Any]]) -> Caller:
@@ -295,7 +295,7 @@ def test_a_request_without_an_api_key_is_refused(stack: Stack, call: Caller) -> 
     ],
 )
 def test_too_many_requests_are_refused(code: str, limits: dict[str, str], stack: Stack, call: Caller) -> None:
-    gateway = stack._client("apigateway")
+    gateway = stack.client("apigateway")
     (plan,) = gateway.get_usage_plans()["items"]
     before = {path: str(plan[path.split("/")[1]][path.split("/")[2]]) for path in limits}
 
@@ -343,7 +343,7 @@ def test_a_caller_of_something_else_is_refused(
 
 def test_the_api_can_do_no_more_than_its_role_allows(stack: Stack, call: Caller, put: Callable[..., str]) -> None:
     """The role is what opens the queue: without it SQS refuses, and the caller is told that it is not at fault."""
-    iam = stack._client("iam")
+    iam = stack.client("iam")
     (role,) = [r["RoleName"] for r in iam.list_roles()["Roles"] if "QueuesApiReadRole" in r["RoleName"]]
     policy = iam.get_role_policy(RoleName=role, PolicyName="QueuesApiRead")["PolicyDocument"]
     iam.delete_role_policy(RoleName=role, PolicyName="QueuesApiRead")

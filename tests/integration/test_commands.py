@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local import chaos, demo, emulator, status
+from local import chaos, demo, emulator
 from local.machine import PROJECT, LaptopError, Place
 from local.stack import Stack, load, run_sam, up
 from tests.integration.uploading import SAMPLES
@@ -78,12 +78,6 @@ def test_the_demo_says_what_is_wrong_with_a_folder(
         (folder / name).touch()
     with pytest.raises(LaptopError, match=reason):
         demo.run(place, console, folder)
-
-
-def test_status_shows_queues_and_dead_letters_by_reason(stack: Stack, console: Console) -> None:
-    assert status.show(stack, console) == 0
-    assert "image tasks" in _said(console)
-    assert "orders" in _said(console)
 
 
 @pytest.mark.parametrize(("flow", "faulty"), [("images", 0), ("orders", 0), ("rabbitmq", 2)])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from time import sleep
 from typing import TYPE_CHECKING
 
@@ -16,11 +16,11 @@ from darkroom.retries import backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueUnionTypeDef, SendMessageBatchRequestEntryTypeDef
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 _ENTRIES_PER_CALL = 10
-# The bodies of one call together: a little under the limit of 1 MiB.
+# The messages of one call together: a little under the limit of 1 MiB.
 _BYTES_PER_CALL = 1_000_000
 # What SQS says of a call when a message in it is at fault, unless it says so of the message.
 _MESSAGE_FAULTS = {
@@ -43,6 +43,20 @@ class NotAccepted(ServiceUnavailable):
     def __init__(self, refused: list[tuple[str, str]]) -> None:
         super().__init__(f"SQS refused {len(refused)} message(s), the first because: {refused[0][1]}")
         self.refused = refused
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message to send: its body, and its message attributes as SQS hands them out and takes them."""
+
+    body: str
+    attributes: Mapping[str, MessageAttributeValueUnionTypeDef] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """The bytes that SQS counts: of the body, and of each attribute's name, type and text."""
+        attributes = "".join(f"{n}{v['DataType']}{v.get('StringValue', '')}" for n, v in self.attributes.items())
+        return len(self.body.encode()) + len(attributes.encode())
 
 
 @dataclass(frozen=True)
@@ -93,10 +107,10 @@ def send_all(
         A whole call failed. Those of the calls before it are sent.
     """
     sent = 0
-    for batch in _batches(bodies):
+    for batch in _batches(map(Message, bodies)):
         refused = _send_batch(sqs, queue_url, batch, attempts)
         if refused:
-            raise NotAccepted(refused)
+            raise NotAccepted([(message.body, reason) for message, reason in refused])
         sent += len(batch)
     return sent
 
@@ -114,10 +128,18 @@ def offer_all(sqs: SQSClient, queue_url: str, bodies: Iterable[str], *, attempts
     NotAccepted, ServiceUnavailable
         SQS kept failing for another reason.
     """
-    return [refused for batch in _batches(bodies) for refused in _offer_batch(sqs, queue_url, batch, attempts)]
+    refused = offer_messages(sqs, queue_url, map(Message, bodies), attempts=attempts)
+    return [(message.body, reason) for message, reason in refused]
 
 
-def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> list[tuple[str, str]]:
+def offer_messages(
+    sqs: SQSClient, queue_url: str, messages: Iterable[Message], *, attempts: int = 5
+) -> list[tuple[Message, str]]:
+    """Send messages with their attributes, as `offer_all` sends bodies; returns and raises as it does."""
+    return [refused for batch in _batches(messages) for refused in _offer_batch(sqs, queue_url, batch, attempts)]
+
+
+def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts: int) -> list[tuple[Message, str]]:
     """Send one call's worth; one message by one, if SQS refuses the whole call for one of them."""
     try:
         return _send_batch(sqs, queue_url, batch, attempts)
@@ -127,32 +149,29 @@ def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int
             raise
         if len(batch) == 1:
             return [(batch[0], str(cause))]
-    return [refused for body in batch for refused in _offer_batch(sqs, queue_url, [body], attempts)]
+    return [refused for message in batch for refused in _offer_batch(sqs, queue_url, [message], attempts)]
 
 
-def _batches(bodies: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
+    batch: list[Message] = []
     size = 0
-    for body in bodies:
-        length = len(body.encode())
-        if batch and (len(batch) == _ENTRIES_PER_CALL or size + length > _BYTES_PER_CALL):
+    for message in messages:
+        if batch and (len(batch) == _ENTRIES_PER_CALL or size + message.size > _BYTES_PER_CALL):
             yield batch
             batch, size = [], 0
-        batch.append(body)
-        size += length
+        batch.append(message)
+        size += message.size
     if batch:
         yield batch
 
 
-def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int) -> list[tuple[str, str]]:
+def _send_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts: int) -> list[tuple[Message, str]]:
     """Send one call's worth; returns what SQS refuses for a fault of the sender's. Raises NotAccepted for the rest."""
-    waiting: dict[str, str] = {str(number): body for number, body in enumerate(batch)}
-    faulty: list[tuple[str, str]] = []
+    waiting = {str(number): message for number, message in enumerate(batch)}
+    faulty: list[tuple[Message, str]] = []
     for attempt in range(1, attempts + 1):
-        entries: list[SendMessageBatchRequestEntryTypeDef] = [
-            {"Id": id_, "MessageBody": body} for id_, body in waiting.items()
-        ]
         with aws_faults_as_transient("send messages"):
+            entries = [_entry(id_, message) for id_, message in waiting.items()]
             failed = sqs.send_message_batch(QueueUrl=queue_url, Entries=entries).get("Failed", [])
         reasons = {f["Id"]: (waiting[f["Id"]], f"{f['Code']}: {f.get('Message', '')}") for f in failed}
         faulty += [reasons[f["Id"]] for f in failed if f["SenderFault"]]
@@ -160,7 +179,14 @@ def _send_batch(sqs: SQSClient, queue_url: str, batch: list[str], attempts: int)
         if not later:
             break
         if attempt == attempts:
-            raise NotAccepted([reasons[id_] for id_ in later])
+            raise NotAccepted([(message.body, reason) for message, reason in map(reasons.__getitem__, later)])
         waiting = {id_: waiting[id_] for id_ in later}
         sleep(backoff(attempt, base=0.1, longest=5))
     return faulty
+
+
+def _entry(id_: str, message: Message) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {"Id": id_, "MessageBody": message.body}
+    if message.attributes:
+        entry["MessageAttributes"] = message.attributes
+    return entry

@@ -1,0 +1,1 @@
+"""The commands of a person on call, for the laptop stack and for one in AWS."""

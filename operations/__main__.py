@@ -1,0 +1,138 @@
+"""`python -m operations COMMAND`: the commands behind `make status` and `make redrive`.
+
+Without a profile they mean the laptop stack, with one a stack in AWS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from threading import Event
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+from darkroom.errors import ServiceUnavailable
+from rich.console import Console
+from rich.markup import escape
+from rich.prompt import Confirm
+
+from local import payments
+from local.emulator import this_running_place
+from local.machine import LaptopError
+from local.stack import load
+from operations import redrive_command, status
+from operations.deployed import DeployedStack, OperationsError, in_aws
+from operations.queues import FLOWS
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_STATUS_NEEDS = """
+In AWS the profile needs cloudformation:DescribeStacks and cloudformation:ListStackResources on the stack,
+sqs:GetQueueAttributes on its queues, sqs:ReceiveMessage and sqs:ChangeMessageVisibility on the dead-letter and rejects
+queues, cloudwatch:DescribeAlarms and cloudwatch:GetMetricData.
+"""
+_REDRIVE_NEEDS = """
+In AWS the profile needs cloudformation:DescribeStacks on the stack; sqs:GetQueueAttributes, sqs:ReceiveMessage,
+sqs:ChangeMessageVisibility and sqs:DeleteMessage on the dead-letter queue; sqs:SendMessage on the queue the messages go
+to; and for rabbitmq lambda:GetFunctionConfiguration on the relay, whose routes decide.
+Nothing is lost if it is interrupted, even by kill -9: a message may come twice, and is done once by its id. After
+kill -9 what was being looked at shows again when its time is over, half a minute and more.
+"""
+
+
+def main() -> int:
+    """Run one command; returns its exit code: 0 done, 1 something went wrong, 130 ended by a person."""
+    arguments = _parse()
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    errors = Console(stderr=True, highlight=False)
+    try:
+        stack, troubles = _reach(arguments)
+        if arguments.command == "status":
+            return status.run(stack, console, troubles, watch=arguments.watch and sys.stdout.isatty())
+        asks = bool(arguments.profile) and sys.stdin.isatty() and not arguments.yes
+        return redrive_command.run(
+            stack,
+            redrive_command.Wish(arguments.queue, arguments.code, arguments.limit, arguments.rate, arguments.dry_run),
+            console,
+            _ended_by_a_person(),
+            confirm=(lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True,
+        )
+    except (LaptopError, OperationsError) as error:
+        errors.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+    except (ClientError, BotoCoreError, ServiceUnavailable) as error:
+        errors.print(f"[red]✗[/] AWS refuses, or does not answer: {escape(str(error))}", soft_wrap=True)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, list[str]]:
+    """Find the stack, and what is wrong around it."""
+    if arguments.profile:
+        return in_aws(arguments.profile, arguments.stack, arguments.region), []
+    if arguments.stack or arguments.region:
+        raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
+    stack = load(this_running_place())
+    answers = payments.answers(stack.payments_url)
+    return stack, [] if answers else [f"The payment provider at {stack.payments_url} does not answer; run make up"]
+
+
+def _ended_by_a_person() -> Event:
+    """Make an event that Ctrl-C sets, so that what is begun is finished; a second one ends at once."""
+    ended = Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if ended.is_set():
+            signal.default_int_handler(number, frame)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return ended
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m operations", description="The commands of a person on call.")
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--profile", default="", help="of the AWS CLI; without it the laptop stack is meant")
+    where.add_argument("--stack", default="", help="its name in AWS; by default samconfig.toml's")
+    where.add_argument("--region", default="", help="by default the profile's")
+    commands = parser.add_subparsers(dest="command", required=True)
+    status_parser = commands.add_parser(
+        "status", parents=[where], help="queues, dead letters by reason, alarms", epilog=_STATUS_NEEDS
+    )
+    status_parser.add_argument("--watch", action="store_true", help="again every few seconds, until Ctrl-C")
+    redrive_parser = commands.add_parser(
+        "redrive", parents=[where], help="dead letters back to the queue they came from", epilog=_REDRIVE_NEEDS
+    )
+    redrive_parser.add_argument("--queue", required=True, choices=sorted(FLOWS), help="whose dead letters")
+    redrive_parser.add_argument(
+        "--code", default="", help="only those of this error code, such as NotAnImage; `none` for those without"
+    )
+    redrive_parser.add_argument("--limit", type=_whole, default=0, help="at most so many; by default all")
+    redrive_parser.add_argument("--rate", type=_positive, default=10.0, help="messages a second; by default 10")
+    redrive_parser.add_argument("--dry-run", action="store_true", help="show what would be moved, and move nothing")
+    redrive_parser.add_argument("--yes", action="store_true", help="do not ask before moving anything in AWS")
+    return parser.parse_args()
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 and up to 1000")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

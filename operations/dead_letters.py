@@ -1,0 +1,146 @@
+"""The messages of a dead-letter queue: look at them, and take away those that stand elsewhere by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
+
+_ENTRIES_PER_CALL = 10
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that was set aside.
+
+    Attributes
+    ----------
+    sent:
+        When, in seconds since the epoch; of what SQS moved itself, when it was first sent.
+    """
+
+    message_id: str
+    body: str
+    sent: float
+    attributes: Mapping[str, MessageAttributeValueOutputTypeDef]
+
+    def text(self, attribute: str) -> str:
+        """A message attribute; empty if there is none."""
+        return self.attributes[attribute].get("StringValue", "") if attribute in self.attributes else ""
+
+    @property
+    def error_code(self) -> str:
+        """Why it was set aside; empty where the function died, or a reader gave up, and SQS moved it itself."""
+        return self.text(ERROR_CODE_ATTRIBUTE)
+
+    @property
+    def reason(self) -> str:
+        """The same for people."""
+        return self.text("reason")
+
+
+@dataclass
+class Visit:
+    """A visit to a queue: every message is seen once, is hidden meanwhile, and shows again at the end.
+
+    Parameters
+    ----------
+    hidden_for:
+        Seconds until messages show again if this process is killed. What shows again during the visit is known by
+        its id.
+    patience:
+        How many times the queue may have nothing to show before the visit is over: somebody else may be looking.
+    wait:
+        Seconds for which SQS looks for messages, at least 1: only then does it ask all of its servers.
+    is_over:
+        Asked before each call, so that a person can end the visit.
+    """
+
+    sqs: SQSClient
+    queue_url: str
+    hidden_for: int
+    patience: int = 1
+    wait: int = 1
+    is_over: Callable[[], bool] = lambda: False
+    _hidden: dict[str, str] = field(default_factory=dict)  # receipt handle by message id
+    _gone: set[str] = field(default_factory=set)
+
+    def __enter__(self) -> Visit:
+        """Begin."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Show what is hidden again; if that fails, SQS does when its time is over."""
+        for handles in _tens(self._hidden.values()):
+            try:
+                self.sqs.change_message_visibility_batch(
+                    QueueUrl=self.queue_url,
+                    Entries=[
+                        {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
+                        for number, handle in enumerate(handles)
+                    ],
+                )
+            except (ClientError, BotoCoreError):
+                return
+
+    def letters(self) -> Iterator[list[DeadLetter]]:
+        """Read up to ten at a time, until all were seen. Raises ClientError, BotoCoreError."""
+        nothing = again = 0
+        while nothing < self.patience and again <= len(self._hidden) and not self.is_over():
+            received = self.sqs.receive_message(
+                QueueUrl=self.queue_url,
+                MaxNumberOfMessages=_ENTRIES_PER_CALL,
+                VisibilityTimeout=self.hidden_for,
+                WaitTimeSeconds=self.wait,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["SentTimestamp"],
+            ).get("Messages", [])
+            new = [message for message in received if message["MessageId"] not in self._hidden.keys() | self._gone]
+            self._hidden |= {message["MessageId"]: message["ReceiptHandle"] for message in received}
+            # SQS delivers at least once: what was deleted may come again.
+            self.delete([message["MessageId"] for message in received if message["MessageId"] in self._gone])
+            nothing = 0 if received else nothing + 1
+            # What was hidden for long enough shows again. When as much came again as there is, nothing new is left.
+            again = 0 if new else again + len(received)
+            if new:
+                yield [_letter(message) for message in new]
+
+    def delete(self, message_ids: Sequence[str]) -> int:
+        """Take messages that were seen off the queue for good; returns how many SQS did not delete.
+
+        Raises ClientError, BotoCoreError.
+        """
+        self._gone |= set(message_ids)
+        left = 0
+        for some in _tens(message_ids):
+            handles = [self._hidden.pop(message_id) for message_id in some]
+            answer = self.sqs.delete_message_batch(
+                QueueUrl=self.queue_url,
+                Entries=[{"Id": str(number), "ReceiptHandle": handle} for number, handle in enumerate(handles)],
+            )
+            left += len(answer.get("Failed", []))
+        return left
+
+
+def _letter(message: MessageTypeDef) -> DeadLetter:
+    return DeadLetter(
+        message_id=message["MessageId"],
+        body=message["Body"],
+        sent=int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000,
+        attributes=message.get("MessageAttributes", {}),
+    )
+
+
+def _tens(values: Iterable[str]) -> Iterator[list[str]]:
+    coming = iter(values)
+    while some := list(islice(coming, _ENTRIES_PER_CALL)):
+        yield some

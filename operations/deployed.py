@@ -1,0 +1,148 @@
+"""A deployed stack, wherever it stands: its outputs and its clients."""
+
+from __future__ import annotations
+
+import tomllib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from darkroom.aws_faults import error_code
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+
+_SAMCONFIG = Path(__file__).resolve().parent.parent / "samconfig.toml"
+# A person waits: a lost network should be told within a minute.
+_CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+class OperationsError(Exception):
+    """Something the person on call can mend; ``str()`` of it says what and how."""
+
+
+@dataclass(frozen=True)
+class DeployedStack(ABC):
+    """A deployed stack: its name and region, its outputs, and its clients."""
+
+    stack_name: str
+    region: str
+    outputs: dict[str, str]
+
+    @abstractmethod
+    def client(self, service: Any) -> Any:
+        """Make a client of a service, by boto3's name of it."""
+
+    @property
+    def account(self) -> str:
+        """The number of the AWS account, as the stack's ARNs have it."""
+        return self.outputs["OrderQueueArn"].split(":")[4]
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """The client of S3."""
+        return self.client("s3")  # type: ignore[no-any-return]
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The client of SQS."""
+        return self.client("sqs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def sns(self) -> SNSClient:
+        """The client of SNS."""
+        return self.client("sns")  # type: ignore[no-any-return]
+
+    @cached_property
+    def secretsmanager(self) -> SecretsManagerClient:
+        """The client of Secrets Manager."""
+        return self.client("secretsmanager")  # type: ignore[no-any-return]
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The client of DynamoDB."""
+        return self.client("dynamodb")  # type: ignore[no-any-return]
+
+    @cached_property
+    def lambda_(self) -> LambdaClient:
+        """The client of Lambda."""
+        return self.client("lambda")  # type: ignore[no-any-return]
+
+    @cached_property
+    def logs(self) -> CloudWatchLogsClient:
+        """The client of CloudWatch Logs."""
+        return self.client("logs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def cloudformation(self) -> CloudFormationClient:
+        """The client of CloudFormation."""
+        return self.client("cloudformation")  # type: ignore[no-any-return]
+
+    @cached_property
+    def cloudwatch(self) -> Any:
+        """The client of CloudWatch."""
+        return self.client("cloudwatch")
+
+
+@dataclass(frozen=True)
+class AwsStack(DeployedStack):
+    """A stack in AWS, reached as a profile of the person's."""
+
+    profile: str
+
+    def client(self, service: Any) -> Any:
+        """Make a client of a service with the profile's credentials."""
+        session = boto3.Session(profile_name=self.profile, region_name=self.region)
+        return session.client(service, config=_CONFIG)
+
+
+def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
+    """Find a stack in AWS.
+
+    Parameters
+    ----------
+    stack_name:
+        By default what samconfig.toml calls the stack of the environment named like the profile, or else of `default`.
+    region:
+        By default the profile's.
+
+    Raises
+    ------
+    OperationsError
+        There is no such profile, region or stack, or AWS does not let it be seen.
+    """
+    stack_name = stack_name or stack_name_for(profile, tomllib.loads(_SAMCONFIG.read_text()))
+    try:
+        region = region or boto3.Session(profile_name=profile).region_name or ""
+        if not region:
+            raise OperationsError(f"Profile {profile} has no region. Say which: REGION=eu-central-1")
+        stack = AwsStack(stack_name, region, {}, profile)
+        (description,) = stack.cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+    except ClientError as error:
+        if error_code(error) == "ValidationError":
+            raise OperationsError(f"There is no stack {stack_name} in {region}. Say which: STACK=name") from error
+        raise OperationsError(f"AWS does not let profile {profile} see stack {stack_name}: {error}") from error
+    except BotoCoreError as error:
+        raise OperationsError(f"Profile {profile} reaches nothing: {error}") from error
+    stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description.get("Outputs", [])})
+    if "OrderQueueArn" not in stack.outputs:
+        raise OperationsError(f"Stack {stack_name} in {region} is none of Darkroom's. Say which: STACK=name")
+    return stack
+
+
+def stack_name_for(profile: str, samconfig: dict[str, Any]) -> str:
+    """The stack name that samconfig.toml has for the environment named like the profile, or else for `default`."""
+    environment = profile if profile in samconfig else "default"
+    return str(samconfig[environment]["global"]["parameters"]["stack_name"])

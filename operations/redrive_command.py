@@ -1,0 +1,141 @@
+"""What a person sees of a redrive: what stands there, how it goes, and what has become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Event
+from time import monotonic
+
+from botocore.exceptions import BotoCoreError, ClientError
+from darkroom.errors import ServiceUnavailable
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from operations.deployed import DeployedStack
+from operations.queues import FLOWS
+from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
+from operations.rejects import judge_again, read_settings
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a person asks for; ``code`` empty and ``limit`` 0 for all, ``rate`` in messages a second."""
+
+    queue: str
+    code: str = ""
+    limit: int = 0
+    rate: float = 10.0
+    dry_run: bool = False
+
+
+def run(stack: DeployedStack, wish: Wish, console: Console, ended: Event, confirm: Callable[[str], bool]) -> int:
+    """Redrive a queue's dead letters; returns the exit code.
+
+    Parameters
+    ----------
+    ended:
+        Set when the person ends the run: what is begun is finished.
+    confirm:
+        Asks the person a question.
+
+    Raises
+    ------
+    OperationsError, ServiceUnavailable, ClientError, BotoCoreError
+        Nothing has been moved.
+    """
+    flow = FLOWS[wish.queue]
+    redrive = Redrive(
+        stack.sqs, stack.outputs[flow.set_aside], _judge(stack, wish.queue), wish.code, wish.limit, ended.is_set
+    )
+    with _bar(console, "Looking", redrive.count()) as seen:
+        plan = replace(redrive, progress=seen).plan()
+    if ended.is_set():
+        console.print("Ended before anything was moved.")
+        return 130
+    name = f"{wish.queue}, {flow.set_aside_as}"
+    if not plan.seen:
+        console.print(f"There are none in {name}.")
+        return 0
+    console.print(_table(name, plan))
+    if not plan.is_complete:
+        console.print(f"These are the first {plan.seen:,}. Run it again for the others.")
+    count = len(plan.message_ids)
+    if not count or wish.dry_run:
+        console.print("Nothing to move." if not count else f"Dry run: nothing was moved of {_messages(count)}.")
+        return 0
+    where = f"stack {stack.stack_name}, account {stack.account}, {stack.region}"
+    if not confirm(f"Move {_messages(count)} of {escape(where)}?"):
+        console.print("Nothing was moved.")
+        return 0
+    return _move(redrive, plan, Pace(wish.rate, monotonic, ended.wait), console)
+
+
+def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:
+    done, trouble, count = Moved(), "", len(plan.message_ids)
+    with _bar(console, "Moving", count) as moved:
+        try:
+            replace(redrive, progress=moved).move(plan, pace, done)
+        except (ServiceUnavailable, ClientError, BotoCoreError) as error:
+            trouble = str(error)
+    refused = sum(done.refused.values())
+    console.print(f"Moved {done.moved:,}, left {plan.seen - done.moved - refused:,}, failed {refused:,}.")
+    for reason, number in done.refused.items():
+        console.print(f"[red]✗[/] SQS does not take {_messages(number)}: {escape(reason)}")
+    if done.copies:
+        console.print(
+            f"[yellow]![/] {_messages(done.copies)} of those moved may still stand there too. A copy does no harm:"
+            " it is done once, by its id."
+        )
+    if trouble:
+        console.print(
+            f"[red]✗[/] It could not go on: {escape(trouble)}. Nothing is lost; run it again. Up to ten messages may"
+            " come twice, which does no harm."
+        )
+        return 1
+    if redrive.is_over():
+        console.print("Ended by you. Run it again for the others.")
+        return 130
+    if done.moved + refused < count:
+        others = count - done.moved - refused
+        console.print(f"[yellow]![/] {_messages(others)} did not show again: somebody else has them. Run it again.")
+        return 1
+    return 1 if refused else 0
+
+
+def _judge(stack: DeployedStack, queue: str) -> Judge:
+    if waiting := FLOWS[queue].waiting:
+        return back_to(stack.outputs[waiting])
+    return judge_again(read_settings(stack))
+
+
+def _table(name: str, plan: Plan) -> Table:
+    table = Table(title=name, title_justify="left", header_style="bold")
+    table.add_column("error code", no_wrap=True)
+    table.add_column("to move", justify="right")
+    table.add_column("to stay", justify="right")
+    table.add_column("one of the reasons", overflow="fold")
+    for code, group in sorted(plan.groups.items(), key=lambda entry: -entry[1].go):
+        reason = escape(group.reason)
+        if group.must_stay:
+            reason = (
+                f"[yellow]{_messages(group.must_stay)} would be rejected again:[/] {escape(group.must_stay_because)}"
+            )
+        table.add_row(
+            escape(code) or "(none: SQS moved it)", str(group.go), str(group.must_stay + group.not_asked_for), reason
+        )
+    return table
+
+
+@contextmanager
+def _bar(console: Console, name: str, total: int) -> Iterator[Callable[[int], None]]:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(name, total=total)
+        yield lambda number: progress.update(task, completed=number)
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count:,} messages"

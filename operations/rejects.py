@@ -1,0 +1,58 @@
+"""What the RabbitMQ intake rejected, judged again: by the relay's own rules, with the routes that it has by now."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+
+from darkroom.environment import InvalidSettings
+from darkroom.sending import Message
+
+from functions.relay_rabbitmq.deliveries import Delivery
+from functions.relay_rabbitmq.relay import Accepted, judge
+from functions.relay_rabbitmq.settings import Settings
+from operations.dead_letters import DeadLetter
+from operations.deployed import DeployedStack, OperationsError
+from operations.redrive import HandOver
+
+
+def read_settings(stack: DeployedStack) -> Settings:
+    """Read the deployed relay's settings, of which the routes count. Raises OperationsError, ClientError."""
+    name = stack.outputs["RelayRabbitMqFunctionName"]
+    function = stack.lambda_.get_function_configuration(FunctionName=name)
+    try:
+        return Settings.from_environment(function.get("Environment", {}).get("Variables", {}))
+    except InvalidSettings as error:
+        raise OperationsError(f"Function {name} is of another version than what stands here: {error}") from error
+
+
+def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
+    """Make the judge of rejects: where one goes by now, or why it must stay."""
+
+    def judged(letter: DeadLetter) -> HandOver | str:
+        if part := letter.text("part"):
+            return f"It is part {part.partition(' ')[0]} of a message too large for SQS; its producer can send less."
+        outcome = judge(_delivery(letter), settings.routes)
+        if isinstance(outcome, Accepted):
+            return HandOver(settings.queue_urls[outcome.target], Message(outcome.body))
+        return f"{outcome.fault.error_code}: {outcome.fault}"
+
+    return judged
+
+
+def _delivery(letter: DeadLetter) -> Delivery:
+    """The delivery as it was. Its id was found once already: it stays the same."""
+    match letter.text("body_encoding"):
+        case "base64":
+            data = base64.b64decode(letter.body)
+        case "empty":
+            data = b""
+        case _:
+            data = letter.body.encode()
+    return Delivery(
+        queue=letter.text("queue"),
+        data=data,
+        content_encoding=letter.text("content_encoding"),
+        message_id=letter.text("task_id"),
+        headers={},  # they decide nothing
+    )

@@ -1,0 +1,261 @@
+"""`make status`: what waits, what was set aside and why, and which alarms are on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import sleep, time
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from operations.dead_letters import DeadLetter, Visit
+from operations.deployed import DeployedStack
+from operations.queues import FLOWS
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+SAMPLE = 100
+_SECONDS_HIDDEN = 10
+_SECONDS_BETWEEN = 3
+_ALARMS_PER_CALL = 100
+# AWS publishes the ages of messages once a minute, sometimes some minutes late.
+_METRIC_WINDOW = timedelta(minutes=10)
+_STATES = {"ALARM": "[bold red]ALARM[/]", "INSUFFICIENT_DATA": "[yellow]no data[/]", "OK": "[green]OK[/]"}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue as it stands; ``oldest`` is the age of its oldest message in seconds, where it is known."""
+
+    waiting: int
+    worked_on: int
+    delayed: int
+    oldest: float | None = None
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm of the stack; ``name`` is what the template calls it."""
+
+    name: str
+    state: str
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What there is to see of a stack at one time, by names that a person knows. ``letters`` may be a sample."""
+
+    queues: Mapping[str, Queue]
+    letters: Mapping[str, Sequence[DeadLetter]]
+    alarms: Sequence[Alarm]
+
+
+def run(stack: DeployedStack, console: Console, troubles: Sequence[str], *, watch: bool) -> int:
+    """Show a stack, once or until Ctrl-C; returns 0, or 1 with troubles. Raises ClientError, BotoCoreError."""
+    alarm_names = dict(_alarm_names(stack))
+    observation = observe(stack, alarm_names)
+    if not watch:
+        console.print(_screen(stack, observation, troubles))
+        return 1 if troubles else 0
+    with Live(_screen(stack, observation, troubles), console=console, auto_refresh=False, screen=True) as live:
+        try:
+            while True:
+                sleep(_SECONDS_BETWEEN)
+                lost: list[str] = []
+                try:
+                    observation = observe(stack, alarm_names, observation)
+                except (ClientError, BotoCoreError) as error:
+                    lost = [f"No answer since {datetime.now():%H:%M:%S}: {error}"]  # noqa: DTZ005 # the person's time
+                live.update(_screen(stack, observation, [*troubles, *lost]), refresh=True)
+        except KeyboardInterrupt:  # the way to end it
+            pass
+    console.print(_screen(stack, observation, troubles))
+    return 1 if troubles else 0
+
+
+def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observation | None = None) -> Observation:
+    """Look at a stack.
+
+    Parameters
+    ----------
+    alarm_names:
+        What the template calls each alarm, by its name in CloudWatch.
+    before:
+        What was seen last: dead letters are only read again if their number has changed.
+
+    Raises
+    ------
+    ClientError, BotoCoreError
+        AWS refuses, or does not answer.
+    """
+    urls = {
+        name if output == flow.waiting else f"{name}, {flow.set_aside_as}": stack.outputs[output]
+        for name, flow in FLOWS.items()
+        for output in (flow.waiting, flow.set_aside)
+        if output
+    }
+    ages = _ages(stack, list(urls.values()))
+    queues = {name: _queue(stack.sqs, url, ages.get(url)) for name, url in urls.items()}
+    letters: dict[str, Sequence[DeadLetter]] = {}
+    for flow_name, flow in FLOWS.items():
+        name = f"{flow_name}, {flow.set_aside_as}"
+        if before and before.queues[name].waiting == queues[name].waiting:
+            letters[name] = before.letters[name]
+        else:
+            letters[name] = sample(stack.sqs, urls[name], min(queues[name].waiting, SAMPLE))
+    return Observation(queues, letters, read_alarms(stack, alarm_names))
+
+
+def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
+    """Look at some ``count`` dead letters; they are hidden from others only meanwhile, and stay where they are."""
+    found: list[DeadLetter] = []
+    with Visit(sqs, queue_url, _SECONDS_HIDDEN) as visit:
+        for letters in visit.letters() if count else ():
+            found += letters
+            if len(found) >= count:
+                break
+    return found
+
+
+def read_alarms(stack: DeployedStack, alarm_names: Mapping[str, str]) -> list[Alarm]:
+    """The stack's alarms, those that are on first, then those that have changed last."""
+    names, found = list(alarm_names), []
+    for start in range(0, len(names), _ALARMS_PER_CALL):
+        answer = stack.cloudwatch.describe_alarms(
+            AlarmNames=names[start : start + _ALARMS_PER_CALL],
+            AlarmTypes=["MetricAlarm", "CompositeAlarm"],
+            MaxRecords=_ALARMS_PER_CALL,
+        )
+        found += [*answer.get("MetricAlarms", []), *answer.get("CompositeAlarms", [])]
+    alarms = [
+        Alarm(
+            alarm_names[alarm["AlarmName"]],
+            alarm["StateValue"],
+            alarm.get("StateTransitionedTimestamp", alarm["StateUpdatedTimestamp"]),
+            alarm.get("StateReason", ""),
+        )
+        for alarm in found
+    ]
+    return sorted(alarms, key=lambda alarm: (list(_STATES).index(alarm.state), -alarm.since.timestamp()))
+
+
+def _alarm_names(stack: DeployedStack) -> Iterator[tuple[str, str]]:
+    pages = stack.cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.stack_name)
+    for page in pages:
+        for resource in page["StackResourceSummaries"]:
+            if resource["ResourceType"] in ("AWS::CloudWatch::Alarm", "AWS::CloudWatch::CompositeAlarm"):
+                yield resource["PhysicalResourceId"], resource["LogicalResourceId"].removesuffix("Alarm")
+
+
+def _queue(sqs: SQSClient, url: str, oldest: float | None) -> Queue:
+    told = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    return Queue(
+        waiting=int(told["ApproximateNumberOfMessages"]),
+        worked_on=int(told["ApproximateNumberOfMessagesNotVisible"]),
+        delayed=int(told["ApproximateNumberOfMessagesDelayed"]),
+        oldest=oldest,
+    )
+
+
+def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
+    """Seconds since the oldest message of each queue was sent, as CloudWatch has it; an emulator may not."""
+    queries = [
+        {
+            "Id": f"queue{number}",
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": "AWS/SQS",
+                    "MetricName": "ApproximateAgeOfOldestMessage",
+                    "Dimensions": [{"Name": "QueueName", "Value": url.rpartition("/")[2]}],
+                },
+                "Period": 60,
+                "Stat": "Maximum",
+            },
+        }
+        for number, url in enumerate(urls)
+    ]
+    now = datetime.now(UTC)
+    answer: dict[str, Any] = stack.cloudwatch.get_metric_data(
+        MetricDataQueries=queries, StartTime=now - _METRIC_WINDOW, EndTime=now, ScanBy="TimestampDescending"
+    )
+    values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"]}
+    return {url: values[f"queue{number}"][0] for number, url in enumerate(urls) if values.get(f"queue{number}")}
+
+
+def _screen(stack: DeployedStack, observation: Observation, troubles: Sequence[str]) -> RenderableType:
+    where = f"Stack {stack.stack_name}, account {stack.account}, {stack.region}"
+    parts: list[RenderableType] = [f"{escape(where)}, at {datetime.now():%H:%M:%S}"]  # noqa: DTZ005 # the person's time
+    parts += [f"[red]✗[/] {escape(trouble)}" for trouble in troubles]
+    parts.append(_queues_table(observation))
+    parts += [
+        _reasons_table(name, letters, observation.queues[name].waiting)
+        for name, letters in observation.letters.items()
+        if letters
+    ]
+    parts.append(_alarms_table(observation.alarms))
+    return Group(*parts)
+
+
+def _queues_table(observation: Observation) -> Table:
+    table = Table(header_style="bold")
+    table.add_column("queue")
+    for column in ("waiting", "worked on", "delayed", "oldest"):
+        table.add_column(column, justify="right")
+    for name, queue in observation.queues.items():
+        letters = observation.letters.get(name, ())
+        oldest = queue.oldest
+        if letters and len(letters) >= queue.waiting:
+            oldest = time() - min(letter.sent for letter in letters)  # fresher than the metric, and known everywhere
+        counts = [str(queue.waiting), str(queue.worked_on), str(queue.delayed)]
+        style = "yellow" if name in observation.letters and queue.waiting else ""
+        is_empty = queue == Queue(0, 0, 0, queue.oldest)
+        table.add_row(name, *counts, "-" if oldest is None or is_empty else age(oldest), style=style)
+    return table
+
+
+def _reasons_table(name: str, letters: Sequence[DeadLetter], waiting: int) -> Table:
+    title = name if waiting <= len(letters) else f"{name}: of the first {len(letters)}"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("error code", no_wrap=True)
+    table.add_column("messages", justify="right")
+    table.add_column("one of the reasons", overflow="fold")
+    examples = {letter.error_code: letter.reason for letter in letters}
+    for code, count in Counter(letter.error_code for letter in letters).most_common():
+        table.add_row(escape(code) or "(none: SQS moved it)", str(count), escape(examples[code]))
+    return table
+
+
+def _alarms_table(alarms: Sequence[Alarm]) -> RenderableType:
+    if not alarms:
+        return "The stack has no alarms."
+    table = Table(header_style="bold")
+    table.add_column("alarm", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("since", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for alarm in alarms:
+        since = f"{alarm.since.astimezone():%d %b %H:%M}"
+        table.add_row(alarm.name, _STATES[alarm.state], since, "" if alarm.state == "OK" else escape(alarm.reason))
+    return table
+
+
+def age(seconds: float) -> str:
+    """A length of time as people read it: the two units that say most."""
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

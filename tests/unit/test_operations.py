@@ -1,0 +1,229 @@
+"""What a person on call is shown, and which stack is meant."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from local.machine import PROJECT
+from operations import redrive_command, status
+from operations.deployed import DeployedStack, OperationsError, in_aws, stack_name_for
+from operations.queues import FLOWS
+from operations.redrive_command import Wish
+from tests.unit.operations_fakes import FakeQueues
+
+NAMES = {output: output.removesuffix("Url") for flow in FLOWS.values() for output in (flow.waiting, flow.set_aside)}
+OUTPUTS = {**NAMES, "OrderQueueArn": "arn:aws:sqs:eu-central-1:123456789012:orders"}
+DEAD, LIVE = "ImageTasksDeadLetterQueue", "ImageTasksQueue"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@dataclass
+class FakeCloudWatch:
+    """Alarms by name: their states, and when they got there."""
+
+    alarms: dict[str, tuple[str, datetime]] = field(default_factory=dict)
+    ages: dict[str, list[float]] = field(default_factory=dict)
+
+    def describe_alarms(self, *, AlarmNames: list[str], **_: Any) -> dict[str, Any]:  # noqa: N803
+        assert len(AlarmNames) <= 100
+        assert AlarmNames, "without names AWS answers with every alarm of the account"
+        return {
+            "MetricAlarms": [
+                {
+                    "AlarmName": name,
+                    "StateValue": self.alarms[name][0],
+                    "StateUpdatedTimestamp": self.alarms[name][1],
+                    "StateReason": f"because of {name}",
+                }
+                for name in AlarmNames
+            ],
+            "CompositeAlarms": [],
+        }
+
+    def get_metric_data(self, *, MetricDataQueries: list[Any], **_: Any) -> dict[str, Any]:  # noqa: N803
+        return {
+            "MetricDataResults": [
+                {
+                    "Id": query["Id"],
+                    "Values": self.ages.get(query["MetricStat"]["Metric"]["Dimensions"][0]["Value"], []),
+                }
+                for query in MetricDataQueries
+            ]
+        }
+
+
+@dataclass
+class FakeCloudFormation:
+    """A stack's resources, in one page."""
+
+    resources: list[tuple[str, str, str]]
+
+    def get_paginator(self, _: str) -> FakeCloudFormation:
+        return self
+
+    def paginate(self, **_: str) -> Iterator[dict[str, Any]]:
+        keys = ("ResourceType", "LogicalResourceId", "PhysicalResourceId")
+        yield {"StackResourceSummaries": [dict(zip(keys, resource, strict=True)) for resource in self.resources]}
+
+
+@dataclass(frozen=True)
+class FakeStack(DeployedStack):
+    """A stack in memory."""
+
+    clients: dict[str, Any]
+
+    def client(self, service: Any) -> Any:
+        return self.clients[service]
+
+
+def stack_of(queues: FakeQueues, cloudwatch: FakeCloudWatch | None = None, *resources: str) -> FakeStack:
+    cloudformation = FakeCloudFormation([("AWS::CloudWatch::Alarm", f"{name}Alarm", name) for name in resources])
+    clients = {"sqs": queues, "cloudwatch": cloudwatch or FakeCloudWatch(), "cloudformation": cloudformation}
+    return FakeStack("darkroom", "eu-central-1", OUTPUTS, clients)
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=80, highlight=False)
+
+
+def said(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+class TestTheStatus:
+    def test_shows_alarms_that_are_on_first_and_only_those_of_the_stack(self, console: Console) -> None:
+        alarms = {"Fine": ("OK", NOON), "Mute": ("INSUFFICIENT_DATA", NOON), "Bad": ("ALARM", NOON)}
+        cloudwatch = FakeCloudWatch(alarms | {"SomebodyElses": ("ALARM", NOON)})
+        status.run(stack_of(FakeQueues(), cloudwatch, *alarms), console, [], watch=False)
+        text = said(console)
+        assert text.index("Bad") < text.index("Mute") < text.index("Fine")
+        assert "SomebodyElses" not in text
+        assert "because of Bad" in text
+        assert "because of Fine" not in text
+
+    def test_asks_for_no_alarms_where_the_stack_has_none(self, console: Console) -> None:
+        assert status.run(stack_of(FakeQueues()), console, [], watch=False) == 0
+        assert "The stack has no alarms." in said(console)
+
+    def test_looks_at_a_hundred_dead_letters_and_says_so(self, console: Console) -> None:
+        queues = FakeQueues()
+        for number in range(250):
+            queues.put(DEAD, f"{number}", "NotAnImage")
+        status.run(stack_of(queues), console, [], watch=False)
+        assert "images, dead letters: of the first 100" in said(console)
+        assert queues.calls.count("receive") == 10
+        assert len(queues.visible(DEAD)) == 250, "they show again at once"
+        assert not {"delete", "send"} & set(queues.calls)
+
+    def test_does_not_receive_where_nothing_waits(self, console: Console) -> None:
+        queues = FakeQueues()
+        queues.put(LIVE, "a task")
+        status.run(stack_of(queues), console, [], watch=False)
+        assert "receive" not in queues.calls
+
+    def test_reads_dead_letters_again_only_when_their_number_has_changed(self) -> None:
+        queues = FakeQueues()
+        queues.put(DEAD, "1", "NotAnImage")
+        stack = stack_of(queues)
+        first = status.observe(stack, {})
+        calls = queues.calls.count("receive")
+        again = status.observe(stack, {}, first)
+        assert (queues.calls.count("receive"), again.letters) == (calls, first.letters)
+        queues.put(DEAD, "2", "TooLarge")
+        assert len(status.observe(stack, {}, again).letters["images, dead letters"]) == 2
+
+    def test_tells_the_age_that_cloudwatch_knows(self, console: Console) -> None:
+        queues = FakeQueues()
+        queues.put(LIVE, "a task")
+        status.run(stack_of(queues, FakeCloudWatch(ages={LIVE: [3720.0, 60.0]})), console, [], watch=False)
+        assert "1 h 2 min" in said(console)
+
+    def test_fits_into_80_columns_and_takes_a_reason_as_it_is(self, console: Console) -> None:
+        queues = FakeQueues()
+        queues.put(DEAD, "body", "ObjectGone", reason=f"[red] {'x' * 300}")
+        status.run(stack_of(queues), console, [], watch=False)
+        assert "[red]" in said(console)
+        assert max(map(len, said(console).splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")],
+)
+def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
+    assert status.age(seconds) == text
+
+
+class TestARedrive:
+    @staticmethod
+    def run(queues: FakeQueues, console: Console, wish: Wish, *, yes: bool = True, ended: bool = False) -> int:
+        event = Event()
+        if ended:
+            event.set()
+        return redrive_command.run(stack_of(queues), wish, console, event, lambda _: yes)
+
+    @pytest.fixture
+    def queues(self) -> FakeQueues:
+        queues = FakeQueues()
+        for code in ("NotAnImage", "TooLarge", "NotAnImage"):
+            queues.put(DEAD, "body", code)
+        return queues
+
+    def test_says_what_it_has_moved(self, queues: FakeQueues, console: Console) -> None:
+        assert self.run(queues, console, Wish("images", "NotAnImage", rate=1000)) == 0
+        assert "Moved 2, left 1, failed 0." in said(console)
+        assert (len(queues.bodies(LIVE)), len(queues.bodies(DEAD))) == (2, 1)
+
+    @pytest.mark.parametrize(
+        ("wish", "yes", "ended", "exit_code", "says"),
+        [
+            (Wish("images", dry_run=True), True, False, 0, "Dry run: nothing was moved of 3 messages."),
+            (Wish("images"), False, False, 0, "Nothing was moved."),
+            (Wish("images"), True, True, 130, "Ended before anything was moved."),
+            (Wish("images", "ObjectGone"), True, False, 0, "Nothing to move."),
+            (Wish("orders"), True, False, 0, "There are none in orders, dead letters."),
+        ],
+        ids=["dry run", "refused by the person", "ended by the person", "none of this code", "none at all"],
+    )
+    def test_that_is_not_to_be_moves_nothing(
+        self, queues: FakeQueues, console: Console, wish: Wish, yes: bool, ended: bool, exit_code: int, says: str
+    ) -> None:
+        assert self.run(queues, console, wish, yes=yes, ended=ended) == exit_code
+        assert says in said(console)
+        assert "send" not in queues.calls
+        assert len(queues.visible(DEAD)) == 3
+
+    def test_that_loses_the_network_says_so_and_what_was_moved(self, console: Console) -> None:
+        queues, rehearsal = FakeQueues(), FakeQueues()
+        for number in range(30):
+            queues.put(DEAD, f"{number}", "A")
+            rehearsal.put(DEAD, f"{number}", "A")
+        self.run(rehearsal, Console(file=io.StringIO()), Wish("images", rate=1000))
+        second_delete = rehearsal.calls.index("delete", rehearsal.calls.index("delete") + 1)
+        queues.dies_at, queues.only_network = second_delete, True
+        assert self.run(queues, console, Wish("images", rate=1000)) == 1
+        assert "It could not go on" in said(console)
+        assert f"Moved {len(queues.bodies(LIVE))}," in said(console)
+        assert "10 messages of those moved may still stand there too" in said(console)
+
+
+class TestAStackInAws:
+    def test_is_named_as_in_samconfig(self) -> None:
+        samconfig = tomllib.loads((PROJECT / "samconfig.toml").read_text())
+        assert stack_name_for("prod", samconfig) == "darkroom"
+        assert stack_name_for("my-company", samconfig) == "darkroom-dev"
+
+    def test_needs_a_profile_that_exists(self) -> None:
+        with pytest.raises(OperationsError, match="Profile nobody-has-this reaches nothing"):
+            in_aws("nobody-has-this")

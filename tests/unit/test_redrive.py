@@ -1,0 +1,228 @@
+"""Dead letters go back to their queue, and none is lost, whatever happens to the process in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import BotoCoreError
+from darkroom.errors import ServiceUnavailable
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operations.dead_letters import Visit
+from operations.redrive import NO_CODE, Moved, Pace, Plan, Redrive, back_to
+from tests.unit.operations_fakes import FakeQueues, Killed
+
+DEAD, LIVE = "dead-letters", "tasks"
+
+
+def queues_with(*codes: str) -> FakeQueues:
+    queues = FakeQueues()
+    for number, code in enumerate(codes):
+        queues.put(DEAD, f"body {number}", code)
+    return queues
+
+
+def redrive(queues: FakeQueues, code: str = "", limit: int = 0) -> Redrive:
+    return Redrive(queues.client, DEAD, back_to(LIVE), code, limit)
+
+
+def run(asked: Redrive, queues: FakeQueues, rate: float = 1000) -> Moved:
+    done = Moved()
+    asked.move(asked.plan(), Pace(rate, queues.clock, queues.sleep), done)
+    return done
+
+
+class TestADeadLetter:
+    def test_goes_back_with_its_body_and_attributes(self) -> None:
+        queues = FakeQueues()
+        queues.put(DEAD, "body", "NotAnImage", task_id="t-1")
+        assert run(redrive(queues), queues).moved == 1
+        (message,) = queues.queues[LIVE]
+        assert message.body == "body"
+        assert {name: value["StringValue"] for name, value in message.attributes.items()} == {
+            "error_code": "NotAnImage",
+            "reason": "why NotAnImage",
+            "task_id": "t-1",
+        }
+        assert queues.bodies(DEAD) == []
+
+    def test_that_sqs_moved_itself_goes_back_without_an_error_code(self) -> None:
+        queues = queues_with("")
+        run(redrive(queues), queues)
+        assert queues.queues[LIVE][0].attributes == {}
+
+    def test_that_fails_again_at_once_is_not_sent_round_in_a_circle(self) -> None:
+        queues = queues_with(*["NotAnImage"] * 25)
+        asked = redrive(queues)
+        plan = asked.plan()
+
+        def fail_again(_: object) -> None:  # the function sets everything aside again, as new messages
+            while queues.queues.get(LIVE):
+                queues.put(DEAD, queues.queues[LIVE].pop().body, "NotAnImage")
+
+        done = Moved()
+        replace(asked, progress=fail_again).move(plan, Pace(1000, queues.clock, queues.sleep), done)
+        assert done.moved == 25
+        assert len(queues.visible(DEAD)) == 25
+
+    def test_that_sqs_never_takes_stays_and_is_told(self) -> None:
+        queues = queues_with("A", "A", "A")
+        queues.refuses["body 1"] = "InvalidMessageContents"
+        done = run(redrive(queues), queues)
+        assert (done.moved, dict(done.refused)) == (2, {"InvalidMessageContents: ": 1})
+        assert [message.body for message in queues.visible(DEAD)] == ["body 1"]
+
+    def test_that_sqs_does_not_delete_is_told_as_a_copy(self) -> None:
+        queues = queues_with("A", "A")
+        queues.keeps_deleted = {"body 0"}
+        done = run(redrive(queues), queues)
+        assert (done.moved, done.copies) == (2, 1)
+
+
+class TestWhatIsAskedFor:
+    @pytest.mark.parametrize(("code", "moved"), [("A", 2), ("B", 1), (NO_CODE, 1), ("", 4), ("C", 0)])
+    def test_is_moved_and_the_rest_shows_again_at_once(self, code: str, moved: int) -> None:
+        queues = queues_with("A", "B", "A", "")
+        assert run(redrive(queues, code), queues).moved == moved
+        assert len(queues.bodies(LIVE)) == moved
+        assert len(queues.visible(DEAD)) == 4 - moved
+
+    def test_may_be_few_of_many(self) -> None:
+        queues = queues_with(*["A"] * 37)
+        assert run(redrive(queues, limit=12), queues).moved == 12
+        assert len(queues.visible(DEAD)) == 25
+
+    def test_is_found_in_a_large_queue_that_is_read_slower_than_messages_stay_hidden(self) -> None:
+        queues = queues_with(*["A", "B", "B", "B"] * 500)
+        queues.seconds_per_call = 5
+        assert run(redrive(queues, "A"), queues).moved == 500
+        assert Counter(queues.bodies(LIVE)).most_common(1)[0][1] == 1
+        assert len(queues.bodies(DEAD)) == 1500
+
+
+class TestAVisit:
+    def test_goes_on_when_ten_show_again_before_the_others_were_seen(self) -> None:
+        queues = queues_with(*["A"] * 20)
+        seen: list[str] = []
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            for letters in visit.letters():
+                if not seen:
+                    for message in queues.queues[DEAD]:
+                        message.visible_at = 0
+                    queues.queues[DEAD].sort(key=lambda message: not message.receipt_handle)
+                seen += [letter.body for letter in letters]
+        assert sorted(seen) == sorted(queues.bodies(DEAD))
+
+    def test_deletes_again_what_comes_again_though_it_was_deleted(self) -> None:
+        queues = queues_with(*["A"] * 11)
+        gone = queues.queues[DEAD][0]
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            for letters in visit.letters():
+                if gone.message_id in {letter.message_id for letter in letters}:
+                    visit.delete([gone.message_id])
+                    queues.queues[DEAD].append(replace(gone, visible_at=0))
+        assert len(queues.visible(DEAD)) == 10
+        assert gone.message_id not in {message.message_id for message in queues.visible(DEAD)}
+
+    def test_ends_in_peace_though_the_network_is_gone(self) -> None:
+        queues = queues_with("A")
+        queues.dies_at, queues.only_network = 1, True
+        with Visit(queues.client, DEAD, hidden_for=30) as visit:
+            assert [letter.error_code for letter in next(visit.letters())] == ["A"]
+
+
+class TestThePlan:
+    def test_changes_nothing(self) -> None:
+        queues = queues_with("A", "B", "A")
+        before = sorted(queues.bodies(DEAD))
+        plan = redrive(queues).plan()
+        assert {code: (group.go, group.reason) for code, group in plan.groups.items()} == {
+            "A": (2, "why A"),
+            "B": (1, "why B"),
+        }
+        assert sorted(message.body for message in queues.visible(DEAD)) == before
+        assert set(queues.calls) == {"count", "receive", "show"}
+
+    def test_tells_what_must_stay_and_why(self) -> None:
+        queues = queues_with("A", "A")
+        plan = replace(redrive(queues), judge=lambda letter: "no route").plan()
+        assert (plan.groups["A"].must_stay, plan.groups["A"].must_stay_because) == (2, "no route")
+        assert plan.message_ids == set()
+
+    def test_ends_though_dead_letters_come_faster_than_they_are_read(self) -> None:
+        queues = queues_with(*["A"] * 20)
+
+        def pour(_: object) -> None:
+            for number in range(30):
+                queues.put(DEAD, f"more {number}", "A")
+
+        plan = replace(redrive(queues), progress=pour).plan()
+        assert not plan.is_complete
+        assert plan.seen == 50
+
+    def test_of_an_empty_queue_is_empty(self) -> None:
+        assert redrive(FakeQueues()).plan() == Plan()
+
+
+class TestThePace:
+    @pytest.mark.parametrize(("rate", "seconds"), [(10, 9), (1, 90), (0.5, 180)])
+    def test_is_kept_from_the_first_message_to_the_last(self, rate: float, seconds: float) -> None:
+        queues = queues_with(*["A"] * 100)
+        queues.seconds_per_call = 0
+        asked = redrive(queues)
+        plan = asked.plan()
+        started = queues.now
+        asked.move(plan, Pace(rate, queues.clock, queues.sleep), Moved())
+        assert queues.now - started == pytest.approx(seconds)
+
+    def test_costs_no_message_its_receipt(self) -> None:
+        queues = queues_with(*["A", "B"] * 30)
+        assert run(redrive(queues, "A"), queues, rate=0.1).copies == 0
+        assert sorted(Counter(queues.bodies(LIVE)).values()) == [1] * 30
+
+
+CALLS = st.integers(0, 40)
+
+
+class TestNothingIsLost:
+    @given(
+        codes=st.lists(st.sampled_from(["A", "B", ""]), min_size=1, max_size=35),
+        code=st.sampled_from(["", "A"]),
+        dies_at=CALLS,
+        dies_after_effect=st.booleans(),
+        only_network=st.booleans(),
+    )
+    def test_wherever_the_process_dies_or_the_network_is_gone(
+        self, codes: list[str], code: str, dies_at: int, dies_after_effect: bool, only_network: bool
+    ) -> None:
+        queues = queues_with(*codes)
+        every, wanted = (
+            set(queues.bodies(DEAD)),
+            {m.body for m, c in zip(queues.queues[DEAD], codes, strict=True) if code in ("", c)},
+        )
+        queues.dies_at, queues.dies_after_effect, queues.only_network = dies_at, dies_after_effect, only_network
+        with suppress(Killed, BotoCoreError, ServiceUnavailable):
+            run(redrive(queues, code), queues)
+        # every message stands in one of the two queues, at most one batch in both
+        assert set(queues.bodies(DEAD)) | set(queues.bodies(LIVE)) == every
+        assert len(queues.bodies(DEAD)) + len(queues.bodies(LIVE)) <= len(every) + 10
+        # and another run moves the rest
+        queues.restart()
+        run(redrive(queues, code), queues)
+        assert set(queues.bodies(LIVE)) == wanted
+        assert set(queues.bodies(DEAD)) == every - wanted
+
+    @given(batches=st.integers(0, 6))
+    def test_when_a_person_ends_it_what_is_begun_is_finished(self, batches: int) -> None:
+        queues = queues_with(*["A"] * 35)
+        asked = redrive(queues)
+        plan, done = asked.plan(), Moved()
+        replace(asked, is_over=lambda: queues.calls.count("send") >= batches).move(
+            plan, Pace(1000, queues.clock, queues.sleep), done
+        )
+        assert done.moved == len(queues.bodies(LIVE)) == min(batches * 10, 35)
+        assert len(queues.visible(DEAD)) == 35 - done.moved

@@ -1,0 +1,81 @@
+"""A reject is judged by the relay's own rules, with the routes that the deployed relay has by now."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from darkroom.errors import MalformedMessage
+
+from functions.relay_rabbitmq.deliveries import Delivery
+from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, judge
+from functions.relay_rabbitmq.settings import Settings
+from functions.relay_rabbitmq.sqs import SqsRejects
+from operations.dead_letters import DeadLetter
+from operations.redrive import HandOver
+from operations.rejects import judge_again
+from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, ROUTES, StrictSqs, delivery
+
+SETTINGS = Settings(ROUTES, {Target.IMAGE_TASKS: "image-tasks-url", Target.ORDERS: "orders-url"}, "rejects-url")
+TASK = json.dumps({"bucket": "uploads", "key": "a.jpg"})
+
+
+def rejected(found: Delivery) -> list[DeadLetter]:
+    """As the relay puts it on the rejects queue, when it has no routes."""
+    sqs = StrictSqs()
+    outcome = judge(found, {})
+    assert isinstance(outcome, Rejected)
+    SqsRejects(sqs.client, "rejects").reject(outcome)
+    return [
+        DeadLetter("id", m.body, 0, {n: {"DataType": "String", "StringValue": v} for n, v in m.attributes.items()})
+        for m in sqs.queues["rejects"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        delivery(TASK),
+        delivery(TASK, message_id="m-1"),
+        delivery(json.dumps({"task_id": "t-1", "bucket": "uploads", "key": "a.jpg"}), message_id="m-1"),
+        delivery(gzip.compress(TASK.encode(), mtime=0), encoding="gzip"),
+    ],
+    ids=["without an id", "with a message id", "with an id of its own", "packed"],
+)
+def test_what_has_a_route_by_now_is_handed_over_as_the_relay_would_have(found: Delivery) -> None:
+    (letter,) = rejected(found)
+    as_by_the_relay = judge(found, ROUTES)
+    assert isinstance(as_by_the_relay, Accepted)
+    handed_over = judge_again(SETTINGS)(letter)
+    assert isinstance(handed_over, HandOver)
+    assert handed_over.queue_url == "image-tasks-url"
+    assert handed_over.message.body == as_by_the_relay.body
+    assert handed_over.message.attributes == {}  # no function has seen it: it was never set aside
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (delivery(TASK, queue="others::/"), "NoRoute: Nothing says where messages of others::/ go"),
+        (delivery("rubbish", queue=ORDERS), "MalformedMessage: The order is not valid"),
+        (delivery(b"\xff\xfe", queue=IMAGE_TASKS), "MalformedMessage: The body is not UTF-8"),
+        (delivery(b"", queue=IMAGE_TASKS), "MalformedMessage"),
+    ],
+    ids=["no route", "no order", "no text", "empty"],
+)
+def test_what_would_be_rejected_again_stays_with_its_reason(found: Delivery, reason: str) -> None:
+    (letter,) = rejected(found)
+    stays = judge_again(SETTINGS)(letter)
+    assert isinstance(stays, str)
+    assert stays.startswith(reason)
+
+
+def test_what_came_in_parts_stays() -> None:
+    sqs = StrictSqs()
+    SqsRejects(sqs.client, "rejects").reject(Rejected(delivery("x" * 1_500_000), "t-1", MalformedMessage("no")))
+    part = sqs.queues["rejects"][1]
+    attributes = {n: {"DataType": "String", "StringValue": v} for n, v in part.attributes.items()}
+    stays = judge_again(SETTINGS)(DeadLetter("id", part.body, 0, attributes))  # type: ignore[arg-type]
+    assert isinstance(stays, str)
+    assert stays.startswith("It is part 2/2 of a message too large for SQS")
