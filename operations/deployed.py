@@ -16,6 +16,7 @@ from darkroom.aws_faults import error_code
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -91,9 +92,9 @@ class DeployedStack(ABC):
         return self.client("cloudformation")  # type: ignore[no-any-return]
 
     @cached_property
-    def cloudwatch(self) -> Any:
+    def cloudwatch(self) -> CloudWatchClient:
         """The client of CloudWatch."""
-        return self.client("cloudwatch")
+        return self.client("cloudwatch")  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

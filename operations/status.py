@@ -20,6 +20,7 @@ from operations.deployed import DeployedStack
 from operations.queues import FLOWS
 
 if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
     from mypy_boto3_sqs import SQSClient
 
 SAMPLE = 100
@@ -169,7 +170,7 @@ def _queue(sqs: SQSClient, url: str, oldest: float | None) -> Queue:
 
 def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
     """Seconds since the oldest message of each queue was sent, as CloudWatch has it; an emulator may not."""
-    queries = [
+    queries: list[MetricDataQueryTypeDef] = [
         {
             "Id": f"queue{number}",
             "MetricStat": {
@@ -185,7 +186,7 @@ def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
         for number, url in enumerate(urls)
     ]
     now = datetime.now(UTC)
-    answer: dict[str, Any] = stack.cloudwatch.get_metric_data(
+    answer = stack.cloudwatch.get_metric_data(
         MetricDataQueries=queries, StartTime=now - _METRIC_WINDOW, EndTime=now, ScanBy="TimestampDescending"
     )
     values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"]}

@@ -336,7 +336,7 @@ def bench(stack: Stack, place: Place) -> Bench:
 @contextmanager
 def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
     """Let the deployed role do all but this inside the block."""
-    iam = stack._client("iam")
+    iam = stack.client("iam")
     resources = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]
     (role,) = [r["PhysicalResourceId"] for r in resources if r["LogicalResourceId"] == permission.role]
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
