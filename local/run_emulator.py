@@ -208,9 +208,10 @@ def main() -> None:
     leave_secrets_empty()
     refuse_part_of_batches()
     sys.path.append(str(Path(__file__).parent.parent))
-    from local import emulator_api
+    from local import emulator_api, emulator_operations
 
     emulator_api.install()
+    emulator_operations.install()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 
