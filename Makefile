@@ -7,7 +7,7 @@ IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-unit test-integration test-api demo up down status redrive env chaos rabbitmq-queues sam api-page bench lock clean
+.PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos rabbitmq-queues sam api-page bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,13 +58,20 @@ echo "Installing $(2) into $(1) ..."; rm -rf $(1); \
 touch $@; echo "Installed  $(2)"
 endef
 
-check: setup ## lint, types, template rules - no stack, no network
+check: setup .local/security/installed ## lint, types, template rules, security - no stack, no network
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/cfn-lint template.yaml
 	@.local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
+	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml
+	@.local/security/bin/checkov --quiet --compact --skip-download --framework secrets --directory . \
+	  --skip-path .local --skip-path .venv --skip-path .aws-sam
 	@.venv/bin/pytest -q tests/template
+
+audit: .local/security/installed ## look for known faults of every pinned dependency (asks PyPI)
+	@for file in layers/*/requirements.txt requirements/*.txt; do echo "$$file"; \
+	  .local/security/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$file || exit 1; done
 
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
