@@ -208,8 +208,9 @@ def main() -> None:
     leave_secrets_empty()
     refuse_part_of_batches()
     sys.path.append(str(Path(__file__).parent.parent))
-    from local import emulator_api
+    from local import emulator_alarms, emulator_api
 
+    emulator_alarms.install()
     emulator_api.install()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
