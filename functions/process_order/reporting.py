@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
-from darkroom.errors import TransientFault
+from darkroom.errors import PaymentsUnavailable, TransientFault
 from darkroom.messages import Unreadable
 from darkroom.order_messages import OrderTask
 from darkroom.reporting import count_times, logger, metrics, report_fault, stage_times
@@ -25,6 +25,8 @@ def report(attempt: Attempt[OrderTask | Unreadable, Outcome], sent: float, is_la
     """
     outcome = attempt.outcome
     about: dict[str, object] = {"order_id": attempt.task.task_id, **count_times(stage_times(attempt, sent))}
+    if isinstance(outcome, PaymentsUnavailable):
+        metrics.add_metric("PaymentFailures", MetricUnit.Count, 1)
     if isinstance(outcome, TransientFault):
         report_fault(outcome, about, is_last=is_last)
     elif outcome.fault:

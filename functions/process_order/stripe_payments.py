@@ -18,7 +18,7 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
-from darkroom.errors import PaymentRequestRefused, PaymentsNotConfigured, ServiceUnavailable
+from darkroom.errors import PaymentRequestRefused, PaymentsNotConfigured, PaymentsUnavailable, ServiceUnavailable
 from darkroom.order_messages import Order
 
 from functions.process_order.ports import Declined
@@ -238,7 +238,7 @@ class StripePayments:
         except _KEY_REFUSED as error:  # its text has the end of the key
             # As when a key is rolled: orders had better wait a while than all be set aside.
             fault = f"Stripe refuses the key (status {error.http_status})"
-            raise ServiceUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
+            raise PaymentsUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
 
     def _client(self, key: str) -> stripe.StripeClient:
         return stripe.StripeClient(
@@ -346,7 +346,7 @@ def _stripe_faults(action: str) -> Iterator[None]:
         raise PaymentRequestRefused(f"Stripe refuses to {action}: {error.user_message}") from error
     except stripe.APIConnectionError as error:
         fault = type(error.__cause__ or error).__name__
-        raise ServiceUnavailable(f"Could not {action}: no answer from Stripe ({fault}).") from error
+        raise PaymentsUnavailable(f"Could not {action}: no answer from Stripe ({fault}).") from error
     except stripe.StripeError as error:
         request = f" to request {error.request_id}" if error.request_id else ""
-        raise ServiceUnavailable(f"Could not {action}: Stripe answered {error.http_status}{request}.") from error
+        raise PaymentsUnavailable(f"Could not {action}: Stripe answered {error.http_status}{request}.") from error

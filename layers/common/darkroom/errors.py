@@ -18,6 +18,7 @@
     │   └── PaymentRequestRefused  the payment provider does not understand what we ask
     └── TransientFault             leave it in the queue and try again later
         ├── ServiceUnavailable     AWS or another service answered with an error that may pass, or not at all
+        │   └── PaymentsUnavailable  it is the payment provider, which may also refuse our key
         ├── OutOfTime              the function would have to stop before the work is done
         ├── InProgressElsewhere    another delivery of the same task holds it
         └── UnexpectedError        a defect of ours: its traceback is in the log
@@ -103,6 +104,10 @@ class TransientFault(DarkroomError):
 
 class ServiceUnavailable(TransientFault):
     """AWS or another service answered with an error that may pass, or not at all."""
+
+
+class PaymentsUnavailable(ServiceUnavailable):
+    """The payment provider answered with an error that may pass, or not at all, or refused our key."""
 
 
 class OutOfTime(TransientFault):

@@ -63,9 +63,8 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
     """
     name = "Retried" if isinstance(fault, TransientFault) and not is_last else "Quarantined"
     metrics.add_metric(name, MetricUnit.Count, 1)
-    if name == "Quarantined":
-        with single_metric(name, MetricUnit.Count, 1) as by_reason:
-            by_reason.add_dimension("error_code", fault.error_code)
+    with single_metric(name, MetricUnit.Count, 1) as by_reason:
+        by_reason.add_dimension("error_code", fault.error_code)
     if _is_defect(fault):
         metrics.add_metric("Defects", MetricUnit.Count, 1)
     traceback = fault.__cause__ if isinstance(fault, UnexpectedError) else None
