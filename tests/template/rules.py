@@ -13,6 +13,8 @@ from tests.template.template import (
     API,
     BROKER,
     BUCKET,
+    COMPOSITE_ALARM,
+    DASHBOARD,
     FUNCTION,
     LAYER,
     LOG_GROUP,
@@ -70,8 +72,8 @@ _NAME_PROPERTIES = {
     ROLE: "RoleName",
     TOPIC: "TopicName",
     ALARM: "AlarmName",
-    "AWS::CloudWatch::CompositeAlarm": "AlarmName",
-    "AWS::CloudWatch::Dashboard": "DashboardName",
+    COMPOSITE_ALARM: "AlarmName",
+    DASHBOARD: "DashboardName",
     SECRET: "Name",
     BROKER: "BrokerName",
     "AWS::SSM::Parameter": "Name",
@@ -814,7 +816,7 @@ def versions_roll_out_gradually_behind_alarms(template: Template) -> list[str]:
         if not str(preference.get("Type")).startswith(("Canary", "Linear")):
             findings.append(f"{name} rolls out by {preference.get('Type')}")
         watched = {target(alarm) for alarm in preference.get("Alarms", [])}
-        of_function = {alarm for alarm in properties(template, ALARM) if _is_alarm_of(template, alarm, name)}
+        of_function = {alarm for alarm in properties(template, ALARM) if _blames_release(template, alarm, name)}
         if not of_function or watched != of_function:
             findings.append(f"{name} rolls out watched by {', '.join(sorted(map(str, watched))) or 'no alarm'}")
     return findings
@@ -844,31 +846,6 @@ def rollouts_have_a_role_that_moves_their_alias_alone(template: Template) -> lis
         if [(s["Principal"], s.get("Condition")) for s in trust] != [({"Service": "codedeploy.amazonaws.com"}, for_us)]:
             findings.append(f"{role} may be taken by more than this account's CodeDeploy")
     return findings
-
-
-# Alarms
-
-
-def alarms_watch_what_a_function_emits(template: Template) -> list[str]:
-    """An alarm on a metric that nobody emits is silent for ever.
-
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
-    """
-    functions = properties(template, FUNCTION)
-    return [
-        f"{alarm} watches what no function emits"
-        for alarm in properties(template, ALARM)
-        if not any(_is_alarm_of(template, alarm, function) for function in functions)
-    ]
-
-
-def alarms_say_what_missing_data_means(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
-    return [
-        f"{name} does not say what missing data means"
-        for name, values in properties(template, ALARM).items()
-        if "TreatMissingData" not in values
-    ]
 
 
 # APIs
@@ -1361,20 +1338,19 @@ def _refs(value: Any) -> set[str]:
     return {first or second for first, second in re.findall(r'{"Ref": "([\w:]+)"}|\${(\w+)[.}]', text)}
 
 
-def _is_alarm_of(template: Template, alarm: str, function: str) -> bool:
+def _blames_release(template: Template, alarm: str, function: str) -> bool:
+    """Whether an alarm is about what a new version of a function may have brought."""
     values, of = properties(template, ALARM)[alarm], properties(template, FUNCTION)[function]
-    dimensions = {dimension["Name"]: dimension["Value"] for dimension in values.get("Dimensions", [])}
-    if values["Namespace"] == "AWS/Lambda":
-        alias = (
-            {"Resource": {"Fn::Sub": f"${{{function}}}:{of['AutoPublishAlias']}"}} if "AutoPublishAlias" in of else {}
-        )
-        return dimensions == {"FunctionName": {"Ref": function}} | alias
     told = _environment(template, function)
-    return (
-        values["Namespace"] == told.get("POWERTOOLS_METRICS_NAMESPACE")
-        and dimensions == {"service": told.get("POWERTOOLS_SERVICE_NAME")}
-        and f'"{values["MetricName"]}"' in code_of(of)
-    )
+    match values.get("Namespace"), values.get("MetricName"):
+        case "AWS/Lambda", "Errors":
+            alias = {"Fn::Sub": f"${{{function}}}:{of['AutoPublishAlias']}"}
+            wanted: dict[str, Any] = {"FunctionName": {"Ref": function}, "Resource": alias}
+        case namespace, "Defects" if namespace == told.get("POWERTOOLS_METRICS_NAMESPACE"):
+            wanted = {"service": told.get("POWERTOOLS_SERVICE_NAME")}
+        case _:
+            return False
+    return {dimension["Name"]: dimension["Value"] for dimension in values["Dimensions"]} == wanted
 
 
 def _done_by_lambda(template: Template, function: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.template import rules
+from tests.template import operations_rules, rules
 from tests.template.template import ROOT, Template, load
 
 Rule = Callable[[Template], list[str]]
@@ -18,8 +18,9 @@ Break = Callable[[Template], None]
 TEMPLATE = load((ROOT / "template.yaml").read_text())
 RULES: list[Rule] = [
     function
-    for name, function in vars(rules).items()
-    if inspect.isfunction(function) and function.__module__ == rules.__name__ and not name.startswith("_")
+    for module in (rules, operations_rules)
+    for name, function in vars(module).items()
+    if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
 ]
 
 
@@ -625,26 +626,6 @@ CASES: list[tuple[Rule, Break, str]] = [
         rules.rollouts_have_a_role_that_moves_their_alias_alone,
         drop(f"{ROLLOUT_ROLE}/AssumeRolePolicyDocument/Statement/0/Condition"),
         "OrderRolloutRole may be taken by more than this account's CodeDeploy",
-    ),
-    (
-        rules.alarms_watch_what_a_function_emits,
-        put("ProcessOrderErrorsAlarm/Properties/Dimensions/1/Value", {"Fn::Sub": "${ProcessOrderFunction}:new"}),
-        "ProcessOrderErrorsAlarm watches what no function emits",
-    ),
-    (
-        rules.alarms_watch_what_a_function_emits,
-        put("ProcessOrderDefectsAlarm/Properties/MetricName", "Bugs"),
-        "ProcessOrderDefectsAlarm watches what no function emits",
-    ),
-    (
-        rules.alarms_watch_what_a_function_emits,
-        put("ProcessOrderDefectsAlarm/Properties/Dimensions/0/Value", "orders"),
-        "ProcessOrderDefectsAlarm watches what no function emits",
-    ),
-    (
-        rules.alarms_say_what_missing_data_means,
-        drop("ProcessOrderErrorsAlarm/Properties/TreatMissingData"),
-        "ProcessOrderErrorsAlarm does not say what missing data means",
     ),
     (
         rules.roles_allow_no_wildcard_action,

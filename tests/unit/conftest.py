@@ -56,14 +56,25 @@ settings.load_profile("darkroom")
 
 
 @pytest.fixture
-def log() -> Iterator[Callable[[], dict[str, Any]]]:
-    """Read the one line that was logged."""
+def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Read every line that was logged."""
     stream = io.StringIO()
     streams = {handler: handler.setStream(stream) for handler in logger.handlers}  # type: ignore[attr-defined]
-    yield lambda: json.loads(stream.getvalue())
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
     for handler, before in streams.items():
         if before:
             handler.setStream(before)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def log(logged: Callable[[], list[dict[str, Any]]]) -> Callable[[], dict[str, Any]]:
+    """Read the one line that was logged."""
+
+    def read() -> dict[str, Any]:
+        (line,) = logged()
+        return line
+
+    return read
 
 
 @pytest.fixture

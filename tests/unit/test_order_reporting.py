@@ -10,6 +10,7 @@ from darkroom.errors import (
     MalformedMessage,
     PaymentRequestRefused,
     PaymentsNotConfigured,
+    PaymentsUnavailable,
     ServiceUnavailable,
     TransientFault,
     UnexpectedError,
@@ -67,19 +68,40 @@ def test_an_order_that_is_set_aside_is_counted_by_its_error_code(printed: Metric
 
 
 def test_an_order_that_comes_back_later_is_retried_until_the_last_receive(printed: Metrics) -> None:
-    report(attempt(ServiceUnavailable("Stripe is slow")), 1002.0, False)
-    (emf,) = printed()
+    report(attempt(ServiceUnavailable("DynamoDB is slow")), 1002.0, False)
+    _, emf = printed()
     assert (emf["Retried"], "Quarantined" in emf) == ([1.0], False)
-    report(attempt(ServiceUnavailable("Stripe is slow")), 1002.0, True)
+    report(attempt(ServiceUnavailable("DynamoDB is slow")), 1002.0, True)
     _, emf = printed()
     assert (emf["Quarantined"], "Retried" in emf) == ([1.0], False)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_payment_provider_that_fails_is_counted_for_its_alarm(printed: Metrics, is_last: bool) -> None:
+    report(attempt(PaymentsUnavailable("Stripe is slow")), 1002.0, is_last)
+    _, emf = printed()
+    assert emf["PaymentFailures"] == [1.0]
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        ServiceUnavailable("DynamoDB is slow"),
+        Outcome(Result.REJECTED, "order-1", Rejection(RejectionCode.PAYMENT_DECLINED, "Your card was declined.")),
+        Outcome(Result.QUARANTINED, "order-1", fault=MalformedMessage("it is no order")),
+    ],
+    ids=["another service", "a declined card", "no order"],
+)
+def test_nothing_else_is_a_payment_failure(printed: Metrics, outcome: Outcome | TransientFault) -> None:
+    report(attempt(outcome), 1002.0, False)
+    assert not [emf for emf in printed() if "PaymentFailures" in emf]
 
 
 def test_a_fault_of_ours_is_counted_for_the_alarm_that_takes_a_release_back(printed: Metrics, log: Log) -> None:
     defect = UnexpectedError("KeyError: 'x'")
     defect.__cause__ = KeyError("x")
     report(attempt(defect), 1002.0, False)
-    (emf,) = printed()
+    _, emf = printed()
     assert emf["Defects"] == [1.0]
     assert "KeyError" in log()["exception"]
 
@@ -89,7 +111,7 @@ def test_so_is_what_aws_or_stripe_would_refuse_to_every_order(printed: Metrics, 
     unavailable = ServiceUnavailable("DynamoDB says no")
     unavailable.__cause__ = ClientError({"Error": {"Code": code}}, "UpdateItem")
     report(attempt(unavailable), 1002.0, False)
-    (emf,) = printed()
+    _, emf = printed()
     assert ("Defects" in emf) == (code != "ThrottlingException")
 
 

@@ -80,11 +80,12 @@ def test_a_quarantined_task_is_counted_once_in_all_and_once_by_its_error_code(pr
     assert "error_code" not in in_all
 
 
-def test_a_transient_fault_is_counted_as_retried(printed: Metrics) -> None:
+def test_a_transient_fault_is_counted_as_retried_once_in_all_and_once_by_its_error_code(printed: Metrics) -> None:
     report(attempt(ServiceUnavailable("S3 is slow")))
-    (emf,) = printed()
-    assert emf["Retried"] == [1.0]
-    assert "Quarantined" not in emf
+    by_reason, in_all = printed()
+    assert (by_reason["Retried"], by_reason["error_code"]) == ([1.0], "ServiceUnavailable")
+    assert in_all["Retried"] == [1.0]
+    assert not {"Quarantined", "error_code"} & in_all.keys()
 
 
 def test_a_transient_fault_at_the_last_attempt_is_counted_as_quarantined(printed: Metrics) -> None:

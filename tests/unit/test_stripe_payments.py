@@ -17,6 +17,7 @@ from botocore.stub import Stubber
 from darkroom.errors import (
     PaymentRequestRefused,
     PaymentsNotConfigured,
+    PaymentsUnavailable,
     ServiceUnavailable,
     TransientFault,
 )
@@ -497,7 +498,7 @@ class TestAtAServerThatMisbehaves:
             "confirm": lambda: payments.charge(payment_id, order),
         }.get(step, lambda: payments.undo(payment_id, order))
         # when
-        with pytest.raises(ServiceUnavailable, match=reason):
+        with pytest.raises(PaymentsUnavailable, match=reason):
             call()
         server.troubles.clear()
         call()
@@ -768,8 +769,9 @@ class TestTheKey:
         client = boto3.client("secretsmanager", region_name="eu-central-1")
         with Stubber(client) as stub:
             stub.add_client_error("get_secret_value", code)
-            with pytest.raises(ServiceUnavailable, match="Could not read the payment provider's key"):
+            with pytest.raises(ServiceUnavailable, match="Could not read the payment provider's key") as raised:
                 StripePayments(client, SECRET_ARN, "http://127.0.0.1:1").check_configured()
+        assert not isinstance(raised.value, PaymentsUnavailable), "for it is AWS that fails"
 
     def test_that_no_server_tells_is_a_transient_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
         client = boto3.client("secretsmanager", region_name="eu-central-1")
@@ -801,7 +803,7 @@ class TestTheKey:
         server.troubles["open"].extend([Trouble(status, error)] * 2)
         payments = payments_of(server, KEY, KEY)
         # when
-        with pytest.raises(ServiceUnavailable) as raised:
+        with pytest.raises(PaymentsUnavailable) as raised:
             payments.open(order)
         # then
         assert f"Stripe refuses the key (status {status}) in {SECRET_ARN}" in str(raised.value)

@@ -1,0 +1,45 @@
+"""What the functions tell: metrics and log lines, by the service under which they do.
+
+``tests/unit/test_telemetry.py`` holds this to the code, ``tests/template/operations_rules.py`` holds alarms, dashboard
+and saved queries to this.
+"""
+
+from __future__ import annotations
+
+_FAULTS = {"Quarantined", "Retried"}
+
+# By dimensions in alphabetical order.
+METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {
+    "process-image": {
+        ("service",): {
+            *("Processed", "Duplicate", "Superseded", "Defects", "BytesIn", "BytesOut"),
+            *("NotificationLatency", "QueueTime", "ProcessingTime"),
+            *_FAULTS,
+        },
+        ("error_code", "service"): _FAULTS,
+    },
+    "process-order": {
+        ("service",): {
+            *("Completed", "Rejected", "Duplicate", "Defects", "PaymentFailures"),
+            *("QueueTime", "ProcessingTime"),
+            *_FAULTS,
+        },
+        ("error_code", "service"): _FAULTS,
+        ("code", "service"): {"Rejected"},
+    },
+    "relay-rabbitmq": {("service",): {"Relayed", "Defects", *_FAULTS}, ("error_code", "service"): _FAULTS},
+}
+
+_OF_EVERY_LINE = {"level", "location", "message", "timestamp", "service"}
+_OF_FAULTS = {"error_code", "exception", "exception_name", "stack_trace"}
+
+LOG_FIELDS: dict[str, set[str]] = {
+    "process-image": {
+        *("task_id", "bucket", "key", "version_id"),
+        *("NotificationLatencyMs", "QueueTimeMs", "ProcessingTimeMs"),
+        *_OF_EVERY_LINE,
+        *_OF_FAULTS,
+    },
+    "process-order": {"order_id", "rejection", "QueueTimeMs", "ProcessingTimeMs", *_OF_EVERY_LINE, *_OF_FAULTS},
+    "relay-rabbitmq": {"task_id", "queue", "relayed", "rejected", *_OF_EVERY_LINE, *_OF_FAULTS},
+}
