@@ -11,7 +11,7 @@ The faults are made for real, and what they make measurable is fed to CloudWatch
 | DynamoDbThrottles | nothing: the emulator's tables are never full | fed as AWS documents it |
 | ApiServerErrors | a role that may not send, and what callers are answered | that API Gateway counts it |
 | ApiLatency | nothing | fed as AWS documents it |
-| RabbitMqBacklog | a message that nobody takes, on a real broker | it counts as 6000; the test makes the alarm: the template has it for a broker of Amazon MQ alone |
+| RabbitMqBacklog | a message that nobody takes, on a real broker | it counts as 6000, and the test makes the alarm |
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
