@@ -1,7 +1,7 @@
 """What MiniStack lacks for alarms and saved queries: kinds of resources, metric math, and looking at the right metric.
 
 Runs in the emulator's own environment, patched in by ``run_emulator.py``, which checks the version. All of it can go
-when ``tests/integration/test_operations.py`` passes without it; each part says what it mends.
+when ``tests/integration/test_alarms.py`` passes without it; each part says what it mends.
 """
 
 from __future__ import annotations

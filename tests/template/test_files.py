@@ -176,6 +176,7 @@ def test_parameters_that_do_not_go_together_are_refused(parameters: dict[str, st
         ("RabbitMqVirtualHost", "/shop", '/"'),
         ("RabbitMqOrdersQueueName", "shop:orders", "${orders}"),
         ("PaymentsUrl", "https://api.stripe.com", "http://api.stripe.com"),
+        ("AlarmEmail", "oncall@example.com", "oncall"),
     ],
 )
 def test_parameters_take_what_fits(parameter: str, fitting: str, unfitting: str) -> None:

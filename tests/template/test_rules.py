@@ -64,6 +64,17 @@ def copy(path: str, new_path: str) -> Break:
     return damage
 
 
+def replace(path: str, old: str, new: str) -> Break:
+    """Write something else into the text at a path, once."""
+
+    def damage(template: Template) -> None:
+        place, key = _find(template, path)
+        assert old in place[key]
+        place[key] = place[key].replace(old, new, 1)
+
+    return damage
+
+
 def _find(template: Template, path: str) -> tuple[Any, Any]:
     # ~1 stands for a slash within a step, as in a JSON pointer.
     steps = [int(step) if step.isdecimal() else step.replace("~1", "/") for step in path.split("/")]
@@ -111,6 +122,9 @@ SUBMIT_CALL = f"{SUBMIT}/x-amazon-apigateway-integration"
 OTHER = f"{DESCRIPTION}/paths/~1results/x-amazon-apigateway-any-method"
 READ_ROLE = "QueuesApiReadRole/Properties"
 NOTIFICATIONS = f"{UPLOADS}/NotificationConfiguration/QueueConfigurations"
+DASHBOARD = "Dashboard/Properties/DashboardBody/Fn::Sub"
+THROTTLES = "DynamoDbThrottlesAlarm/Properties"
+THROTTLE_METRICS = TEMPLATE["Resources"]["DynamoDbThrottlesAlarm"]["Properties"]["Metrics"]
 LAST_GROUP = {
     "Fn::Select": [4, {"Fn::Split": ["-", {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}]}]
 }
@@ -774,8 +788,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.parameters_are_used,
-        put(f"{FUNCTION}/MemorySize", 1769),
-        "ProcessImageMemory is not used",
+        put(f"{FUNCTION}/Environment/Variables/MAX_IMAGE_FRAMES", 300),
+        "MaxImageFrames is not used",
     ),
     (
         rules.parameters_stand_in_one_group_each,
@@ -928,6 +942,245 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (rules.apis_are_traced, drop(f"{API}/TracingEnabled"), "QueuesApi is not traced"),
     (rules.apis_have_no_stage_but_theirs, drop(f"{API}/OpenApiVersion"), "QueuesApi has another stage"),
+    (
+        operations_rules.alarms_reach_their_topic_and_nothing_else_does,
+        put("AlarmTopic/Properties/KmsMasterKeyId", "alias/aws/sns"),
+        "AlarmTopic has a key that CloudWatch may not use",
+    ),
+    (
+        operations_rules.alarms_reach_their_topic_and_nothing_else_does,
+        drop("AlarmTopicKey/Properties/KeyPolicy/Statement/1/Action/1"),
+        "AlarmTopic has a key that CloudWatch may not use",
+    ),
+    (
+        operations_rules.alarms_reach_their_topic_and_nothing_else_does,
+        drop("AlarmTopicKey/Properties/KeyPolicy/Statement/1/Condition"),
+        "AlarmTopic has a key that CloudWatch may not use",
+    ),
+    (
+        operations_rules.alarms_reach_their_topic_and_nothing_else_does,
+        drop("AlarmTopicPolicy/Properties/PolicyDocument/Statement/0/Condition"),
+        "AlarmTopic is not for this account's CloudWatch alone",
+    ),
+    (
+        operations_rules.alarms_reach_their_topic_and_nothing_else_does,
+        append(
+            "AlarmTopicPolicy/Properties/PolicyDocument/Statement",
+            {"Effect": "Allow", "Principal": "*", "Action": "sns:Publish"},
+        ),
+        "AlarmTopic is not for this account's CloudWatch alone",
+    ),
+    (
+        operations_rules.alarms_tell_when_they_begin_and_end,
+        drop("CustomersNoticeAlarm/Properties/OKActions"),
+        "CustomersNoticeAlarm tells nobody by its OKActions",
+    ),
+    (
+        operations_rules.alarms_tell_when_they_begin_and_end,
+        put("ApiLatencyAlarm/Properties/AlarmActions", [{"Ref": "OrderEventsTopic"}]),
+        "ApiLatencyAlarm tells nobody by its AlarmActions",
+    ),
+    (
+        operations_rules.alarms_tell_when_they_begin_and_end,
+        put("ApiLatencyAlarm/Properties/ActionsEnabled", False),
+        "ApiLatencyAlarm tells nobody by its AlarmActions; ApiLatencyAlarm tells nobody by its OKActions",
+    ),
+    (
+        operations_rules.alarms_say_what_missing_data_means,
+        drop("ProcessOrderErrorsAlarm/Properties/TreatMissingData"),
+        "ProcessOrderErrorsAlarm does not say what missing data means",
+    ),
+    (
+        operations_rules.alarms_say_what_they_mean_and_where_to_read_on,
+        put("ApiLatencyAlarm/Properties/AlarmDescription", "Slow. docs/runbook.md#apiservererrors"),
+        "ApiLatencyAlarm does not say what it means and where to read on",
+    ),
+    (
+        operations_rules.alarms_say_what_they_mean_and_where_to_read_on,
+        put("CustomersNoticeAlarm/Properties/AlarmDescription", "docs/runbook.md#customersnotice"),
+        "CustomersNoticeAlarm does not say what it means and where to read on",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        put("ProcessOrderErrorsAlarm/Properties/Dimensions/1/Value", {"Fn::Sub": "${ProcessOrderFunction}:new"}),
+        "ProcessOrderErrorsAlarm watches AWS/Lambda Errors of ${ProcessOrderFunction}, ${ProcessOrderFunction}:new, "
+        "which nobody emits",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        put("ProcessOrderDefectsAlarm/Properties/MetricName", "Bugs"),
+        "ProcessOrderDefectsAlarm watches OrderProcessing Bugs of process-order, which nobody emits",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        put("ProcessOrderDefectsAlarm/Properties/Namespace", "ImageProcessing"),
+        "ProcessOrderDefectsAlarm watches ImageProcessing Defects of process-order, which nobody emits",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        put("ImageTasksStuckAlarm/Properties/Dimensions/1/Value", "InProgress"),
+        "ImageTasksStuckAlarm watches ImageProcessing Retried of process-image, InProgress, which nobody emits",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        drop("ApiServerErrorsAlarm/Properties/Dimensions/1"),
+        "ApiServerErrorsAlarm watches AWS/ApiGateway 5XXError of Darkroom queues (${AWS::StackName}), "
+        "which nobody emits",
+    ),
+    (
+        operations_rules.alarms_watch_metrics_that_there_are,
+        put(f"{DESCRIPTION}/info/title", "Darkroom queues"),
+        "; ".join(
+            f"{alarm} watches AWS/ApiGateway {metric} of Darkroom queues (${{AWS::StackName}}), v1{of}, "
+            "which nobody emits"
+            for alarm, metric, of in (
+                ("ApiServerErrorsAlarm", "5XXError", ""),
+                ("ApiLatencyAlarm", "Latency", ", /image-tasks, POST"),
+                ("ApiLatencyAlarm", "Latency", ", /orders, POST"),
+            )
+        ),
+    ),
+    (
+        operations_rules.alarms_on_metric_math_see_a_value_in_every_period,
+        put(f"{THROTTLES}/Metrics/0/Expression", "SUM(METRICS())"),
+        "DynamoDbThrottlesAlarm does not fill gaps",
+    ),
+    (
+        operations_rules.alarms_on_metric_math_see_a_value_in_every_period,
+        put("ApiServerErrorsAlarm/Properties/Namespace", "AWS/DynamoDB"),
+        "ApiServerErrorsAlarm does not fill gaps",
+    ),
+    (
+        operations_rules.alarms_on_metric_math_see_a_value_in_every_period,
+        put(f"{THROTTLES}/Metrics", [*THROTTLE_METRICS, *THROTTLE_METRICS[1:]]),
+        "DynamoDbThrottlesAlarm watches more than 10 metrics",
+    ),
+    (
+        operations_rules.queues_have_alarms,
+        copy("OrderQueue", "ReturnsQueue"),
+        "ReturnsQueue has no alarm on ApproximateAgeOfOldestMessage; "
+        "ReturnsQueue has no alarm on ApproximateNumberOfMessagesVisible",
+    ),
+    (
+        operations_rules.queues_have_alarms,
+        copy("OrderDeadLetterQueue", "ReturnsDeadLetterQueue"),
+        "ReturnsDeadLetterQueue has no alarm on its first message",
+    ),
+    (
+        operations_rules.queues_have_alarms,
+        put("RabbitMqRejectsAlarm/Properties/Threshold", 1),
+        "RabbitMqRejectsQueue has no alarm on its first message",
+    ),
+    (
+        operations_rules.functions_have_alarms,
+        put(f"{FUNCTION}/Timeout", 40),
+        "ProcessImageFunction has no alarm on Duration above 32000",
+    ),
+    (
+        operations_rules.functions_have_alarms,
+        put("ProcessOrderThrottlesAlarm/Properties/Dimensions/0/Value", {"Ref": "ProcessImageFunction"}),
+        "ProcessOrderFunction has no alarm on Throttles above 0",
+    ),
+    (
+        operations_rules.functions_have_alarms,
+        drop("RelayRabbitMqErrorsAlarm"),
+        "RelayRabbitMqFunction has no alarm on Errors above 0",
+    ),
+    (
+        operations_rules.functions_have_alarms,
+        put("ProcessImageDefectsAlarm/Properties/Statistic", "Average"),
+        "ProcessImageFunction has no alarm on Defects above 0",
+    ),
+    (
+        operations_rules.tables_have_an_alarm_on_throttles,
+        drop(f"{THROTTLES}/Metrics/8"),
+        "InventoryTable has no alarm on WriteThrottleEvents",
+    ),
+    (
+        operations_rules.composite_alarms_look_at_alarms_that_there_are,
+        drop("OrderQueueAgeAlarm"),
+        "CustomersNoticeAlarm looks at OrderQueueAgeAlarm, which is no alarm",
+    ),
+    (
+        operations_rules.composite_alarms_look_at_alarms_that_there_are,
+        put("OrderQueueAgeAlarm/Condition", "HasRabbitMqBroker"),
+        "CustomersNoticeAlarm looks at OrderQueueAgeAlarm whether it is there or not",
+    ),
+    (
+        operations_rules.composite_alarms_look_at_alarms_that_there_are,
+        put("CustomersNoticeAlarm/Properties/AlarmRule/Fn::Sub/1/OfBroker", {"Fn::Sub": "${RabbitMqBacklogAlarm}"}),
+        "CustomersNoticeAlarm looks at RabbitMqBacklogAlarm whether it is there or not",
+    ),
+    (
+        operations_rules.dashboards_fit_their_grid,
+        replace(f"{DASHBOARD}/0", '"x": 18, "y": 6, "width": 6', '"x": 18, "y": 6, "width": 7'),
+        "Images: outcome is wider than the grid",
+    ),
+    (
+        operations_rules.dashboards_fit_their_grid,
+        replace(f"{DASHBOARD}/0", '"width": 24, "height": 5', '"width": 24, "height": 6'),
+        "Alarms covers Images: arrival; Alarms covers Images: queue; Alarms covers Images: function; "
+        "Alarms covers Images: outcome",
+    ),
+    (
+        operations_rules.dashboards_show_every_alarm,
+        replace(f"{DASHBOARD}/0", '"${PaymentFailuresAlarm.Arn}",', ""),
+        "Dashboard does not show PaymentFailuresAlarm",
+    ),
+    (
+        operations_rules.dashboards_show_every_alarm,
+        put("PaymentFailuresAlarm/Condition", "WatchesResults"),
+        "Dashboard does not show PaymentFailuresAlarm; Dashboard shows PaymentFailuresAlarm, which may not be there",
+    ),
+    (
+        operations_rules.dashboards_draw_metrics_that_there_are,
+        replace(f"{DASHBOARD}/0", '"Superseded", ".", "."', '"Overtaken", ".", "."'),
+        "Images: outcome draws ImageProcessing Overtaken of process-image, which nobody emits",
+    ),
+    (
+        operations_rules.dashboards_draw_metrics_that_there_are,
+        replace(f"{DASHBOARD}/0", '"StockLost"', '"Lost"'),
+        "Orders: rejected, by code draws OrderProcessing Rejected of Lost, process-order, which nobody emits",
+    ),
+    (
+        operations_rules.dashboards_draw_metrics_that_there_are,
+        drop("OrderDeadLetterQueue"),
+        "Backlog: dead letters draws AWS/SQS ApproximateNumberOfMessagesVisible of ${OrderDeadLetterQueue.QueueName}, "
+        "which nobody emits",
+    ),
+    (
+        operations_rules.dashboards_know_how_much_memory_is_paid,
+        put(f"{RELAY}/MemorySize", 1024),
+        "Cost: Lambda, GB-seconds pays ${RelayRabbitMqFunction} otherwise than by its memory",
+    ),
+    (
+        operations_rules.saved_queries_ask_for_what_is_logged,
+        replace("RelayRejectsQuery/Properties/QueryString", "error_code", "errorCode"),
+        "RelayRejectsQuery asks for errorCode, which none of its log groups has",
+    ),
+    (
+        operations_rules.saved_queries_ask_for_what_is_logged,
+        replace("OneTaskQuery/Properties/QueryString", "task_id", "order_id"),
+        "OneTaskQuery asks for order_id, which none of its log groups has",
+    ),
+    (
+        operations_rules.saved_queries_ask_for_what_is_logged,
+        put(f"{API}/AccessLogSetting/Format", '{"status": "$context.status"}'),
+        "; ".join(
+            f"ApiErrorsQuery asks for {field}, which none of its log groups has"
+            for field in ("caller", "error_type", "method", "path", "request_id")
+        ),
+    ),
+    (
+        operations_rules.saved_queries_ask_for_what_is_logged,
+        append("ApiErrorsQuery/Properties/LogGroupNames", "/aws/lambda/darkroom"),
+        "ApiErrorsQuery asks log groups that there are not",
+    ),
+    (
+        operations_rules.saved_queries_stand_in_a_folder_of_the_stack,
+        put("ApiErrorsQuery/Properties/Name", "API errors"),
+        "ApiErrorsQuery may be taken for another stack's",
+    ),
 ]
 
 
