@@ -31,9 +31,9 @@ class Listener:
 
 
 @contextmanager
-def listening(deployed: Stack) -> Iterator[Listener]:
-    """Subscribe a queue to the topic for as long as the block lasts."""
-    sqs, sns, topic_arn = deployed.sqs, deployed.sns, deployed.outputs["OrderEventsTopicArn"]
+def listening(deployed: Stack, topic: str = "OrderEventsTopicArn") -> Iterator[Listener]:
+    """Subscribe a queue to the topic that an output names, for as long as the block lasts."""
+    sqs, sns, topic_arn = deployed.sqs, deployed.sns, deployed.outputs[topic]
     queue_url = sqs.create_queue(QueueName=f"darkroom-listener-{uuid4()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = {

@@ -1,0 +1,421 @@
+"""Each alarm of the template fires at the fault that it is about, and tells the subscribers of AlarmTopic.
+
+The faults are made for real, and what they make measurable is fed to CloudWatch as AWS would publish it
+(``cloudwatch.py`` says how time is compressed). What is not as on AWS:
+
+| Alarm | Real here | Not real here |
+|---|---|---|
+| ...QueueAge, ...QueueDepth | messages that nobody takes | a second counts as an hour, a message as 12,000 |
+| HighNotificationLatency | the event, and what the function measures | the event says that the upload was an hour ago |
+| ...Duration | nothing | fed as AWS documents it: nobody waits for 40 s, or 240 |
+| DynamoDbThrottles | nothing: the emulator's tables are never full | fed as AWS documents it |
+| ApiServerErrors | a role that may not send, and what callers are answered | that API Gateway counts it |
+| ApiLatency | nothing | fed as AWS documents it |
+| RabbitMqBacklog | a message that nobody takes, on a real broker | it counts as 6000, and the test makes the alarm |
+
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
+https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
+https://docs.aws.amazon.com/amazon-mq/latest/developer-guide/rabbitmq-metrics.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import time
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from botocore.credentials import Credentials
+from darkroom.image_messages import upload_task_id
+from darkroom.messages import unreadable_task_id
+
+from local import mq_poller, payments
+from local.disturbances import held_back_messages
+from local.machine import Place
+from local.order_events import Listener, listening
+from local.outcomes import count_messages, poll, wait_for_orders
+from local.rabbitmq import Message, publish, queue_depths
+from local.stack import Stack
+from tests.integration import test_api, test_orders
+from tests.integration.cloudwatch import Alarm, CloudWatch, Datum, Metric
+from tests.integration.uploading import SAMPLES, SECONDS, new_key, send, upload, wait_for, wait_for_dead_letter
+from tests.template.template import ALARM, ROOT, load, properties, target
+
+TEMPLATE = load((ROOT / "template.yaml").read_text())
+OF_THE_BROKER, OF_ALL = "RabbitMqBacklogAlarm", "CustomersNoticeAlarm"
+_AN_HOUR = 3600
+_THOUSANDS = 6000
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where a fault is made, since when, and the alarm that it is made for."""
+
+    stack: Stack
+    place: Place
+    cloudwatch: CloudWatch
+    alarm: Alarm
+    since: float
+
+    def output(self, name: str) -> str:
+        """An output of the stack."""
+        return self.stack.outputs[name]
+
+    def metrics_in_log(self, function: str, *, at_least: float = 1) -> list[Datum]:
+        """What a function has logged of the alarm's metric since the scene began, once it is that much."""
+        return poll(
+            lambda: [
+                datum
+                for datum in self.cloudwatch.from_log(self.output(function), self.since)
+                if datum.metric == self.alarm.metric
+            ],
+            lambda data: sum(sum(datum.values) for datum in data) >= at_least,
+            seconds=SECONDS,
+        )
+
+
+Fault = Callable[[Scene], Iterable[Datum]]
+
+
+@contextmanager
+def not_allowed(stack: Stack, role: str, action: str) -> Iterator[None]:
+    """Take a permission from a role inside the block."""
+    iam = stack._client("iam")
+    (resource,) = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name, LogicalResourceId=role)[
+        "StackResources"
+    ]
+    role_name, policy_name = resource["PhysicalResourceId"], f"denied-{uuid4().hex}"
+    statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName=role_name, PolicyName=policy_name, PolicyDocument=document)
+    try:
+        yield
+    finally:
+        iam.delete_role_policy(RoleName=role_name, PolicyName=policy_name)
+
+
+def late_notification(scene: Scene) -> Iterable[Datum]:
+    """S3 tells of an upload an hour after it."""
+    bucket, key = scene.output("UploadsBucketName"), new_key("without an ending")
+    version_id, _ = upload(scene.stack, key, SAMPLES / "raccoon.jpg")
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "eventTime": (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+        "s3": {"bucket": {"name": bucket}, "object": {"key": key.replace(" ", "+"), "versionId": version_id}},
+    }
+    send(scene.stack, {"Records": [record]})
+    wait_for(scene.stack, upload_task_id(bucket, key, version_id))
+    return scene.metrics_in_log("ProcessImageFunctionName")
+
+
+def nobody_takes(queue: str) -> Fault:
+    """Messages wait in the queue of a function that is not invoked."""
+
+    def fault(scene: Scene) -> Iterable[Datum]:
+        queue_url = scene.output(f"{queue}Url")
+        with held_back_messages(scene.stack, scene.output(f"{queue}Arn")):
+            data = _measured_while_waiting(scene, queue_url)
+            scene.stack.sqs.purge_queue(QueueUrl=queue_url)
+        return data
+
+    return fault
+
+
+def nobody_reads(scene: Scene) -> Iterable[Datum]:
+    """A result waits, and nobody reads it."""
+    queue_url = scene.output("ResultsQueueUrl")
+    _, task_id = upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")
+    wait_for(scene.stack, task_id)
+    return _measured_while_waiting(scene, queue_url)
+
+
+def _measured_while_waiting(scene: Scene, queue_url: str) -> list[Datum]:
+    """The queue's metrics once they are, compressed, beyond every threshold: some seconds later."""
+
+    def values() -> list[Datum]:
+        if not count_messages(scene.stack, queue_url)[0]:  # the first may go to what was receiving already
+            scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
+        return scene.cloudwatch.from_queue(queue_url, message_counts=2 * _THOUSANDS, second_counts=_AN_HOUR)
+
+    return poll(values, lambda data: all(value > 1.1 * _AN_HOUR for d in data for value in d.values), seconds=SECONDS)
+
+
+def broken_photo(scene: Scene) -> Iterable[Datum]:
+    """Somebody uploads what is no image."""
+    _, task_id = upload(scene.stack, new_key("not-an-image.jpg"), SAMPLES / "faulty" / "not-an-image.jpg")
+    wait_for_dead_letter(scene.stack, task_id)
+    return scene.cloudwatch.from_queue(scene.output("ImageTasksDeadLetterQueueUrl"))
+
+
+def broken_order(scene: Scene) -> Iterable[Datum]:
+    """Somebody sends what is no order."""
+    body = json.dumps({"note": uuid4().hex})
+    scene.stack.sqs.send_message(QueueUrl=scene.output("OrderQueueUrl"), MessageBody=body)
+    wait_for_dead_letter(scene.stack, unreadable_task_id(body), "OrderDeadLetterQueueUrl")
+    return scene.cloudwatch.from_queue(scene.output("OrderDeadLetterQueueUrl"))
+
+
+def broken_reader(scene: Scene) -> Iterable[Datum]:
+    """The results' reader gives a result back five times."""
+    queue_url, aside_url = scene.output("ResultsQueueUrl"), scene.output("ResultsDeadLetterQueueUrl")
+    scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
+
+    def give_back() -> int:
+        scene.stack.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return count_messages(scene.stack, aside_url)[0]
+
+    poll(give_back, lambda aside: aside > 0, seconds=SECONDS)
+    return scene.cloudwatch.from_queue(aside_url)
+
+
+def broken_message(scene: Scene) -> Iterable[Datum]:
+    """Somebody publishes to RabbitMQ what is no order."""
+    publish(scene.place.rabbitmq_url, "orders", [Message(json.dumps({"note": uuid4().hex}).encode())])
+    rejects_url = scene.output("RabbitMqRejectsQueueUrl")
+    return poll(lambda: scene.cloudwatch.from_queue(rejects_url), lambda data: data[0].values[0] > 0, seconds=SECONDS)
+
+
+def held_elsewhere(scene: Scene) -> Iterable[Datum]:
+    """A delivery that died holds the task."""
+    task_id, key = f"held-{uuid4().hex}", new_key("without an ending")
+    upload(scene.stack, key, SAMPLES / "raccoon.jpg")
+    scene.stack.dynamodb.put_item(
+        TableName=scene.output("TasksTableName"),
+        Item={
+            "task_id": {"S": task_id},
+            "state": {"S": "IN_PROGRESS"},
+            "owner": {"S": "a function that died"},
+            "claimed_until": {"N": str(int((time() + 5) * 1000))},
+        },
+    )
+    send(scene.stack, {"task_id": task_id, "bucket": scene.output("UploadsBucketName"), "key": key})
+    data = scene.metrics_in_log("ProcessImageFunctionName")
+    assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
+    return data
+
+
+def crash(function: str, event: Any, qualifier: str = "$LATEST") -> Fault:
+    """The function gets what it was not written for, and raises."""
+
+    def fault(scene: Scene) -> Iterable[Datum]:
+        answer = scene.stack.lambda_.invoke(
+            FunctionName=scene.output(function), Qualifier=qualifier, Payload=json.dumps(event).encode()
+        )
+        assert answer["FunctionError"]
+        return scene.cloudwatch.published(scene.alarm.metric, scene.since)
+
+    return fault
+
+
+def throttled(function: str, qualifier: str = "$LATEST") -> Fault:
+    """Somebody has reserved no concurrency for the function."""
+
+    def fault(scene: Scene) -> Iterable[Datum]:
+        lambda_, name = scene.stack.lambda_, scene.output(function)
+        lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        try:
+            with pytest.raises(lambda_.exceptions.TooManyRequestsException):
+                lambda_.invoke(FunctionName=name, Qualifier=qualifier, Payload=b"{}")
+        finally:
+            lambda_.delete_function_concurrency(FunctionName=name)
+        return scene.cloudwatch.published(scene.alarm.metric, scene.since)
+
+    return fault
+
+
+def image_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
+    """The function may not write renditions."""
+    with not_allowed(scene.stack, "ProcessImageRole", "s3:PutObject"):
+        _, task_id = upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")
+        data = scene.metrics_in_log("ProcessImageFunctionName")
+    assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
+    return data
+
+
+def order_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
+    """The function may not move stock."""
+    product = test_orders.new_product(scene.stack, 1)
+    with not_allowed(scene.stack, "ProcessOrderRole", "dynamodb:UpdateItem"):
+        order_id = test_orders.send(scene.stack, test_orders.order(product))
+        data = scene.metrics_in_log("ProcessOrderFunctionName")
+    assert test_orders.wait_for(scene.stack, order_id)["state"] == "COMPLETED"
+    return data
+
+
+def relay_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
+    """The function may send nowhere."""
+    event = (ROOT / "events" / "rabbitmq_orders.json").read_bytes()
+    with not_allowed(scene.stack, "RelayRabbitMqRole", "sqs:SendMessage"):
+        answer = scene.stack.lambda_.invoke(FunctionName=scene.output("RelayRabbitMqFunctionName"), Payload=event)
+        assert answer["FunctionError"]
+        return scene.metrics_in_log("RelayRabbitMqFunctionName")
+
+
+def failing_payment_provider(scene: Scene) -> Iterable[Datum]:
+    """The payment provider fails, and orders wait."""
+    product = test_orders.new_product(scene.stack, 5)
+    payments.set_faults(scene.stack.payments_url, 1.0, kinds=["500 before"])
+    try:
+        order_ids = [test_orders.send(scene.stack, test_orders.order(product)) for _ in range(5)]
+        data = scene.metrics_in_log("ProcessOrderFunctionName", at_least=4)
+    finally:
+        payments.set_faults(scene.stack.payments_url, 0)
+    states = {item["state"] for item in wait_for_orders(scene.stack, order_ids, seconds=SECONDS).values()}
+    assert states == {"COMPLETED"}
+    return data
+
+
+def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
+    """API Gateway may not send to the queues any more."""
+    call = test_api.Caller(scene.stack, Credentials("test", "test"))
+    with not_allowed(scene.stack, "QueuesApiSubmitRole", "sqs:SendMessage"):
+        answers = [call("POST", "/orders", test_api.ORDER)[0] for _ in range(6)]
+    return [Datum(scene.alarm.metric, [float(status >= 500) for status in answers], "Count")]
+
+
+def documented(value: float, unit: str) -> Fault:
+    """What AWS would publish of a fault that cannot be made here; of the last of several metrics."""
+    return lambda scene: [Datum(scene.alarm.metrics[-1], [value], unit)]
+
+
+_MANGLED_RECORD = {"Records": [{"eventSource": "aws:sqs"}]}
+FAULTS: dict[str, Fault] = {
+    "HighNotificationLatencyAlarm": late_notification,
+    "ImageTasksQueueAgeAlarm": nobody_takes("ImageTasksQueue"),
+    "ImageTasksQueueDepthAlarm": nobody_takes("ImageTasksQueue"),
+    "ImageTasksDeadLettersAlarm": broken_photo,
+    "ImageTasksStuckAlarm": held_elsewhere,
+    "ResultsQueueAgeAlarm": nobody_reads,
+    "ResultsQueueDepthAlarm": nobody_reads,
+    "ResultsDeadLettersAlarm": broken_reader,
+    "ProcessImageErrorsAlarm": crash("ProcessImageFunctionName", _MANGLED_RECORD),
+    "ProcessImageThrottlesAlarm": throttled("ProcessImageFunctionName"),
+    "ProcessImageDurationAlarm": documented(47_000, "Milliseconds"),
+    "ProcessImageDefectsAlarm": image_role_without_a_permission,
+    "OrderQueueAgeAlarm": nobody_takes("OrderQueue"),
+    "OrderQueueDepthAlarm": nobody_takes("OrderQueue"),
+    "OrderDeadLettersAlarm": broken_order,
+    "ProcessOrderErrorsAlarm": crash("ProcessOrderFunctionName", _MANGLED_RECORD, "live"),
+    "ProcessOrderThrottlesAlarm": throttled("ProcessOrderFunctionName", "live"),
+    "ProcessOrderDurationAlarm": documented(47_000, "Milliseconds"),
+    "ProcessOrderDefectsAlarm": order_role_without_a_permission,
+    "PaymentFailuresAlarm": failing_payment_provider,
+    "RabbitMqRejectsAlarm": broken_message,
+    "RelayRabbitMqErrorsAlarm": crash("RelayRabbitMqFunctionName", {"rmqMessagesByQueue": 7}),
+    "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),
+    "RelayRabbitMqDurationAlarm": documented(270_000, "Milliseconds"),
+    "RelayRabbitMqDefectsAlarm": relay_role_without_a_permission,
+    "DynamoDbThrottlesAlarm": documented(1, "Count"),
+    "ApiServerErrorsAlarm": refused_by_sqs,
+    "ApiLatencyAlarm": documented(9_000, "Milliseconds"),
+}
+# Seconds each, so not for all.
+SEEN_TO_END = (
+    "ImageTasksDeadLettersAlarm",
+    "PaymentFailuresAlarm",
+    "ProcessOrderDefectsAlarm",
+    "DynamoDbThrottlesAlarm",
+)
+
+
+@pytest.fixture(scope="module")
+def cloudwatch(stack: Stack) -> CloudWatch:
+    return CloudWatch(stack)
+
+
+@pytest.fixture(scope="module")
+def pager(stack: Stack) -> Iterator[Listener]:
+    """Who is told of alarms."""
+    with listening(stack, "AlarmTopicArn") as listener:
+        yield listener
+
+
+def told(pager: Listener, name: str, since: int) -> list[str]:
+    """The states of an alarm that the pager was told of, the oldest first, after so many notifications."""
+    return [heard["NewStateValue"] for heard in pager.listen()[since:] if heard["AlarmName"] == name]
+
+
+@pytest.mark.parametrize("logical_id", FAULTS)
+def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
+    stack: Stack, place: Place, cloudwatch: CloudWatch, pager: Listener, logical_id: str
+) -> None:
+    # given
+    name = cloudwatch.physical(logical_id)
+    alarm = cloudwatch.alarm(name)
+    # when
+    data = FAULTS[logical_id](Scene(stack, place, cloudwatch, alarm, since=time()))
+    cloudwatch.calm()
+    before = len(pager.listen())
+    cloudwatch.feed(alarm, data)
+    # then
+    assert cloudwatch.state(name) == "ALARM"
+    assert told(pager, name, before) == ["ALARM"]
+    # and it is over when the fault is
+    if logical_id in SEEN_TO_END:
+        poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
+        assert told(pager, name, before) == ["ALARM", "OK"]
+
+
+def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:
+    deployed = {*properties(TEMPLATE, ALARM)} - {OF_THE_BROKER}
+    assert set(FAULTS) == deployed
+    for logical_id in (*deployed, OF_ALL):
+        assert cloudwatch.physical(logical_id)
+
+
+class TestBacklogOnTheBroker:
+    def test_fires_when_nobody_takes_the_messages(
+        self, stack: Stack, place: Place, cloudwatch: CloudWatch, pager: Listener
+    ) -> None:
+        # given the alarm as the template has it, for a broker that is not in it
+        name, broker = (
+            f"{OF_THE_BROKER}-{uuid4().hex}",
+            Metric("AWS/AmazonMQ", "MessageReadyCount", frozenset({("Broker", "darkroom-mq")})),
+        )
+        values = properties(TEMPLATE, ALARM)[OF_THE_BROKER]
+        assert [target(action) for action in values["AlarmActions"]] == ["AlarmTopic"]
+        actions = [stack.outputs["AlarmTopicArn"]]
+        alarm = {**values, "AlarmActions": actions, "OKActions": actions, "Dimensions": broker.listed_dimensions}
+        cloudwatch.client.put_metric_alarm(AlarmName=name, **alarm)
+        # when
+        mq_poller.stop(place)
+        try:
+            publish(place.rabbitmq_url, "orders", [Message(b"no order")])
+            waiting = poll(lambda: queue_depths(place)["orders"], lambda count: count > 0, seconds=SECONDS)
+            before = len(pager.listen())
+            cloudwatch.feed(cloudwatch.alarm(name), [Datum(broker, [waiting * _THOUSANDS], "Count")])
+            # then
+            assert told(pager, name, before) == ["ALARM"]
+        finally:
+            mq_poller.start(place, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
+            cloudwatch.client.delete_alarms(AlarmNames=[name])
+
+
+class TestWhatCustomersNotice:
+    @pytest.mark.parametrize(
+        ("logical_id", "state"),
+        [
+            ("OrderDeadLettersAlarm", "ALARM"),
+            ("ApiServerErrorsAlarm", "ALARM"),
+            ("ImageTasksDeadLettersAlarm", "OK"),
+            ("ProcessImageErrorsAlarm", "OK"),
+        ],
+    )
+    def test_is_one_alarm_of_some(self, cloudwatch: CloudWatch, pager: Listener, logical_id: str, state: str) -> None:
+        # given
+        together, alarm = cloudwatch.physical(OF_ALL), cloudwatch.alarm(cloudwatch.physical(logical_id))
+        poll(cloudwatch.look_again, lambda _: cloudwatch.state(together) == "OK", seconds=20, every=1)
+        before = len(pager.listen())
+        # when
+        cloudwatch.feed(alarm, [Datum(alarm.metric, [9.0], "Count")])
+        # then
+        assert cloudwatch.state(alarm.name) == "ALARM"
+        assert cloudwatch.state(together) == state
+        assert told(pager, together, before) == (["ALARM"] if state == "ALARM" else [])

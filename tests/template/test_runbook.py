@@ -1,0 +1,115 @@
+"""The runbook has a section for each alarm, and names nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from darkroom.errors import DarkroomError, PermanentFault, TransientFault
+
+from tests.template.template import ALARM, ROOT, Template, load, properties
+
+RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+TEMPLATE = load((ROOT / "template.yaml").read_text())
+PARTS = ("People", "Look", "Do", "Redrive", "Not at night")
+_COMPOSITE, _QUERY = "AWS::CloudWatch::CompositeAlarm", "AWS::Logs::QueryDefinition"
+_OTHER_SECTIONS = {"First", "The alarms", "Error codes"}
+
+
+def error_codes() -> set[str]:
+    """What dead letters can carry: all classes of errors but the branches of the tree."""
+
+    def below(kind: type[DarkroomError]) -> Iterator[str]:
+        for sub in kind.__subclasses__():
+            yield sub.__name__
+            yield from below(sub)
+
+    return set(below(DarkroomError)) - {PermanentFault.__name__, TransientFault.__name__}
+
+
+def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]:
+    """What the runbook lacks, and what it names that is not there."""
+    sections = {title: text for title, _, text in (part.partition("\n") for part in runbook.split("\n## ")[1:])}
+    alarms = {name.removesuffix("Alarm") for kind in (ALARM, _COMPOSITE) for name in properties(template, kind)}
+    faults = [f"{name} has no section" for name in alarms - sections.keys()]
+    faults += [f"{name} is no alarm" for name in sections.keys() - alarms - _OTHER_SECTIONS]
+    for name in alarms & sections.keys():
+        faults += [f"{name} does not say: {part}" for part in PARTS if f"**{part}.** " not in sections[name]]
+        if f"| [{name}](#{name.lower()}) |" not in sections["The alarms"]:
+            faults.append(f"{name} is not in the table")
+    (together,) = properties(template, _COMPOSITE).values()
+    noticed = set(re.findall(r"\$\{(\w+)Alarm\}", str(together["AlarmRule"])))
+    waking = set(re.findall(r"^\| \[(\w+)\].* \| yes \|$", sections["The alarms"], re.MULTILINE)) - {"CustomersNotice"}
+    faults += [f"whether {name} wakes is said wrongly" for name in noticed ^ waking]
+    explained = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", sections["Error codes"], re.MULTILINE)
+    faults += [f"{code} is not explained" for code in error_codes() - set(explained)]
+    faults += [f"there is no error code {code}" for code in set(explained) - error_codes()]
+    return faults + _unknown_names(runbook, template, makefile)
+
+
+def _unknown_names(runbook: str, template: Template, makefile: str) -> list[str]:
+    queries = {values["Name"]["Fn::Sub"].partition("/")[2] for values in properties(template, _QUERY).values()}
+    dashboard = next(str(values) for values in properties(template, "AWS::CloudWatch::Dashboard").values())
+    known: list[tuple[str, str, set[str] | str]] = [
+        ("make target", r"(?:`|^    |\()make ([a-z-]+)", set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))),
+        ("error code", r"CODE=(?!none)(\w+)|code `(\w+)`", error_codes()),
+        ("output", r"\$(?!STACK)([A-Z][A-Za-z]+)", set(template["Outputs"])),
+        ("saved query", r'(?:[Qq]uery |; |, |and |in )"([^"{}$]+)"', queries),
+        ("widget", r"\*((?:Images|Results|Orders|RabbitMQ|API|Functions): [^*]+)\*", dashboard),
+        (
+            "parameter",
+            r"`((?:Max|Process|RabbitMq|Gradual|Payments|Results)\w+)(?:=\w+)?`",
+            set(template["Parameters"]),
+        ),
+        ("anchor", r"\]\(#([a-z-]+)\)", {_anchor(title) for title in re.findall(r"^##+ (.+)$", runbook, re.MULTILINE)}),
+        ("dead-letter queue", r"QUEUE=(\w+)", {"images", "orders", "results", "rabbitmq"}),
+    ]
+    codes_and_functions = error_codes() | set(template["Resources"])
+    return [
+        f"there is no {kind} {name}"
+        for kind, pattern, names in known
+        for name in ("".join(found) for found in re.findall(pattern, runbook))
+        if name not in names and not (kind == "parameter" and name in codes_and_functions)
+    ]
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def test_the_runbook_has_all_alarms_and_nothing_that_is_not_there() -> None:
+    assert runbook_faults(RUNBOOK, TEMPLATE, MAKEFILE) == []
+
+
+@pytest.mark.parametrize("query", sorted(v["Name"]["Fn::Sub"] for v in properties(TEMPLATE, _QUERY).values()))
+def test_the_runbook_names_each_saved_query(query: str) -> None:
+    assert f'"{query.partition("/")[2]}"' in RUNBOOK
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda text: text.replace("## ApiLatency\n", "## ApiSlowness\n"), "ApiLatency has no section"),
+        (lambda text: text.replace("## ApiLatency\n", "## ApiSlowness\n"), "ApiSlowness is no alarm"),
+        (lambda text: text.replace("**Redrive.**", "**Again.**"), "OrderDeadLetters does not say: Redrive"),
+        (lambda text: text.replace("| [ApiLatency]", "| [Latency]"), "ApiLatency is not in the table"),
+        (
+            lambda text: text.replace("wait long from their upload until somebody begins | yes |", "wait long | |"),
+            "whether HighNotificationLatency wakes is said wrongly",
+        ),
+        (lambda text: text.replace("| `TooLarge` |", "| `TooBig` |"), "TooLarge is not explained"),
+        (lambda text: text.replace("| `TooLarge` |", "| `TooBig` |"), "there is no error code TooBig"),
+        (lambda text: text.replace("CODE=OutOfTime", "CODE=Late"), "there is no error code Late"),
+        (lambda text: text.replace("make status", "make state"), "there is no make target state"),
+        (lambda text: text.replace("$PaymentSecretArn", "$StripeSecretArn"), "there is no output StripeSecretArn"),
+        (lambda text: text.replace('"slowest tasks"', '"slow tasks"'), "there is no saved query slow tasks"),
+        (lambda text: text.replace("*Images: queue*", "*Images: line*"), "there is no widget Images: line"),
+        (lambda text: text.replace("`MaxImageBytes`", "`MaxBytes`"), "there is no parameter MaxBytes"),
+        (lambda text: text.replace("](#apilatency)", "](#api-latency)"), "there is no anchor api-latency"),
+        (lambda text: text.replace("QUEUE=orders", "QUEUE=order"), "there is no dead-letter queue order"),
+    ],
+)
+def test_a_broken_runbook_is_found_out(damage: Callable[[str], str], fault: str) -> None:
+    assert fault in runbook_faults(damage(RUNBOOK), TEMPLATE, MAKEFILE)
