@@ -79,7 +79,7 @@ class CloudWatch:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self.client = stack._client("cloudwatch")
+        self.client = stack.client("cloudwatch")
         self._names = {
             resource["LogicalResourceId"]: resource["PhysicalResourceId"]
             for resource in stack.cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]

@@ -30,7 +30,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from botocore.credentials import Credentials
 from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 
@@ -42,6 +41,7 @@ from local.outcomes import count_messages, poll, wait_for_orders
 from local.rabbitmq import Message, publish, queue_depths
 from local.stack import Stack
 from tests.integration import test_api, test_orders
+from tests.integration.calling import Caller, owner_of
 from tests.integration.cloudwatch import Alarm, CloudWatch, Datum, Metric
 from tests.integration.uploading import SAMPLES, SECONDS, new_key, send, upload, wait_for, wait_for_dead_letter
 from tests.template.template import ALARM, ROOT, load, properties, target
@@ -85,7 +85,7 @@ Fault = Callable[[Scene], Iterable[Datum]]
 @contextmanager
 def not_allowed(stack: Stack, role: str, action: str) -> Iterator[None]:
     """Take a permission from a role inside the block."""
-    iam = stack._client("iam")
+    iam = stack.client("iam")
     (resource,) = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name, LogicalResourceId=role)[
         "StackResources"
     ]
@@ -274,7 +274,7 @@ def failing_payment_provider(scene: Scene) -> Iterable[Datum]:
 
 def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     """API Gateway may not send to the queues any more."""
-    call = test_api.Caller(scene.stack, Credentials("test", "test"))
+    call = Caller(scene.stack, owner_of(scene.stack))
     with not_allowed(scene.stack, "QueuesApiSubmitRole", "sqs:SendMessage"):
         answers = [call("POST", "/orders", test_api.ORDER)[0] for _ in range(6)]
     return [Datum(scene.alarm.metric, [float(status >= 500) for status in answers], "Count")]
