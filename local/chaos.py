@@ -39,7 +39,10 @@ _SHARES_OF_ALL = {"images": 0.15, "orders": 0.25, "rabbitmq": 0.6}
 FLOWS = ("all", *_PREPARE)
 # The next portion is offered when all but so many portions are done, so that the flows keep pace with one another.
 _PORTIONS_UNDER_WAY = 3
-_ITEMS_PER_KILL = 500
+_ITEMS_PER_KILL = 50
+_MOST_KILLS = 20
+_ITEMS_PER_SECOND_OF_OUTAGE = 50
+_LONGEST_OUTAGE = 15.0
 _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
     chaos_images.DEAD_LETTERS: ("ImageTasksQueueUrl", image_messages.read_body),
     chaos_orders.DEAD_LETTERS: ("OrderQueueUrl", order_messages.read_body),
@@ -59,7 +62,8 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
     deployed = stack.up(place, console)
     started = time()
     chance = random.Random(items)  # noqa: S311 # the same disturbance each time, for whoever has to look into it
-    disturbances = Disturbances(place, chance)
+    disturbances = Disturbances(place, chance, min(items / _ITEMS_PER_SECOND_OF_OUTAGE, _LONGEST_OUTAGE))
+    counts = _split(flow, items)
     for _ in take_results(deployed):
         pass  # those of earlier runs
     with ExitStack() as until_the_end:
@@ -67,12 +71,9 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
             until_the_end.enter_context(short_visibility(deployed, deployed.outputs[queue]))
         listener = until_the_end.enter_context(listening(deployed))
         with console.status("Uploading photos and writing messages ..."):
-            flows = [
-                _PREPARE[name](deployed, f"chaos-{started:.0f}", count, chance)
-                for name, count in _split(flow, items).items()
-            ]
+            flows = [_PREPARE[name](deployed, f"chaos-{started:.0f}", count, chance) for name, count in counts.items()]
         with disturbances.failing():
-            _run_through(deployed, place, flows, _plan(disturbances, items, chance), console)
+            _run_through(deployed, place, flows, _plan(disturbances, counts, chance), console)
         redriven = _redrive(deployed, place, console)
         seen = _see(deployed, flows, listener.listen)
     audits = {each.name: each.audit(seen) for each in flows}
@@ -90,19 +91,26 @@ def _split(flow: str, items: int) -> dict[str, int]:
     return counts | {"rabbitmq": max(1, items - counts["images"] - counts["orders"])}
 
 
-def _plan(disturbances: Disturbances, items: int, chance: random.Random) -> list[tuple[float, Callable[[], None]]]:
-    """What goes wrong, and when which share of the items is done."""
-    kills = 2 + items // _ITEMS_PER_KILL
-    plan: list[tuple[float, Callable[[], None]]] = [
-        (chance.uniform(0.05, 0.9), disturbances.kill_functions) for _ in range(kills)
+def _plan(
+    disturbances: Disturbances, counts: Mapping[str, int], chance: random.Random
+) -> list[tuple[float, Callable[[], None]]]:
+    """What goes wrong with these flows, and when which share of the items is done."""
+    outage = disturbances.aws_outage
+    plan: list[tuple[float, Callable[[], None], set[str]]] = [
+        (0.15, disturbances.restart_broker, {"rabbitmq"}),
+        (0.2, partial(outage, "dynamodb"), {"images", "orders", "rabbitmq"}),
+        (0.3, disturbances.restart_payments, {"orders", "rabbitmq"}),
+        (0.4, partial(outage, "sqs"), {"images", "orders", "rabbitmq"}),
+        (0.5, partial(outage, "s3"), {"images", "rabbitmq"}),
+        (0.6, disturbances.restart_broker, {"rabbitmq"}),
+        (0.7, disturbances.payments_outage, {"orders", "rabbitmq"}),
+        (0.8, partial(outage, "sns"), {"orders", "rabbitmq"}),
     ]
-    plan += [(0.15, disturbances.restart_broker), (0.6, disturbances.restart_broker)]
-    plan += [(0.3, disturbances.restart_payments), (0.7, disturbances.payments_outage)]
-    plan += [
-        (share, partial(disturbances.aws_outage, service))
-        for share, service in ((0.2, "dynamodb"), (0.4, "sqs"), (0.5, "s3"), (0.8, "sns"))
-    ]
-    return sorted(plan, key=lambda entry: entry[0])
+    for _ in range(min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)):
+        plan.append((chance.uniform(0.05, 0.9), disturbances.kill_functions, set(counts)))
+    return sorted(
+        ((share, disturb) for share, disturb, flows in plan if flows & counts.keys()), key=lambda entry: entry[0]
+    )
 
 
 def _run_through(
@@ -140,8 +148,6 @@ def _run_through(
         for future in under_way:
             future.result()
         _wait_for_silence(deployed, place, lambda: count_done() == expected)
-        for _, disturb in to_come:  # of a run that came to its end early
-            disturb()
 
 
 def _tick(expected: int) -> float:

@@ -18,7 +18,6 @@ from local.stack import Stack
 # A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
 # for a run that people wait for, a little more than the function's 50 s must do.
 _VISIBILITY_TIMEOUT = "60"
-_SECONDS_OF_OUTAGE = 15
 # Some 5 % of all calls. Few hang: that takes as long as the client waits, and the rest of its batch waits with it.
 _AWS_FAULTS = {
     "500 before": 0.01,
@@ -77,6 +76,7 @@ class Disturbances:
 
     place: Place
     chance: random.Random
+    seconds_of_outage: float
     done: Counter[str] = field(default_factory=Counter)
     failed_calls: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
@@ -116,8 +116,8 @@ class Disturbances:
         self._wait_for_the_end_of(service)
 
     def _wait_for_the_end_of(self, service: str) -> None:
-        sleep(_SECONDS_OF_OUTAGE)
-        self.done[f"outages of {service}, {_SECONDS_OF_OUTAGE} s"] += 1
+        sleep(self.seconds_of_outage)
+        self.done[f"outages of {service}, {self.seconds_of_outage:.0f} s"] += 1
         self._fail()
 
     def _fail(self) -> None:
