@@ -106,8 +106,8 @@ def _plan(
         (0.7, disturbances.payments_outage, {"orders", "rabbitmq"}),
         (0.8, partial(outage, "sns"), {"orders", "rabbitmq"}),
     ]
-    for _ in range(min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)):
-        plan.append((chance.uniform(0.05, 0.9), disturbances.kill_functions, set(counts)))
+    kills = min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)
+    plan += [(chance.uniform(0.05, 0.9), disturbances.kill_functions, set(counts)) for _ in range(kills)]
     return sorted(
         ((share, disturb) for share, disturb, flows in plan if flows & counts.keys()), key=lambda entry: entry[0]
     )
