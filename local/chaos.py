@@ -74,7 +74,7 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
             flows = [_PREPARE[name](deployed, f"chaos-{started:.0f}", count, chance) for name, count in counts.items()]
         with disturbances.failing():
             _run_through(deployed, place, flows, _plan(disturbances, counts, chance), console)
-        redriven = _redrive(deployed, place, console)
+        redriven = redrive(deployed, place, console)
         seen = _see(deployed, flows, listener.listen)
     audits = {each.name: each.audit(seen) for each in flows}
     disturbed = dict(sorted(disturbances.done.items()))
@@ -169,7 +169,7 @@ def _wait_for_silence(deployed: Stack, place: Place, is_done: Callable[[], bool]
         sleep(1)
 
 
-def _redrive(deployed: Stack, place: Place, console: Console) -> Counter[str]:
+def redrive(deployed: Stack, place: Place, console: Console) -> Counter[str]:
     """Put back what met passing faults until its last receive; returns how many messages that were, by error code."""
     redriven: Counter[str] = Counter()
     sqs = deployed.sqs

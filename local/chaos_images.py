@@ -200,7 +200,7 @@ def audit(uploads: Sequence[Upload], found: Found) -> Audit:
     """Sum up what became of uploads, given in the order they were made."""
     faulty = {u.task_id for u in uploads if u.error_code}
     dead, findings = set_aside_rightly({u.task_id: u.error_code for u in uploads}, found.letters)
-    outcomes = {task_id: task.get("outcome") for task_id, task in found.tasks.items() if task["state"] == "DONE"}
+    outcomes = {task_id: task.get("outcome") for task_id, task in found.tasks.items()}
     done = {u.task_id for u in uploads if outcomes.get(u.task_id) in ("Processed", "Superseded")}
     findings += [f"{task_id} cannot be rendered, and was." for task_id in sorted(done & faulty)]
     newest = {u.key: u for u in uploads if not u.error_code}

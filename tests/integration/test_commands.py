@@ -8,14 +8,18 @@ import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from darkroom.dead_letters import SqsDeadLetters
+from darkroom.errors import ObjectGone, ServiceUnavailable
 from rich.console import Console
 
 from local import chaos, demo, emulator, status
 from local.machine import PROJECT, LaptopError, Place
+from local.outcomes import read_dead_letters
 from local.stack import Stack, load, run_sam, up
-from tests.integration.uploading import SAMPLES
+from tests.integration.uploading import SAMPLES, wait_for
 
 
 @pytest.fixture
@@ -105,6 +109,27 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     assert all(sum(told["failed_calls"][service].values()) > 0 for service in ("s3", "dynamodb", "sqs", "sns"))
     # and Markdown for the documents was written
     assert "| all | 90 | 85 | 5 | 0 | 0 |" in (place.folder / "chaos.md").read_text()
+
+
+def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(stack: Stack, place: Place, console: Console) -> None:
+    # given two dead letters: one of a photo that can be rendered, one of a photo that is gone
+    key, bucket = f"{uuid4()}/photo", stack.outputs["UploadsBucketName"]  # S3 sends no event for such a name
+    stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, key)
+    dead_letters = SqsDeadLetters(stack.sqs, stack.outputs["ImageTasksDeadLetterQueueUrl"])
+    passing, gone = f"passing-{uuid4()}", f"gone-{uuid4()}"
+    dead_letters.set_aside(_task(passing, bucket, key), passing, ServiceUnavailable("S3 was away."))
+    dead_letters.set_aside(_task(gone, bucket, "never-uploaded"), gone, ObjectGone("There is no such object."))
+    # when
+    redriven = chaos.redrive(stack, place, console)
+    # then
+    assert redriven == {"ServiceUnavailable": 1}
+    assert wait_for(stack, passing)["outcome"] == "Processed"
+    letters = {letter.task_id for letter in read_dead_letters(stack, stack.outputs["ImageTasksDeadLetterQueueUrl"])}
+    assert letters & {passing, gone} == {gone}
+
+
+def _task(task_id: str, bucket: str, key: str) -> str:
+    return json.dumps({"task_id": task_id, "bucket": bucket, "key": key})
 
 
 @pytest.mark.parametrize("flow", ["images", "orders", "rabbitmq"])

@@ -237,10 +237,11 @@ class TestOrders:
 
 
 class TestRejects:
-    PUBLISHED = (chaos_rabbitmq.Published("message-1", "orders", Message(b"{}")),)
+    PUBLISHED = tuple(chaos_rabbitmq.Published(name, "orders", Message(b"{}")) for name in ("message-1", "message-2"))
+    OTHER = letter("message-2", "MalformedMessage")
 
     def test_of_messages_that_are_not_valid_are_right(self) -> None:
-        assert chaos_rabbitmq.audit(self.PUBLISHED, [letter("message-1", "MalformedMessage")]).is_right
+        assert chaos_rabbitmq.audit(self.PUBLISHED, [letter("message-1", "MalformedMessage"), self.OTHER]).is_right
 
     @pytest.mark.parametrize(
         ("letters", "lost"),
@@ -248,5 +249,5 @@ class TestRejects:
         ids=["lost", "without a reason", "with another reason"],
     )
     def test_that_are_not_as_they_should_be_are_found(self, letters: list[DeadLetter], lost: int) -> None:
-        audit = chaos_rabbitmq.audit(self.PUBLISHED, letters)
+        audit = chaos_rabbitmq.audit(self.PUBLISHED, [*letters, self.OTHER])
         assert (audit.lost, audit.is_right) == (lost, False)
