@@ -107,8 +107,8 @@ env: ## the stack's address and outputs, to eval in a shell
 demo: setup ## photos, orders and messages through the real template (PHOTOS=folder for your own)
 	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-chaos: setup ## kill, duplicate and reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
-	@$(RUN) -m local chaos --flow $(or $(FLOW),images) --items $(or $(ITEMS),200)
+chaos: setup ## kill, fail, hang, restart, duplicate, reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
+	@$(RUN) -m local chaos --flow $(or $(FLOW),all) --items $(or $(ITEMS),200)
 
 rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
 	@$(RUN) -m local rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)

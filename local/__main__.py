@@ -63,8 +63,8 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("env", help="the stack's address and outputs, for a shell to evaluate")
     demo_parser = commands.add_parser("demo", help="real photos through the real template")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
-    chaos_parser = commands.add_parser("chaos", help="kill, duplicate and reorder; then audit")
-    chaos_parser.add_argument("--flow", choices=sorted(chaos.FLOWS), default="images")
+    chaos_parser = commands.add_parser("chaos", help="kill, fail, hang, restart, duplicate and reorder; then audit")
+    chaos_parser.add_argument("--flow", choices=chaos.FLOWS, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
     rabbitmq_queues.add_arguments(
         commands.add_parser("rabbitmq-queues", help="declare the intake's queues on a broker")

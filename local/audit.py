@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from local.outcomes import DeadLetter
 
 
 @dataclass(frozen=True)
@@ -12,8 +15,12 @@ class Audit:
 
     Attributes
     ----------
+    dead_lettered:
+        Set aside with the reason that they must have.
     faulty:
         How many could only be set aside.
+    twice:
+        How many had an effect more than once.
     details:
         Further figures, as people read them.
     findings:
@@ -47,13 +54,46 @@ class Audit:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {
-            "accepted": self.accepted,
-            "done": self.done,
-            "dead_lettered": self.dead_lettered,
-            "lost": self.lost,
-            "twice": self.twice,
-            "right": self.is_right,
-            "details": self.details,
-            "findings": self.findings,
-        }
+        return asdict(self) | {"lost": self.lost, "right": self.is_right}
+
+
+def total(audits: Sequence[Audit]) -> Audit:
+    """Add audits of different things up; of details with the same name the last stands."""
+    return Audit(
+        accepted=sum(audit.accepted for audit in audits),
+        done=sum(audit.done for audit in audits),
+        dead_lettered=sum(audit.dead_lettered for audit in audits),
+        faulty=sum(audit.faulty for audit in audits),
+        twice=sum(audit.twice for audit in audits),
+        details={name: value for audit in audits for name, value in audit.details.items()},
+        findings=[finding for audit in audits for finding in audit.findings],
+    )
+
+
+def set_aside_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]) -> tuple[set[str], list[str]]:
+    """Hold the dead letters to what had to be set aside.
+
+    Parameters
+    ----------
+    expected:
+        By task id the error code that it must have; empty for what must not be among the dead letters.
+
+    Returns
+    -------
+    tuple
+        The ids of those that were set aside as they had to be, and findings.
+    """
+    rightly: set[str] = set()
+    findings = []
+    for letter in letters:
+        if letter.task_id not in expected:
+            continue  # another's
+        code = expected[letter.task_id]
+        if not letter.error_code or not letter.reason:
+            findings.append(f"{letter.task_id} was set aside without a reason.")
+        elif letter.error_code != code:
+            wanted = f"not as {code}" if code else "but could be done"
+            findings.append(f"{letter.task_id} was set aside as {letter.error_code}, {wanted}: {letter.reason}")
+        else:
+            rightly.add(letter.task_id)
+    return rightly, findings

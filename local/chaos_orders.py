@@ -1,4 +1,4 @@
-"""The orders flow under disturbance: messages twice, functions killed with -9, a payment provider that fails.
+"""The orders flow under disturbance: messages twice and in any order, scarce stock, cards that are declined.
 
 The audit sums up what an accountant would: the stock of every product, and the money at the payment provider.
 """
@@ -8,127 +8,107 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from threading import Timer
-from time import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from darkroom.currencies import readable
-from rich.console import Console
+from darkroom.sending import send_all
 
 from functions.process_order.orders import FINAL, State
-from local import payments
-from local.audit import Audit
-from local.disturbances import (
-    held_back_messages,
-    kill_functions,
-    send_twice_in_any_order,
-    short_visibility,
-    wait_while_disturbing,
-)
+from local.audit import Audit, set_aside_rightly
+from local.chaos_flow import Flow, OnTheirWay, Seen, in_portions
 from local.inventory import read_stock, set_stock
-from local.machine import Place
-from local.order_events import listening
-from local.outcomes import poll, read_dead_letters, read_items
+from local.outcomes import DeadLetter, read_items
 from local.payments import TakenPayment
 from local.stack import Stack
 
+DEAD_LETTERS = "OrderDeadLetterQueueUrl"
 _PRODUCTS = 20
 # Of each product there is less than is asked for, so that about a third of the orders finds an empty shelf.
 _STOCK_PER_ORDER = 0.1
 _DECLINED = 0.1
 _UNKNOWN_CUSTOMERS = 0.02
-_SHARE_OF_FAILING_PAYMENT_REQUESTS = 0.1
-_OUTAGE_AT = 0.4
-_SECONDS_OF_OUTAGE = 20
-_KILLS = 6
+_FAULTY = 0.03
 _CURRENCY = "EUR"
 
 
 @dataclass(frozen=True)
 class Placed:
-    """One accepted order. ``amount`` in minor units."""
+    """One accepted order. ``amount`` in minor units; ``error_code`` is what it must be set aside as, if it is none."""
 
     order_id: str
     quantities: Mapping[str, int]
     amount: int
-    body: str
+    message: Mapping[str, Any]
+    error_code: str = ""
 
 
-def disturb(deployed: Stack, place: Place, console: Console, items: int) -> Audit:
-    """Run ``items`` orders through the stack while disturbing it, and audit stock and money."""
-    chance = random.Random(items)  # noqa: S311 # the same disturbance each time, for whoever has to look into it
-    started = time()
-    run = f"chaos-{started:.0f}"
-    stock = {f"{run}-product-{number:02}": max(1, int(items * _STOCK_PER_ORDER)) for number in range(_PRODUCTS)}
-    set_stock(deployed, stock)
-    orders = [_place(f"{run}-{number:05}", list(stock), chance) for number in range(items)]
-    order_ids = [order.order_id for order in orders]
+@dataclass(frozen=True)
+class Found:
+    """What there is of a run's orders at the end.
 
-    def count_done() -> int:
-        known = read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", order_ids)
-        return sum(order["state"] in FINAL for order in known.values())
+    Attributes
+    ----------
+    orders, stock:
+        Items of the two tables, by key; of a product its counters.
+    payments:
+        By order every payment that was charged.
+    events:
+        Everything that the topic told.
+    """
 
-    killed: list[int] = []
-    provider = _FailingProvider(deployed.payments_url, seed=items)
-    disturbances = [(chance.uniform(0.05, 0.95), lambda: killed.append(kill_functions(place))) for _ in range(_KILLS)]
-    disturbances.append((_OUTAGE_AT, provider.go_down))
-    queue_url = deployed.outputs["OrderQueueUrl"]
-    with provider.failing(), listening(deployed) as listener, short_visibility(deployed, queue_url):
-        with held_back_messages(deployed, deployed.outputs["OrderQueueArn"]):
-            delivered = send_twice_in_any_order(deployed, queue_url, [order.body for order in orders], chance)
-        wait_while_disturbing(deployed, queue_url, count_done, items, disturbances, doing="Fulfilling", console=console)
-        told = poll(listener.listen, lambda heard: set(order_ids) <= {e["order_id"] for e in heard}, seconds=30)
-    audit = _audit(deployed, orders, stock, told)
-    audit.details.update(
-        {
-            "messages delivered": delivered,
-            "function processes killed": sum(killed),
-            "payment requests that failed": provider.summary(),
-            "seconds": round(time() - started, 1),
-        }
+    orders: Mapping[str, Mapping[str, Any]]
+    stock: Mapping[str, Mapping[str, int]]
+    payments: Mapping[str, Sequence[TakenPayment]]
+    events: Sequence[Mapping[str, Any]]
+    letters: Sequence[DeadLetter]
+
+
+def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flow:
+    """Fill the shelves and write the orders.
+
+    Parameters
+    ----------
+    run:
+        What all ids of this run begin with.
+    """
+    stock = fill_shelves(deployed, f"{run}-orders", items)
+    orders = [place(f"{run}-orders-{number:05}", list(stock), chance) for number in range(items)]
+    for number in range(max(1, int(items * _FAULTY))):
+        orders[number] = without_items(orders[number])
+    bodies = [json.dumps(order.message) for order in orders for _ in range(2)]
+    chance.shuffle(bodies)
+    faulty = frozenset(order.order_id for order in orders if order.error_code)
+    on_their_way = orders_on_their_way(deployed)
+    on_their_way.watch(order.order_id for order in orders if not order.error_code)
+    return Flow(
+        name="orders",
+        portions=[
+            partial(send_all, deployed.sqs, deployed.outputs["OrderQueueUrl"], some) for some in in_portions(bodies)
+        ],
+        count_done=on_their_way.count_done,
+        expected=items - len(faulty),
+        faulty={DEAD_LETTERS: faulty},
+        audit=lambda seen: audit(orders, stock, find(deployed, orders, stock, seen)),
     )
-    return audit
 
 
-@dataclass
-class _FailingProvider:
-    """A payment provider of which some requests fail all the time, and for a while all of them."""
-
-    url: str
-    seed: int
-    failed: Counter[str] = field(default_factory=Counter)
-    _back_up: Timer | None = None
-
-    @contextmanager
-    def failing(self) -> Iterator[None]:
-        """Fail inside the block."""
-        self._fail(_SHARE_OF_FAILING_PAYMENT_REQUESTS)
-        try:
-            yield
-        finally:
-            if self._back_up:
-                self._back_up.cancel()
-            self._fail(0)
-
-    def go_down(self) -> None:
-        """Fail altogether for a while: Stripe saves these answers under their idempotency keys."""
-        self._fail(1, "500 before")
-        self._back_up = Timer(_SECONDS_OF_OUTAGE, self._fail, [_SHARE_OF_FAILING_PAYMENT_REQUESTS])
-        self._back_up.start()
-
-    def summary(self) -> str:
-        """How many requests failed, by kind."""
-        return ", ".join(f"{kind} {count}" for kind, count in sorted(self.failed.items()))
-
-    def _fail(self, share: float, *kinds: str) -> None:
-        self.failed.update(payments.fault_counts(self.url))
-        payments.set_faults(self.url, share, self.seed, kinds=kinds)
+def orders_on_their_way(deployed: Stack) -> OnTheirWay:
+    """Watch orders."""
+    return OnTheirWay(deployed, "OrdersTableName", "order_id", FINAL)
 
 
-def _place(order_id: str, products: Sequence[str], chance: random.Random) -> Placed:
+def fill_shelves(deployed: Stack, run: str, orders: int) -> dict[str, int]:
+    """Make products of this run's own, and too few of each; returns how many there are."""
+    stock = {f"{run}-product-{number:02}": max(1, int(orders * _STOCK_PER_ORDER)) for number in range(_PRODUCTS)}
+    set_stock(deployed, stock)
+    return stock
+
+
+def place(order_id: str, products: Sequence[str], chance: random.Random) -> Placed:
+    """Write an order."""
     lines = [(product, chance.randint(1, 3), chance.randint(100, 9900)) for product in chance.sample(products, 2)]
     amount = sum(quantity * price for _, quantity, price in lines)
     message = {
@@ -139,45 +119,66 @@ def _place(order_id: str, products: Sequence[str], chance: random.Random) -> Pla
         "currency": _CURRENCY,
         "payment_method": "pm_card_chargeCustomerFail" if chance.random() < _DECLINED else "pm_card_visa",
     }
-    return Placed(order_id, {product: quantity for product, quantity, _ in lines}, amount, json.dumps(message))
+    return Placed(order_id, {product: quantity for product, quantity, _ in lines}, amount, message)
 
 
-def _audit(
-    deployed: Stack, orders: Sequence[Placed], stock: Mapping[str, int], told: Sequence[Mapping[str, Any]]
-) -> Audit:
-    items = read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", [o.order_id for o in orders])
-    states = {order.order_id: items.get(order.order_id, {}).get("state", "never received") for order in orders}
-    completed = [order for order in orders if states[order.order_id] == State.COMPLETED]
-    letters = read_dead_letters(deployed, deployed.outputs["OrderDeadLetterQueueUrl"])
-    dead = {letter.task_id for letter in letters} & states.keys()
-    taken = payments.succeeded_payments(deployed.payments_url)
-    rejections = Counter(item["rejection"]["code"] for item in items.values() if "rejection" in item)
+def without_items(order: Placed) -> Placed:
+    """The order as nobody can fulfil it."""
+    message = {name: value for name, value in order.message.items() if name != "items"}
+    return Placed(order.order_id, {}, order.amount, message, "MalformedMessage")
 
-    counters = read_stock(deployed, stock)
-    charged = sum(p.charged - p.refunded for order in orders for p in taken.get(order.order_id, []))
-    findings = [f"{order_id} is {state}." for order_id, state in states.items() if state not in FINAL]
-    findings += _stock_findings(stock, counters, completed)
-    findings += [f for order in orders for f in _money_findings(order, states[order.order_id], taken)]
-    findings += _word_findings(states, told)
+
+def find(deployed: Stack, orders: Sequence[Placed], stock: Mapping[str, int], seen: Seen) -> Found:
+    """Look at what there is of orders and their products."""
+    return Found(
+        orders=read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", [o.order_id for o in orders]),
+        stock=read_stock(deployed, stock),
+        payments=seen.payments,
+        events=seen.events,
+        letters=seen.letters[DEAD_LETTERS],
+    )
+
+
+def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> Audit:
+    """Sum up what became of orders, and of the stock that there was at the start."""
+    faulty = {o.order_id for o in orders if o.error_code}
+    dead, findings = set_aside_rightly({o.order_id: o.error_code for o in orders}, found.letters)
+    states = {o.order_id: found.orders.get(o.order_id, {}).get("state", "never received") for o in orders}
+    findings += [f"{order_id} is no order, and is {states[order_id]}." for order_id in faulty & found.orders.keys()]
+    valid = [o for o in orders if not o.error_code]
+    completed = [o for o in valid if states[o.order_id] == State.COMPLETED]
+    rejections = Counter(
+        found.orders[o.order_id]["rejection"]["code"] for o in valid if "rejection" in found.orders.get(o.order_id, {})
+    )
+    payments = {o.order_id: found.payments.get(o.order_id, []) for o in orders}
+    made = [payment for of_order in payments.values() for payment in of_order]
+    unfinished = [o for o in valid if states[o.order_id] not in FINAL]
+    findings += [f"{o.order_id} is {states[o.order_id]}." for o in unfinished]
+    findings += _stock_findings(stock, found.stock, completed)
+    findings += [f for o in orders for f in _money_findings(o, states[o.order_id], payments[o.order_id])]
+    findings += _word_findings({o.order_id: states[o.order_id] for o in valid}, found.events)
+    mine = [event["event_id"] for event in found.events if event["order_id"] in states]
     return Audit(
         accepted=len(orders),
-        done=sum(state in FINAL for order_id, state in states.items() if order_id not in dead),
-        dead_lettered=len(dead),
-        twice=sum(len(taken.get(order.order_id, [])) > 1 for order in orders),
+        done=len(valid) - len(unfinished),
+        dead_lettered=len(dead & faulty),
+        faulty=len(faulty),
+        twice=sum(len(of_order) > 1 for of_order in payments.values()),
         details={
             "orders completed": len(completed),
             **{f"orders rejected, {code}": count for code, count in sorted(rejections.items())},
-            "orders in an intermediate state": sum(state not in FINAL for state in states.values()),
+            "orders set aside, not valid": len(dead & faulty),
+            "orders in an intermediate state": len(unfinished),
             "stock at the start": sum(stock.values()),
             "stock left + reserved + sold": " + ".join(
-                str(sum(counter[name] for counter in counters.values())) for name in ("available", "reserved", "sold")
+                str(sum(counter[name] for counter in found.stock.values()))
+                for name in ("available", "reserved", "sold")
             ),
-            "products that are sold out": sum(counter["available"] == 0 for counter in counters.values()),
-            "completed orders are worth": readable(sum(order.amount for order in completed), _CURRENCY),
-            "charged, net of refunds": readable(charged, _CURRENCY),
-            "payments charged": sum(len(taken.get(order.order_id, [])) for order in orders),
-            "payments refunded": sum(p.refunded > 0 for order in orders for p in taken.get(order.order_id, [])),
-            "events told more than once, with the same id": len(told) - len({event["event_id"] for event in told}),
+            "completed orders are worth": readable(sum(o.amount for o in completed), _CURRENCY),
+            "charged, net of refunds": readable(sum(p.charged - p.refunded for p in made), _CURRENCY),
+            "payments charged": len(made),
+            "payments refunded": sum(p.refunded > 0 for p in made),
+            "events told more than once, with the same id": len(mine) - len(set(mine)),
         },
         findings=findings,
     )
@@ -201,8 +202,7 @@ def _stock_findings(
     return findings
 
 
-def _money_findings(order: Placed, state: str, taken: Mapping[str, Sequence[TakenPayment]]) -> list[str]:
-    payments_made = taken.get(order.order_id, [])
+def _money_findings(order: Placed, state: str, payments_made: Sequence[TakenPayment]) -> list[str]:
     net = sum(payment.charged - payment.refunded for payment in payments_made)
     owed = order.amount if state == State.COMPLETED else 0
     findings = []

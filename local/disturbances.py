@@ -1,25 +1,38 @@
-"""What chaos does to the deployed stack, whichever flow it runs through."""
+"""What chaos does to the deployed stack, whichever flows run through it."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from time import monotonic, sleep
+from dataclasses import dataclass, field
+from time import sleep
 
 import psutil
-from darkroom.sending import send_all
-from rich.console import Console
-from rich.progress import Progress
 
-from local import emulator
+from local import emulator, payments, rabbitmq
 from local.machine import Place
-from local.outcomes import count_messages
 from local.stack import Stack
 
 # A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
 # for a run that people wait for, a little more than the function's 50 s must do.
 _VISIBILITY_TIMEOUT = "60"
+# Some 5 % of all calls. Few hang: that takes as long as the client waits, and the rest of its batch waits with it.
+_AWS_FAULTS = {
+    "500 before": 0.01,
+    "500 after": 0.005,
+    "503": 0.01,
+    "slow": 0.01,
+    "dropped before": 0.005,
+    "dropped after": 0.01,
+    "hangs before": 0.0005,
+    "hangs after": 0.0005,
+}
+_AWS_SERVICES = ("s3", "dynamodb", "sqs", "sns", "secretsmanager")
+_REFUSED_ENTRIES = {"refused entries": 0.1}
+_AWS_OUTAGE = {"500 before": 0.5, "503": 0.5}
+_FAILING_PAYMENT_REQUESTS = 0.1
 
 
 @contextmanager
@@ -46,48 +59,6 @@ def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
         lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def send_twice_in_any_order(deployed: Stack, queue_url: str, bodies: Sequence[str], chance: random.Random) -> int:
-    """Put each message on its queue twice, shuffled; returns how many that are."""
-    twice = [*bodies, *bodies]
-    chance.shuffle(twice)
-    return send_all(deployed.sqs, queue_url, twice)
-
-
-def wait_while_disturbing(
-    deployed: Stack,
-    queue_url: str,
-    count_done: Callable[[], int],
-    expected: int,
-    disturbances: Sequence[tuple[float, Callable[[], object]]],
-    *,
-    doing: str,
-    console: Console,
-) -> None:
-    """Wait until all is done and the queue is empty, or for some minutes and a second for each item.
-
-    Parameters
-    ----------
-    count_done:
-        How many of the ``expected`` items are done by now.
-    disturbances:
-        What else happens, and when which share of the items is done.
-    doing:
-        What the progress bar says.
-    """
-    to_come = sorted(disturbances, key=lambda disturbance: disturbance[0])
-    end = monotonic() + 240 + expected
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task(doing, total=expected)
-        while monotonic() < end:
-            done = count_done()
-            progress.update(bar, completed=done)
-            if to_come and done >= int(to_come[0][0] * expected):
-                to_come.pop(0)[1]()
-            if done == expected and sum(count_messages(deployed, queue_url)) == 0:
-                return
-            sleep(max(0.2, expected / 1000))  # asking takes the emulator a while, too
-
-
 def kill_functions(place: Place) -> int:
     """Kill the processes that run functions and wait until they are dead; returns how many that were."""
     processes = emulator.function_processes(place)
@@ -97,3 +68,73 @@ def kill_functions(place: Place) -> int:
             while process.status() != psutil.STATUS_ZOMBIE:  # it is the emulator's to bury
                 sleep(0.01)
     return len(processes)
+
+
+@dataclass
+class Disturbances:
+    """What goes wrong with a stack, and how often it did."""
+
+    place: Place
+    chance: random.Random
+    seconds_of_outage: float
+    done: Counter[str] = field(default_factory=Counter)
+    failed_calls: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Let a share of all calls of AWS and of the payment provider fail inside the block."""
+        self._fail()
+        try:
+            yield
+        finally:
+            self._set_faults({}, 0)
+
+    def kill_functions(self) -> None:
+        """Kill every function where it stands."""
+        self.done["function processes killed"] += kill_functions(self.place)
+
+    def restart_broker(self) -> None:
+        """Restart RabbitMQ."""
+        rabbitmq.restart(self.place)
+        self.done["broker restarts"] += 1
+
+    def restart_payments(self) -> None:
+        """Restart the payment provider: for a while nobody answers there, and what was in its hands breaks off."""
+        self._count_failed_payments()
+        payments.restart(self.place)
+        self.done["payment provider restarts"] += 1
+        self._fail()
+
+    def payments_outage(self) -> None:
+        """Let the payment provider answer 500 for a while, and save these answers under their idempotency keys."""
+        self._set_faults(_aws_faults(), 1, "500 before")
+        self._wait_for_the_end_of("payment provider")
+
+    def aws_outage(self, service: str) -> None:
+        """Let a service of AWS answer nothing but 500 and 503 for a while."""
+        self._set_faults(_aws_faults() | {service: _AWS_OUTAGE}, _FAILING_PAYMENT_REQUESTS)
+        self._wait_for_the_end_of(service)
+
+    def _wait_for_the_end_of(self, service: str) -> None:
+        sleep(self.seconds_of_outage)
+        self.done[f"outages of {service}, {self.seconds_of_outage:.0f} s"] += 1
+        self._fail()
+
+    def _fail(self) -> None:
+        self._set_faults(_aws_faults(), _FAILING_PAYMENT_REQUESTS)
+
+    def _set_faults(self, aws: Mapping[str, Mapping[str, float]], payment_share: float, *payment_kinds: str) -> None:
+        seed = self.chance.getrandbits(32)
+        for service, kinds in emulator.set_faults(self.place, aws, seed).items():
+            self.failed_calls[service].update(kinds)
+        self._count_failed_payments()
+        payments.set_faults(self.place.payments_url, payment_share, seed, kinds=payment_kinds)
+
+    def _count_failed_payments(self) -> None:
+        self.failed_calls["payment provider"].update(payments.fault_counts(self.place.payments_url))
+
+
+def _aws_faults() -> dict[str, dict[str, float]]:
+    faults = {service: dict(_AWS_FAULTS) for service in _AWS_SERVICES}
+    faults["sqs"] |= _REFUSED_ENTRIES
+    return faults

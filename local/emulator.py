@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.request import Request, urlopen
 
@@ -96,15 +97,22 @@ def function_processes(place: Place) -> list[psutil.Process]:
     return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
 
 
-def refuse_part_of_batches(place: Place, share: float, seed: int) -> int:
-    """Let SQS refuse that share of the entries of every batch sent to it; returns how many it has refused before.
+def set_faults(
+    place: Place, shares: Mapping[str, Mapping[str, float]], seed: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Let calls of the functions fail from now on; returns how many failed before, by service and kind.
 
-    A share of 0 ends it.
+    Parameters
+    ----------
+    shares:
+        By service and kind, as ``local/emulator_faults.py`` lists them, which share of the calls; none ends it.
+    seed:
+        The same calls in the same order then fail in the same way.
     """
-    body = json.dumps({"share": share, "seed": seed}).encode()
+    body = json.dumps({"shares": shares, "seed": seed}).encode()
     request = Request(f"{place.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
     with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
-        return int(json.load(answer)["refused"])
+        return dict(json.load(answer))
 
 
 def _command(process: psutil.Process) -> list[str]:

@@ -21,13 +21,19 @@ _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIRef
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message set aside. ``error_code`` is empty where the function died and SQS moved the message itself."""
+    """A message set aside.
+
+    Where the function died and SQS moved the message itself it has neither ``error_code`` nor ``reason`` nor
+    ``task_id``, and is ``moved_by_sqs``.
+    """
 
     message_id: str
     task_id: str
     error_code: str
     reason: str
     body: str
+    moved_by_sqs: bool = False
+    receipt_handle: str = ""
 
 
 def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: float, every: float = 0.2) -> T:
@@ -120,6 +126,7 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
             VisibilityTimeout=60,
             WaitTimeSeconds=0,
             MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["DeadLetterQueueSourceArn"],
         ).get("Messages", [])
         if not messages:
             break
@@ -132,6 +139,8 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
                 error_code=attributes.get("error_code", ""),
                 reason=attributes.get("reason", ""),
                 body=message["Body"],
+                moved_by_sqs="DeadLetterQueueSourceArn" in message.get("Attributes", {}),
+                receipt_handle=message["ReceiptHandle"],
             )
     for handle in handles:
         sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -44,14 +45,21 @@ def start(place: Place) -> None:
     """
     check_free(place.payments_port)
     place.folder.mkdir(parents=True, exist_ok=True)
-    _server(place).start(
-        tool("payments", "python"), arguments=[str(place.payments_port)], environment={}, folder=place.folder
-    )
+    _memory(place).unlink(missing_ok=True)  # of one that was killed
+    _start(place)
 
 
 def stop(place: Place) -> bool:
     """Stop the payment provider, which forgets everything; returns whether it was running."""
-    return _server(place).stop()
+    stopped = _server(place).stop()
+    _memory(place).unlink(missing_ok=True)
+    return stopped
+
+
+def restart(place: Place) -> None:
+    """Stop the payment provider and start it again: it forgets nothing but its faults. Raises LaptopError."""
+    _server(place).stop()
+    _start(place)
 
 
 def answers(url: str) -> bool:
@@ -109,6 +117,15 @@ def _call(method: str, url: str, body: Any = None) -> bytes:
     request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 # a loopback address
     with urlopen(request, timeout=10) as answer:  # noqa: S310
         return bytes(answer.read())
+
+
+def _start(place: Place) -> None:
+    arguments = [str(place.payments_port), str(_memory(place))]
+    _server(place).start(tool("payments", "python"), arguments=arguments, environment={}, folder=place.folder)
+
+
+def _memory(place: Place) -> Path:
+    return place.folder / "payments.memory"
 
 
 def _server(place: Place) -> Server:

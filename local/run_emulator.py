@@ -6,9 +6,7 @@ environment variables from ``local/emulator.py``.
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -108,44 +106,6 @@ def leave_secrets_empty() -> None:
         return name, attributes
 
     handlers["create"] = patched
-
-
-def refuse_part_of_batches() -> None:
-    """Let SQS refuse a share of the entries of SendMessageBatch, inside a 200, as a busy SQS does.
-
-    ``POST /_ministack/faults`` with ``{"share": 0.1, "seed": 7}`` begins it, a share of 0 ends it; the answer is how
-    many entries were refused before. Stays: it is what the laptop stack is for.
-    """
-    from ministack import app
-    from ministack.services import sqs
-
-    faults = {"share": 0.0, "refused": 0}
-    luck = random.Random()  # noqa: S311 # guards no secret
-    send, answer = sqs._HANDLERS["SendMessageBatch"], app._handle_post_body_shortcuts  # noqa: SLF001
-
-    def send_some(data: dict[str, Any], queue_url: str) -> dict[str, Any]:
-        entries = data.get("Entries", [])
-        refused = [entry for entry in entries if luck.random() < faults["share"]]
-        faults["refused"] += len(refused)
-        taken = [entry for entry in entries if entry not in refused]
-        result = send({**data, "Entries": taken}, queue_url) if taken else {"Successful": [], "Failed": []}
-        errors = [
-            {"Id": entry["Id"], "Code": "InternalError", "Message": "Try again.", "SenderFault": False}
-            for entry in refused
-        ]
-        return {**result, "Failed": result["Failed"] + errors}
-
-    async def answer_faults(method: str, path: str, headers: Any, body: bytes, *rest: Any) -> Any:
-        if (method, path) != ("POST", "/_ministack/faults"):
-            return await answer(method, path, headers, body, *rest)
-        wanted = json.loads(body)
-        told = json.dumps({"refused": faults["refused"]}).encode()
-        faults.update(share=float(wanted["share"]), refused=0)
-        luck.seed(wanted.get("seed"))
-        return 200, {"Content-Type": "application/json"}, told
-
-    sqs._HANDLERS["SendMessageBatch"] = send_some  # noqa: SLF001
-    app._handle_post_body_shortcuts = answer_faults  # noqa: SLF001
 
 
 def count_every_invocation() -> None:
@@ -255,14 +215,14 @@ def main() -> None:
     allow_batches_as_single_messages()
     hand_parameters_to_sam()
     leave_secrets_empty()
-    refuse_part_of_batches()
     count_every_invocation()
     reserve_concurrency_of_versions()
     sys.path.append(str(Path(__file__).parent.parent))
-    from local import emulator_api, emulator_operations
+    from local import emulator_api, emulator_faults, emulator_operations
 
     emulator_api.install()
     emulator_operations.install()
+    emulator_faults.install()
     listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
     from ministack.app import main as serve
 

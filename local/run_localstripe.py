@@ -12,6 +12,7 @@ it. Beside Stripe's API it answers:
 from __future__ import annotations
 
 import asyncio
+import pickle
 import random
 import sys
 from collections import Counter
@@ -312,8 +313,25 @@ def _middleware(layer: Callable[[web.Request, Handler], Awaitable[web.Response]]
     return web.middleware(middleware)
 
 
-def build_app() -> web.Application:
-    """Patch localstripe and put the layers around it."""
+def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Path) -> None:
+    """Write down what there is when told to stop, and begin with what is written there: Stripe forgets nothing.
+
+    localstripe has one file in /tmp for that, written on every change.
+    """
+    if file.exists():
+        store, keys.answers = pickle.loads(file.read_bytes())  # noqa: S301 # our own
+        for key, value in store.items():
+            resources.store[key] = value
+        file.unlink()
+
+    async def write_down(_: web.Application) -> None:
+        file.write_bytes(pickle.dumps((dict(resources.store), keys.answers)))
+
+    app.on_cleanup.append(write_down)
+
+
+def build_app(memory: Path) -> web.Application:
+    """Patch localstripe and put the layers around it. ``memory``: the file that lasts from a stop to a start."""
     keep_in_memory()
     find_by_kind()
     call_card_errors_so()
@@ -331,16 +349,18 @@ def build_app() -> web.Application:
     app.router.add_post("/_config/faults", faults.change)
     app.router.add_get("/_config/faults", faults.tell)
     app.router.add_delete("/_config/idempotency_keys", keys.forget)
+    remember_over_restarts(app, keys, memory)
     return app
 
 
 def main() -> None:
-    """Serve on the loopback address, on the port given, until told to stop."""
+    """Serve on the loopback address, on the port given and with the memory given, until told to stop."""
     installed = version("localstripe")
     if installed != CHECKED_VERSION:
         message = f"was checked with localstripe {CHECKED_VERSION}, not {installed}: read it again."
         sys.exit(f"{Path(__file__).name} {message}")
-    web.run_app(build_app(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, shutdown_timeout=1)
+    app = build_app(Path(sys.argv[2]))
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, shutdown_timeout=1)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,8 @@ def _up(place: Place, console: Console) -> Stack:
             with console.status("Starting the emulator ..."):
                 emulator.start(place)
             console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
+        else:
+            emulator.set_faults(place, {})  # those of a run that was killed
         if payments in missing:
             with console.status("Starting the payment provider ..."):
                 payments.start(place)

@@ -276,6 +276,19 @@ class TestTheProcess:
         assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["payments.log"]
         assert (tmp_path / "logs" / "payments.log").read_text() == ""
 
+    def test_a_restart_forgets_neither_payments_nor_idempotency_keys(self, tmp_path: Path) -> None:
+        with localstripe(tmp_path) as url:
+            # given a payment that was charged, and what was answered under a key
+            client = stripe.StripeClient(payments.KEY, base_addresses={"api": url})
+            payment_id = charge(client)
+            opened = post(url, ORDER, "key-1")
+            # when
+            payments.restart(Place(tmp_path, int(url.rpartition(":")[2]) - 2))
+            # then
+            assert [payment.payment_id for payment in payments.succeeded_payments(url)["order-1"]] == [payment_id]
+            again = post(url, ORDER, "key-1")
+            assert (again.json(), again.headers["Idempotent-Replayed"]) == (opened.json(), "true")
+
     def test_is_found_and_stopped(self, tmp_path: Path) -> None:
         place = Place(tmp_path, 20_000)
         assert payments.running(place) is None
