@@ -202,7 +202,7 @@ class TestTime:
 
     def test_a_file_for_which_the_functions_time_is_too_short_is_left_for_later(self, server: RenderServer) -> None:
         server.render(photo(), in_seconds())
-        with pytest.raises(OutOfTime):
+        with pytest.raises(OutOfTime, match=r"in time\.$"):
             server.render(takes_long(), in_seconds(5))
         until(lambda: server_process().children() == [])
 
@@ -213,7 +213,7 @@ class TestTime:
         stopped = threads.submit(server.render, takes_long(), in_seconds(7))
         (process,) = processes_at_work()
         process.suspend()
-        with pytest.raises(OutOfTime):
+        with pytest.raises(OutOfTime, match="did not end"):
             stopped.result(30)
 
     def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
