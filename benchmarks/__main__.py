@@ -24,8 +24,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks import api_reads
-from functions.process_image.photo import Limits, Photo, identify
-from functions.process_image.processing import render
+from functions.process_image.photo import Limits, Photo
+from functions.process_image.processing import identify, render
 from functions.process_image.rendition_set import load_rendition_set
 from local import emulator
 from local.machine import LaptopError, this_place

@@ -8,12 +8,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from darkroom.deadline import Deadline
 from darkroom.errors import PermanentFault
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
 from functions.process_image.images import ImageRecord, Standing
-from functions.process_image.processing import Rendition
+from functions.process_image.photo import Photo, Rendered, Rendition
+
+#: An image that takes longer than this is rare; one begun with less may not be done in time.
+SECONDS_TO_RENDER = 10
 
 
 class Result(StrEnum):
@@ -65,6 +69,23 @@ class Uploads(Protocol):
 
     def open(self, bucket: str, key: str, version_id: str | None) -> Upload:
         """Open an object. Raises ObjectGone."""
+
+
+class Renderer(Protocol):
+    """What makes renditions of a file."""
+
+    def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
+        """Identify a file, check it against the limits and make all renditions of it.
+
+        Raises
+        ------
+        NotAnImage, UnsupportedFormat, TooManyPixels, TooManyFrames, DamagedImage
+            It is not rendered.
+        DecoderCrashed, DecoderOutOfMemory, DecoderTooSlow
+            It was tried, and broke off.
+        OutOfTime, ServiceUnavailable
+            It may work later.
+        """
 
 
 class Renditions(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
-from darkroom.errors import BucketNotAllowed, ObjectGone, PermanentFault, TooLarge, TooManyPixels
+from darkroom.errors import BucketNotAllowed, ObjectGone, PermanentFault, TooLarge
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
@@ -23,10 +23,12 @@ from functions.process_image.images import (
     rendition_key,
     version_order,
 )
-from functions.process_image.photo import Limits, check_size, identify
+from functions.process_image.photo import Limits, check_size
 from functions.process_image.ports import (
+    SECONDS_TO_RENDER,
     Budget,
     Images,
+    Renderer,
     Renditions,
     Result,
     Results,
@@ -34,11 +36,7 @@ from functions.process_image.ports import (
     Upload,
     Uploads,
 )
-from functions.process_image.processing import estimate_memory, render
 from functions.process_image.rendition_set import RenditionSet
-
-# An image that takes longer than this is beyond the limits; one begun with less may not be done in time.
-_SECONDS_TO_RENDER = 10
 
 
 @dataclass(frozen=True)
@@ -66,13 +64,13 @@ class Flow:
     keep_location: bool
     rendition_set: RenditionSet
     uploads: Uploads
+    renderer: Renderer
     renditions: Renditions
     tasks: Tasks
     images: Images
     results: Results
     dead_letters: DeadLetters
     download_budget: Budget
-    render_budget: Budget
 
 
 def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
@@ -174,18 +172,8 @@ def _render(
             f"the file has {upload.size:,} bytes; the function has memory for {flow.download_budget.capacity:,}"
         )
     with flow.download_budget.reserve(upload.size):
-        deadline.require(_SECONDS_TO_RENDER, "render an image")
-        data = upload.read()
-        photo = identify(data, flow.limits)
-        memory = estimate_memory(photo, flow.rendition_set)
-        if memory > flow.render_budget.capacity:
-            raise TooManyPixels(
-                f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
-                f"{memory // 2**20} MB; the function has {flow.render_budget.capacity // 2**20} MB for it"
-            )
-        with flow.render_budget.reserve(memory):
-            deadline.require(_SECONDS_TO_RENDER, "render an image")
-            rendered = render(data, photo, flow.rendition_set)
+        deadline.require(SECONDS_TO_RENDER, "render an image")
+        photo, rendered = flow.renderer.render(upload.read(), deadline)
     keyed = dict(zip(_rendition_keys(key, version, flow.rendition_set), rendered.renditions, strict=True))
     flow.renditions.put(keyed)
     return ImageRecord(

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import ObjectGone
 
-from functions.process_image.processing import Rendition
+from functions.process_image.photo import Rendition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from darkroom.visibility import show_again_in
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.process import Flow, Outcome, process
+from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import load_rendition_set
 from functions.process_image.reporting import report
 from functions.process_image.results_queue import SqsResults
@@ -26,8 +28,10 @@ from functions.process_image.tasks_table import DynamoDbTasks
 
 _RENDITION_SET = Path(__file__).with_name("renditions.toml")
 _BATCH_SIZE = 10
-# Python, boto3, libvips and Pillow before the first image, measured.
+# The function and its render server before the first image: 80 MB measured, and room for what boto3 buffers.
 _MB_AT_REST = 200
+# Computing time of one image: with one vCPU, all that the function has.
+_CPU_SECONDS = 40
 # A call that takes longer is better made again by the next delivery.
 _CLIENTS = Config(
     connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=40
@@ -36,23 +40,27 @@ _CLIENTS = Config(
 
 def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unreadable, Outcome]:
     """Build what the handler works with. Raises InvalidRenditionSet."""
+    free = (settings.memory_mb - _MB_AT_REST) * 2**20
+    rendition_set = load_rendition_set(_RENDITION_SET)
+    # First, because it loads the image libraries while this process makes its clients.
+    renderer = RenderServer(settings.limits, rendition_set, MemoryBudget(free - free // 4), _CPU_SECONDS)
+    atexit.register(renderer.close)
     s3 = boto3.client("s3", config=_CLIENTS)
     sqs = boto3.client("sqs", config=_CLIENTS)
     dynamodb = boto3.client("dynamodb", config=_CLIENTS)
-    free = (settings.memory_mb - _MB_AT_REST) * 2**20
     flow = Flow(
         uploads_bucket=settings.uploads_bucket,
         limits=settings.limits,
         keep_location=settings.keep_location,
-        rendition_set=load_rendition_set(_RENDITION_SET),
+        rendition_set=rendition_set,
         uploads=S3Uploads(s3),
+        renderer=renderer,
         renditions=S3Renditions(s3, settings.renditions_bucket, ThreadPoolExecutor(max_workers=20)),
         tasks=DynamoDbTasks(dynamodb, settings.tasks_table, settings.task_retention_days),
         images=DynamoDbImages(dynamodb, settings.images_table),
         results=SqsResults(sqs, settings.results_queue_url),
         dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
         download_budget=MemoryBudget(free // 4),
-        render_budget=MemoryBudget(free - free // 4),
     )
     return MessageHandler(
         read=read_body,

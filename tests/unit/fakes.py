@@ -25,10 +25,10 @@ from PIL import Image
 
 from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.photo import Limits
+from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.ports import Claim, Result
 from functions.process_image.process import Flow, Outcome, process
-from functions.process_image.processing import Rendition
+from functions.process_image.processing import identify, render
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET
 
@@ -151,6 +151,18 @@ class FakeUploads:
             if bucket != BUCKET or not found:
                 raise ObjectGone(f"There is no object {key!r} in bucket {bucket}.")
             return FakeUpload(found[-1], self.calls)
+
+
+@dataclass(frozen=True)
+class FakeRenderer:
+    """Renders in this process."""
+
+    limits: Limits
+    rendition_set: RenditionSet
+
+    def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
+        photo = identify(data, self.limits)
+        return photo, render(data, photo, self.rendition_set)
 
 
 @dataclass
@@ -359,13 +371,13 @@ class World:
             keep_location=keep_location,
             rendition_set=rendition_set,
             uploads=FakeUploads(self.uploads, calls),
+            renderer=FakeRenderer(LIMITS, rendition_set),
             renditions=FakeRenditions(self.renditions, calls),
             tasks=FakeTasks(self.tasks, self.now, calls, self._lock),
             images=FakeImages(self.images, calls, self._lock, reads_late),
             results=FakeResults(self.announced, calls),
             dead_letters=FakeDeadLetters(self.dead_letters, calls),
             download_budget=MemoryBudget(10**6),
-            render_budget=MemoryBudget(10**9),
         )
 
     def deliver(

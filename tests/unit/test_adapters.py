@@ -29,8 +29,8 @@ from urllib3.exceptions import ProtocolError
 
 from functions.process_image.images import ImageRecord, ImageVersion, StoredRendition
 from functions.process_image.images_table import DynamoDbImages
+from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Images, Result, Tasks
-from functions.process_image.processing import Rendition
 from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Upload, S3Uploads
 from functions.process_image.tasks_table import DynamoDbTasks

@@ -33,7 +33,7 @@ from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.ports import Result
 from functions.process_image.process import Flow, Outcome, process
 from tests.unit.events import load_event, sqs_record
-from tests.unit.fakes import Calls, Trouble, World, plain_task, upload_event
+from tests.unit.fakes import Calls, Trouble, World, photo, plain_task, upload_event
 
 ImageAttempt = Attempt[ImageTask | Unreadable, Outcome]
 ImageHandler = MessageHandler[ImageTask | Unreadable, Outcome]
@@ -501,6 +501,6 @@ class TestTheMemoryBudget:
 def test_waiting_for_memory_makes_no_deadlock(world: World, pool: Executor, told: Told) -> None:
     for number in range(10):
         world.upload(f"{number}.jpg")
-    tight = replace(world.flow(), download_budget=MemoryBudget(1), render_budget=MemoryBudget(1))
+    tight = replace(world.flow(), download_budget=MemoryBudget(len(photo())))
     records = [sqs_record(plain_task(f"{number}.jpg", f"task-{number}")) for number in range(10)]
     assert take(handler(tight, pool, told), *records) == [None] * 10

@@ -21,7 +21,8 @@ from darkroom.errors import (
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import IFDRational
 
-from functions.process_image.photo import Limits, Photo, identify
+from functions.process_image.photo import Limits, Photo
+from functions.process_image.processing import identify
 
 HEIC = (Path(__file__).parent / "data" / "quadrants.heic").read_bytes()
 # Pillow warns of odd metadata; in production the module under test silences it, pytest undoes that for every test.

@@ -4,21 +4,18 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Barrier
 from typing import Any
 
 import pytest
-from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
-from darkroom.image_messages import read_body
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.ports import Result
-from functions.process_image.process import Outcome, process
+from functions.process_image.process import Outcome
 from functions.process_image.rendition_set import RenditionSet
 from tests.unit.events import BUCKET
 from tests.unit.fakes import (
@@ -374,15 +371,6 @@ class TestPermanentFaults:
         assert world.images["a.jpg"].standing is None
         assert world.renditions == {}
         assert world.announced == []
-
-    def test_a_photo_that_takes_more_memory_than_there_is_is_not_decoded(self, world: World) -> None:
-        world.upload()
-        (task,) = read_body(upload_event())
-        flow = replace(world.flow(), render_budget=MemoryBudget(1_000_000))
-        outcome = process(task, Deadline(world.now() + 50), flow=flow)
-        assert outcome.fault
-        assert outcome.fault.error_code == "TooManyPixels"
-        assert "the function has 0 MB" in str(outcome.fault)
 
     def test_a_file_that_is_too_large_is_not_read(self, world: World) -> None:
         world.upload(data=FAULTY["TooLarge"])

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
-from functions.process_image.photo import Limits, Photo, identify
-from functions.process_image.processing import Rendered, Rendition, estimate_memory, render
+from functions.process_image.photo import Limits, Photo, Rendered, Rendition
+from functions.process_image.processing import estimate_memory, identify, render
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import shrink_on_load
 from functions.process_image.processing.placeholder import dominant_colour, thumb_hash

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import pyvips
 
-from functions.process_image.photo import Photo
+from functions.process_image.photo import Photo, Rendered, Rendition
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.processing.colour import to_srgb
 from functions.process_image.processing.crop import crop
 from functions.process_image.processing.damage import damage_has_a_name
-from functions.process_image.processing.encode import Rendition, encode
+from functions.process_image.processing.encode import encode
 from functions.process_image.processing.flatten import flatten
+from functions.process_image.processing.identify import identify
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import load
 from functions.process_image.processing.memory import estimate_memory
@@ -30,7 +31,7 @@ from functions.process_image.processing.resize import resize
 from functions.process_image.processing.settle import settle
 from functions.process_image.rendition_set import RenditionSet
 
-__all__ = ["Rendered", "Rendition", "estimate_memory", "render"]
+__all__ = ["estimate_memory", "identify", "render"]
 
 #: From a file just opened, or from the next larger size, to the whole photo at a rendition's size. Each step does
 #: nothing where there is nothing to do.
@@ -44,27 +45,9 @@ FINISH: tuple[Callable[[Canvas, Target], Canvas], ...] = (crop, flatten)
 pyvips.concurrency_set(1)
 pyvips.cache_set_max(0)
 
-#: Encoders at work at once, whoever asks; pyvips gives up the interpreter's lock while they run.
+#: Encoders at work at once; pyvips gives up the interpreter's lock while they run. No thread yet: they start with the
+#: first image, in the process that was forked for it.
 _ENCODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """All that is made of one photo.
-
-    Parameters
-    ----------
-    renditions : tuple of Rendition
-        One per spec, in the rendition set's order.
-    placeholder : str
-        Base64 of a ThumbHash, about 30 characters.
-    dominant_colour : str
-        ``#rrggbb``.
-    """
-
-    renditions: tuple[Rendition, ...]
-    placeholder: str
-    dominant_colour: str
 
 
 def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
@@ -75,7 +58,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
     data : bytes
         The file.
     photo : Photo
-        What :func:`~functions.process_image.photo.identify` said of it.
+        What :func:`~functions.process_image.processing.identify.identify` said of it.
     rendition_set : RenditionSet
         What to make.
 
@@ -87,6 +70,8 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
     ------
     DamagedImage
         If the pixels cannot be decoded. No error of an image library escapes.
+    MemoryError
+        If the process may not have what that takes.
     """
     upright = (photo.display_width, photo.display_height)
     targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in rendition_set.specs]

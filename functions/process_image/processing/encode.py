@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import pyvips
 
+from functions.process_image.photo import Rendition
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.rendition_set import RenditionSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """A finished rendition.
-
-    Parameters
-    ----------
-    name : str
-        Its name in the rendition set.
-    body : bytes
-        The encoded picture.
-    content_type, extension : str
-        Such as ``image/webp`` and ``webp``.
-    width, height : int
-        In pixels.
-    frames : int
-        Above 1 for an animation.
-    """
-
-    name: str
-    body: bytes
-    content_type: str
-    extension: str
-    width: int
-    height: int
-    frames: int
 
 
 def encode(canvas: Canvas, target: Target) -> Rendition:

@@ -39,7 +39,7 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
     data : bytes
         The file.
     photo : Photo
-        What :func:`~functions.process_image.photo.identify` said of it.
+        What :func:`~functions.process_image.processing.identify.identify` said of it.
     layout : Layout
         The largest size that will be made.
     animated : bool

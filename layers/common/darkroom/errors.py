@@ -11,6 +11,9 @@
     │   ├── TooManyPixels          a decompression bomb, or simply beyond the limit
     │   ├── TooManyFrames          an animation longer than the limit
     │   ├── DamagedImage           the header is fine, the pixels are not
+    │   ├── DecoderCrashed         the file brought its decoder down
+    │   ├── DecoderOutOfMemory     decoding takes more memory than an image of its size may
+    │   ├── DecoderTooSlow         decoding takes more computing time than an image may
     │   ├── NoRoute                nothing says where messages of this RabbitMQ queue go
     │   ├── NotAcceptedBySqs       SQS takes no message like this
     │   ├── OrderIdReused          another order has this id
@@ -76,6 +79,18 @@ class TooManyFrames(PermanentFault):
 
 class DamagedImage(PermanentFault):
     """The header is fine, the pixels are not."""
+
+
+class DecoderCrashed(PermanentFault):
+    """The file brought its decoder down."""
+
+
+class DecoderOutOfMemory(PermanentFault):
+    """Decoding takes more memory than an image of its size may."""
+
+
+class DecoderTooSlow(PermanentFault):
+    """Decoding takes more computing time than an image may."""
 
 
 class NoRoute(PermanentFault):

@@ -1,0 +1,162 @@
+"""The render server: a process that knows the image libraries and forks one process for each image.
+
+It runs one thread and decodes nothing itself, so that a fork is safe and cheap. The forked process identifies and
+renders one file, under ceilings that the kernel keeps, and ends: whatever the file does to it, no other image notices.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import NoReturn
+
+from darkroom.errors import DecoderOutOfMemory, PermanentFault
+from PIL import Image
+
+from functions.process_image.photo import Limits
+from functions.process_image.processing import estimate_memory, identify, render
+from functions.process_image.render_messages import (
+    FATE,
+    GO,
+    REQUEST,
+    defect_answer,
+    fault_answer,
+    photo_answer,
+    read_configuration,
+    rendered_answer,
+)
+from functions.process_image.rendition_set import RenditionSet
+
+#: Bytes that a process may take beside the file and the estimate: what it has from this one, its threads' stacks, and
+#: what malloc keeps. 41 to 97 MB were needed by the formats of estimate_memory's table.
+_ALLOWANCE = 160 * 2**20
+
+#: What Python says when a thread's stack does not fit.
+_NO_THREAD = "can't start new thread"
+
+_PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+
+
+def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> None:
+    """Take images until the function is gone.
+
+    Parameters
+    ----------
+    control : socket
+        Brings a byte for each image, and with it two sockets: for what is said about it, and for how its process ended.
+    limits : Limits
+        What to refuse.
+    rendition_set : RenditionSet
+        What to make.
+    cpu_seconds : int
+        Computing time an image may take.
+    """
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(woken.fileno())
+    fates: dict[int, socket.socket] = {}
+    while True:
+        readable, _, _ = select.select([control, wake], [], [])
+        if wake in readable:
+            wake.recv(4096)
+            _report_ended(fates)
+        if control in readable:
+            message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            if not message:
+                break
+            talk, fate = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            with talk:
+                try:
+                    process = os.fork()
+                except OSError:  # no memory for it: the function learns that from the sockets, which close
+                    fate.close()
+                    continue
+                if process == 0:
+                    for inherited in (control, wake, woken, fate, *fates.values()):
+                        inherited.close()
+                    _render_one(talk, limits, rendition_set, cpu_seconds)
+            fates[process] = fate
+    for process in fates:
+        os.kill(process, signal.SIGKILL)
+
+
+def _report_ended(fates: dict[int, socket.socket]) -> None:
+    """Tell the function of every process that has ended since."""
+    with suppress(ChildProcessError):
+        while True:
+            process, status = os.waitpid(-1, os.WNOHANG)
+            if process == 0:
+                return
+            with fates.pop(process) as fate, suppress(OSError):  # it may have given the image up
+                fate.send(FATE.pack(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0))
+
+
+def _render_one(talk: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
+    """Be the process of one image."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+        _answer(talk, limits, rendition_set)
+    finally:
+        os._exit(0)  # no clean-up of what is the server's
+
+
+def _answer(talk: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
+    seconds, size = REQUEST.unpack(talk.recv(REQUEST.size, socket.MSG_WAITALL))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    data = talk.recv(size, socket.MSG_WAITALL) if size else b""
+    ceiling = _limit_memory(size)
+    try:
+        photo = identify(data, limits)
+        memory = estimate_memory(photo, rendition_set)
+        talk.sendall(photo_answer(photo, memory))
+        go = talk.recv(GO.size, socket.MSG_WAITALL)
+        if not go:
+            return
+        signal.setitimer(signal.ITIMER_REAL, *GO.unpack(go))
+        ceiling = _limit_memory(size + memory)
+        rendered = render(data, photo, rendition_set)
+        talk.sendall(rendered_answer(rendered))
+        for rendition in rendered.renditions:
+            talk.sendall(rendition.body)
+    except PermanentFault as fault:
+        talk.sendall(fault_answer(fault))
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
+            reason = f"decoding it takes more than {ceiling // 2**20} MB, the most that an image like this may take"
+            talk.sendall(fault_answer(DecoderOutOfMemory(reason)))
+        else:  # a defect of ours, which the function logs with the task
+            talk.sendall(defect_answer(traceback.format_exc()))
+
+
+def _limit_memory(size: int) -> int:
+    """Let the process have ``size`` bytes beside what it needs anyway; returns its ceiling.
+
+    Of what is written to. Addresses, which RLIMIT_AS counts, malloc sets aside in abundance for every thread.
+    """
+    ceiling = size + _ALLOWANCE
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    return ceiling
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
+    Image.init()  # Pillow imports its formats when it opens the first file: better here once than in every process
+    gc.freeze()
+    with socket.socket(fileno=0) as function:
+        serve(function, *read_configuration(sys.argv[1]))

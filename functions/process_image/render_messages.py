@@ -1,0 +1,230 @@
+"""What the render server's processes and the function say to each other about one image, over a socket of its own.
+
+The function sends how long the image may take and the file; it hears what the file is and how much memory rendering
+takes, says when that is free, and hears the renditions. A process that has decoded a hostile file may say anything, so
+whatever it says is checked here, and nothing it says is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from darkroom.errors import (
+    DamagedImage,
+    DecoderOutOfMemory,
+    NotAnImage,
+    PermanentFault,
+    TooLarge,
+    TooManyFrames,
+    TooManyPixels,
+    UnsupportedFormat,
+)
+
+from functions.process_image.photo import FORMATS, Limits, Photo, Rendered, Rendition
+from functions.process_image.rendition_set import LARGEST_SIDE, RenditionSet, RenditionSpec
+
+#: How many seconds an image may take, and how many bytes of the file follow.
+REQUEST: Final = struct.Struct("!dQ")
+#: Go on, and be done in so many seconds.
+GO: Final = struct.Struct("!d")
+#: How many bytes an answer has: JSON, of the renditions before their bodies.
+LENGTH: Final = struct.Struct("!I")
+#: How a process ended: the signal, or 0.
+FATE: Final = struct.Struct("!i")
+
+#: Bytes of JSON in an answer, at most.
+LONGEST_ANSWER = 65_536
+
+_FAULTS: Final = {
+    fault.__name__: fault
+    for fault in (
+        DamagedImage,
+        DecoderOutOfMemory,
+        NotAnImage,
+        TooLarge,
+        TooManyFrames,
+        TooManyPixels,
+        UnsupportedFormat,
+    )
+}
+
+
+class Nonsense(ValueError):
+    """An answer that the render server's own code never gives."""
+
+
+class RenderDefect(RuntimeError):
+    """A defect of ours that came to light while an image was rendered; the text is its traceback."""
+
+
+def configuration(limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> str:
+    """What a render server is started with."""
+    return json.dumps([asdict(limits), asdict(rendition_set), cpu_seconds])
+
+
+def read_configuration(text: str) -> tuple[Limits, RenditionSet, int]:
+    """Read what :func:`configuration` wrote."""
+    limits, rendition_set, cpu_seconds = json.loads(text)
+    specs = tuple(RenditionSpec(**spec) for spec in rendition_set["specs"])
+    return Limits(**limits), RenditionSet(specs, rendition_set["fingerprint"]), cpu_seconds
+
+
+def photo_answer(photo: Photo, memory: int) -> bytes:
+    """Say what the file is, and how many bytes rendering takes."""
+    return _answer({"photo": asdict(photo), "memory": memory})
+
+
+def rendered_answer(rendered: Rendered) -> bytes:
+    """Say what comes: the bodies follow, in the rendition set's order."""
+    sizes = [[r.width, r.height, r.frames, len(r.body)] for r in rendered.renditions]
+    return _answer(
+        {"renditions": sizes, "placeholder": rendered.placeholder, "dominant_colour": rendered.dominant_colour}
+    )
+
+
+def fault_answer(fault: PermanentFault) -> bytes:
+    """Say what is wrong with the file."""
+    return _answer({"fault": fault.error_code, "reason": str(fault)})
+
+
+def defect_answer(traceback: str) -> bytes:
+    """Say what is wrong with our code."""
+    return _answer({"defect": traceback[-4000:]})
+
+
+def _answer(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content).encode()
+    return LENGTH.pack(len(text)) + text
+
+
+def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int]:
+    """Read what the file is, and how many bytes rendering takes.
+
+    Raises
+    ------
+    PermanentFault
+        The answer is that something is wrong with the file.
+    RenderDefect
+        Or with our code.
+    Nonsense
+        It is no answer.
+    """
+    answer = _read(text, {"photo", "memory"})
+    fields, memory = answer["photo"], answer["memory"]
+    if not isinstance(fields, dict) or fields.keys() != _PHOTO_FIELDS.keys() or not _is_count(memory):
+        raise Nonsense("photo")
+    if place := fields["location"]:
+        fields["location"] = tuple(place) if isinstance(place, list) else place
+    for name, is_right in _PHOTO_FIELDS.items():
+        if not is_right(fields[name]):
+            raise Nonsense(name)
+    photo = Photo(**fields)
+    if photo.width * photo.height * photo.frames > limits.max_pixels or photo.frames > limits.max_frames:
+        raise Nonsense("beyond the limits")
+    return photo, memory
+
+
+def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tuple[list[int], Callable[..., Rendered]]:
+    """Read what comes.
+
+    Parameters
+    ----------
+    most:
+        Bytes, of all bodies together.
+
+    Returns
+    -------
+    list of int and function
+        How many bytes each body has, and what makes the result of the bodies.
+
+    Raises
+    ------
+    PermanentFault, RenderDefect, Nonsense
+        As :func:`read_photo` does.
+    """
+    answer = _read(text, {"renditions", "placeholder", "dominant_colour"})
+    sizes, placeholder, colour = answer["renditions"], answer["placeholder"], answer["dominant_colour"]
+    specs = rendition_set.specs
+    if not isinstance(sizes, list) or len(sizes) != len(specs) or not all(map(_is_size, sizes)):
+        raise Nonsense("renditions")
+    if not _is_text(placeholder, 100) or not _is_text(colour, 7):
+        raise Nonsense("placeholder")
+    lengths = [size[3] for size in sizes]
+    if sum(lengths) > most:
+        raise Nonsense("too large")
+
+    def put_together(bodies: list[bytes]) -> Rendered:
+        renditions = (
+            Rendition(spec.name, body, f"image/{spec.format}", spec.extension, *size[:3])
+            for spec, size, body in zip(specs, sizes, bodies, strict=True)
+        )
+        return Rendered(tuple(renditions), placeholder, colour)
+
+    return lengths, put_together
+
+
+def _read(text: bytes, keys: set[str]) -> dict[str, Any]:
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Nonsense("not JSON") from error
+    match answer:
+        case {"fault": str(code), "reason": str(reason)} if code in _FAULTS and len(reason) <= 1000:
+            raise _FAULTS[code](reason)
+        case {"defect": str(traceback)}:
+            raise RenderDefect(traceback)
+        case dict() if answer.keys() == keys:
+            return answer
+    raise Nonsense("not an answer")
+
+
+def _is_count(value: object, most: int = 2**40) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= most
+
+
+def _is_text(value: object, most: int) -> bool:
+    return isinstance(value, str) and len(value) <= most
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or _is_text(value, 200)
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_place(value: object) -> bool:
+    match value:
+        case None:
+            return True
+        case (float() | int() as latitude, float() | int() as longitude):
+            return -90 <= latitude <= 90 and -180 <= longitude <= 180
+    return False
+
+
+def _is_size(value: object) -> bool:
+    match value:
+        case [width, height, frames, length]:
+            return all(_is_count(side, LARGEST_SIDE) for side in (width, height)) and all(
+                map(_is_count, (frames, length))
+            )
+    return False
+
+
+_PHOTO_FIELDS: Final[dict[str, Callable[[Any], bool]]] = {
+    "format": lambda value: isinstance(value, str) and value in FORMATS,
+    "width": _is_count,
+    "height": _is_count,
+    "frames": _is_count,
+    "orientation": lambda value: _is_count(value, 8),
+    "has_alpha": _is_flag,
+    "progressive": _is_flag,
+    "camera": _is_text_or_none,
+    "taken_at": _is_text_or_none,
+    "location": _is_place,
+}

@@ -1,0 +1,200 @@
+"""Renders every image in a process of its own, so that a hostile file takes down nothing but itself.
+
+The processes are forked from a server that has the image libraries loaded; the function's own process never has.
+docs/decisions/0015-decoding-apart.md
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from io import BufferedReader
+from threading import Lock
+from time import time
+from typing import TYPE_CHECKING
+
+from darkroom.deadline import Deadline
+from darkroom.errors import (
+    DarkroomError,
+    DecoderCrashed,
+    DecoderTooSlow,
+    OutOfTime,
+    ServiceUnavailable,
+    TooManyPixels,
+)
+
+from functions.process_image.photo import Limits, Photo, Rendered
+from functions.process_image.ports import SECONDS_TO_RENDER
+from functions.process_image.render_messages import (
+    FATE,
+    GO,
+    LENGTH,
+    LONGEST_ANSWER,
+    REQUEST,
+    Nonsense,
+    RenderDefect,
+    configuration,
+    read_photo,
+    read_renditions,
+)
+from functions.process_image.rendition_set import RenditionSet
+
+if TYPE_CHECKING:
+    from functions.process_image.ports import Budget
+
+_MODULE = "functions.process_image.processing.server"
+# What an interpreter may need to start. In Lambda its own library stands on LD_LIBRARY_PATH.
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
+# So that a task that is out of time is given back before the batch is answered without it.
+_SECONDS_TO_GIVE_BACK = 4
+# For a process that is ending to be gone.
+_SECONDS_TO_END = 5
+
+
+class RenderServer:
+    """The render server, started at once and again whenever it is gone. Any number of threads may render.
+
+    Parameters
+    ----------
+    limits : Limits
+        What to refuse.
+    rendition_set : RenditionSet
+        What to make.
+    budget : Budget
+        Memory for the images that are rendered side by side.
+    cpu_seconds : int
+        Computing time that one image may take.
+    """
+
+    def __init__(self, limits: Limits, rendition_set: RenditionSet, budget: Budget, cpu_seconds: int) -> None:
+        self.limits = limits
+        self.rendition_set = rendition_set
+        self.budget = budget
+        self.cpu_seconds = cpu_seconds
+        self._lock = Lock()
+        self._start()
+
+    def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
+        """Make all renditions of a file, as :class:`~functions.process_image.ports.Renderer` says."""
+        talk, fate = self._fork()
+        with talk, fate:
+            try:
+                return self._converse(talk, fate, data, deadline)
+            except Nonsense as error:
+                raise DecoderCrashed("the file made its decoder answer nonsense") from error
+            except TimeoutError as error:
+                raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
+            except (EOFError, ConnectionError) as error:
+                raise self._fault_of(fate) from error
+
+    def close(self) -> None:
+        """End the server and whatever it still renders."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 # this interpreter, our module
+                [sys.executable, "-P", "-m", _MODULE, configuration(self.limits, self.rendition_set, self.cpu_seconds)],
+                # Neither the function's credentials nor its output are for a process that decodes strangers' files.
+                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+                | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+            )
+
+    def _stop(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+    def _fork(self) -> tuple[socket.socket, socket.socket]:
+        """Have a process forked; returns the sockets for what is said to it and for how it ends."""
+        talk, its_talk = socket.socketpair()
+        fate, its_fate = socket.socketpair()
+        with its_talk, its_fate, self._lock:
+            if self._process.poll() is not None:
+                self._stop()
+                self._start()
+            with suppress(ConnectionError):  # gone just now: so are both sockets, and that tells why
+                socket.send_fds(self._control, [b"\0"], [its_talk.fileno(), its_fate.fileno()])
+        return talk, fate
+
+    def _converse(
+        self, talk: socket.socket, fate: socket.socket, data: bytes, deadline: Deadline
+    ) -> tuple[Photo, Rendered]:
+        stream = talk.makefile("rb")
+        with stream:
+            talk.sendall(REQUEST.pack(_time_for(talk, deadline), len(data)))
+            talk.sendall(data)
+            photo, estimate = read_photo(_hear_answer(stream), self.limits)
+            memory = estimate + len(data)
+            if memory > self.budget.capacity:
+                raise TooManyPixels(
+                    f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
+                    f"{memory // 2**20} MB; the function has {self.budget.capacity // 2**20} MB for it"
+                )
+            with self.budget.reserve(memory):
+                talk.sendall(GO.pack(_time_for(talk, deadline)))
+                lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, memory)
+                bodies = [_hear(stream, length) for length in lengths]
+                fate.settimeout(_SECONDS_TO_END)
+                fate.recv(FATE.size)  # only then is its memory free again
+            return photo, put_together(bodies)
+
+    def _fault_of(self, fate: socket.socket) -> DarkroomError:
+        """Why a process ended before it had answered."""
+        fate.settimeout(_SECONDS_TO_END)
+        try:
+            told = fate.recv(FATE.size)
+        except OSError:
+            told = b""
+        if not told:
+            return self._fault_of_server()
+        (ended_by,) = FATE.unpack(told)
+        if ended_by == signal.SIGXCPU:
+            return DecoderTooSlow(
+                f"decoding it takes more than {self.cpu_seconds} s of computing time, the most an image may take"
+            )
+        if ended_by == signal.SIGALRM:
+            return OutOfTime("The image was not rendered in time.")
+        if ended_by in (signal.SIGKILL, signal.SIGTERM):  # somebody's doing, or the machine's, not the file's
+            return ServiceUnavailable("The process that rendered the image was killed.")
+        how = signal.Signals(ended_by).name if ended_by else "it fell silent"
+        return DecoderCrashed(f"the file brought its decoder down ({how})")
+
+    def _fault_of_server(self) -> DarkroomError:
+        """Why there is no process, nor anything said of its end. Raises RenderDefect."""
+        try:
+            status = self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            return ServiceUnavailable("The render server could not fork another process.")
+        if status >= 0:
+            raise RenderDefect("The render server ended by itself; its traceback is in the log.")
+        return ServiceUnavailable(f"The render server was killed by signal {-status}.")
+
+
+def _time_for(talk: socket.socket, deadline: Deadline) -> float:
+    """Seconds that are left for an image; should its process outlive them, we do not wait for it."""
+    deadline.require(SECONDS_TO_RENDER, "render an image")
+    seconds = deadline.at - time() - _SECONDS_TO_GIVE_BACK
+    talk.settimeout(seconds + 1)
+    return seconds
+
+
+def _hear_answer(stream: BufferedReader) -> bytes:
+    (length,) = LENGTH.unpack(_hear(stream, LENGTH.size))
+    if length > LONGEST_ANSWER:
+        raise Nonsense("too long")
+    return _hear(stream, length)
+
+
+def _hear(stream: BufferedReader, length: int) -> bytes:
+    heard = stream.read(length)
+    if len(heard) < length:
+        raise EOFError
+    return heard
