@@ -478,8 +478,8 @@ def _lines(measured: Measured) -> Iterator[str]:
     waits = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in WAITS.items())
     yield (
         f"Assumed: a call waits {waits}; S3 sends {BYTES_PER_SECOND / 1e6:.0f} MB a second; {MEGAPIXELS_PER_MB}"
-        " megapixels to a MB of JPEG; no retries, no cold starts, no orders and no RabbitMQ; every image's first version,"
-        " so that nothing is tagged stale."
+        " megapixels to a MB of JPEG; no retries, no cold starts, no orders and no RabbitMQ; every image's first"
+        " version, so that nothing is tagged stale."
     )
     yield ""
     yield f"List prices of {AS_OF}, before free tiers, volume discounts and taxes:"

@@ -37,7 +37,7 @@ class Price:
     dollars:
         By region, for one unit.
     checked:
-        The regions whose price was found in a public source of 2025 or 2026; look the others up before you rely on them.
+        The regions whose price was found in a public source of 2025 or 2026; look the others up before relying on them.
     """
 
     service: str

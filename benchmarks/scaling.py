@@ -243,8 +243,8 @@ def _lines(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield (
         "USD is for the day, or the burst, without the fixed part ([cost.md](cost.md)). What is not done after two days"
         " is still in the queue, which keeps it for 14; seconds are of what was published by then. Set aside are"
-        f" messages that met a transient fault five times: {FAULTS.transient:.1%} of attempts at random, {FAULTS.crash:.3%}"
-        " of batches lose their function, and every refusal by S3 or DynamoDB."
+        f" messages that met a transient fault five times: {FAULTS.transient:.1%} of attempts at random,"
+        f" {FAULTS.crash:.3%} of batches lose their function, and every refusal by S3 or DynamoDB."
     )
     yield ""
     yield "![Images waiting](plots/scaling-backlog.svg)"
@@ -305,8 +305,8 @@ def _lines(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield (
         f"Assumed, because AWS gives no number: S3 tells of an upload after {NOTIFICATION_SECONDS:.0f} s; pollers go"
         f" back to five after {CALM_SECONDS} s without a backlog; an idle environment is kept for {WARM_SECONDS // 60}"
-        f" minutes; a cold start takes {batches.cold:.1f} s. Left out: DynamoDB's short bursts beyond its limits and the"
-        " SDK's own retries within a second, both of which would refuse less; and other functions of the account."
+        f" minutes; a cold start takes {batches.cold:.1f} s. Left out: DynamoDB's short bursts beyond its limits and"
+        " the SDK's own retries within a second, both of which would refuse less; and other functions of the account."
     )
 
 
