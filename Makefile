@@ -7,7 +7,8 @@ IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos rabbitmq-queues sam api-page bench lock clean
+.PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
+  rabbitmq-queues sam api-page bench cost cost-page scaling throughput lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -122,6 +123,19 @@ api-page: setup ## make docs/api.md from api/openapi.yaml
 
 bench: setup ## time the rendering of the sample photos, and reads over HTTP if the stack is up
 	@$(RUN) -m benchmarks
+
+cost: setup ## what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
+	@$(RUN) -m benchmarks.cost $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
+	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS))
+
+cost-page: .local/bench/installed ## make docs/cost.md from the calculator
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost --page
+
+scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and make docs/scaling.md (minutes)
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling
+
+throughput: setup ## images a second through the running laptop stack (IMAGES=1000)
+	@$(RUN) -m benchmarks.throughput $(if $(IMAGES),--images $(IMAGES))
 
 lock: setup ## pin the newest versions that the .in files allow
 	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \

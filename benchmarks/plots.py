@@ -1,0 +1,124 @@
+"""The plots of docs/cost.md and docs/scaling.md, all in one style. The one module that needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot
+
+from benchmarks import cost
+from benchmarks.flow_model import Outcome
+from benchmarks.function_seconds import Measured
+from benchmarks.limits import LIMITS
+
+_OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"
+# The most of so many minutes is one point: a file of a few kilobytes.
+_MINUTES = 15
+_STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "darkroom",  # the same plot, the same file
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+}
+
+
+@contextmanager
+def _figure(path: Path, rows: int, columns: int, size: tuple[float, float], **options: Any) -> Iterator[Any]:
+    """Axes to draw on; the file is written when the block ends."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = pyplot.subplots(rows, columns, figsize=size, layout="constrained", **options)
+        yield axes
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    path.write_text("\n".join(line.rstrip() for line in path.read_text().splitlines()) + "\n")
+
+
+def plot_memory_sizes(measured: Measured, path: Path) -> None:
+    """Cost and time of an image by the function's memory, beside the usual sample."""
+    loads = [cost.Load(images=1e6, memory_mb=size) for size in cost.MEMORY_SIZES]
+    sizes = list(cost.MEMORY_SIZES)
+    best = cost.best_memory(loads[0], measured)
+    with _figure(path, 1, 2, (8, 3)) as (dollars, seconds):
+        for architecture, style in (("arm64", "-"), ("x86_64", "--")):
+            of = [replace(load, architecture=architecture) for load in loads]
+            ours = [cost.bill_of_ours(load, measured).dollars for load in of]
+            sample = [cost.bill_of_sample(load, measured).dollars for load in of]
+            dollars.plot(sizes, ours, style, marker="o", ms=3, color=_OURS, label=f"Darkroom, {architecture}")
+            dollars.plot(sizes, sample, style, marker="o", ms=3, color=_SAMPLE, label=f"usual sample, {architecture}")
+        dollars.set(ylabel="USD a million images", ylim=(0, None))
+        ours = [cost.billed_seconds_of_ours(load, measured) for load in loads]
+        sample = [cost.billed_seconds_of_sample(load, measured) for load in loads]
+        seconds.plot(sizes, ours, marker="o", ms=3, color=_OURS, label="Darkroom")
+        seconds.plot(sizes, sample, marker="o", ms=3, color=_SAMPLE, label="usual sample")
+        seconds.set(ylabel="seconds an image", ylim=(0, None))
+        for axes in (dollars, seconds):
+            axes.set(xlabel="memory, MB")
+            axes.axvline(best, color=_GREY, lw=0.8, ls=":")
+            axes.annotate(f"best: {best}", (best, 0), (4, 4), textcoords="offset points", color=_GREY)
+            axes.legend(fontsize=8)
+
+
+def plot_days(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
+    """Images waiting through the day, a row for each load: with the template's defaults, and as recommended."""
+    with _figure(path, len(outcomes), 2, (8, 1.5 * len(outcomes)), squeeze=False, sharex="row") as grid:
+        for row, (name, *pair) in zip(grid, outcomes, strict=True):
+            for axes, outcome, colour in zip(row, pair, (_SAMPLE, _OURS), strict=True):
+                blocks = [outcome.backlog[i : i + _MINUTES] for i in range(0, len(outcome.backlog), _MINUTES)]
+                hours = [block[0][0] / 3600 for block in blocks]
+                waiting = [max(images for _, images in block) for block in blocks]
+                axes.fill_between(hours, waiting, color=colour, alpha=0.25, lw=0)
+                axes.plot(hours, waiting, color=colour, lw=1)
+                axes.set(ylim=(0, max(*waiting, 1) * 1.15), xlim=(0, None))
+                axes.set_title(f"{name}, {outcome.setting}", fontsize=9, loc="left")
+                axes.yaxis.set_major_formatter(lambda value, _: _short(value))
+            row[0].set_ylabel("images waiting")
+        for axes in grid[-1]:
+            axes.set_xlabel("hours")
+
+
+def plot_latencies(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
+    """Seconds from upload to published, by load: half of the images, 99 of 100, and the slowest."""
+    names = [name for name, *_ in outcomes]
+    with _figure(path, 1, 2, (8, 3), sharey=True) as grid:
+        for axes, index, title in zip(grid, (0, 1), ("template's defaults", "as recommended"), strict=True):
+            for quantile, colour in (("p50", _THIRD), ("p99", _OURS), ("max", _SAMPLE)):
+                values = [getattr(pair[index], quantile) for _, *pair in outcomes]
+                axes.plot(names, values, marker="o", ms=4, color=colour, label=quantile)
+            axes.set_yscale("log")
+            axes.set_title(title, fontsize=9, loc="left")
+            axes.tick_params(axis="x", rotation=30)
+        grid[0].set_ylabel("seconds, upload to published")
+        grid[0].axhline(LIMITS["retention"].value, color=_GREY, lw=0.8, ls=":")
+        kept = (0, LIMITS["retention"].value)
+        grid[0].annotate("kept for 14 days", kept, (0, -10), textcoords="offset points", color=_GREY, fontsize=8)
+        grid[0].legend(fontsize=8, loc="center left")
+
+
+def plot_ramp(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path) -> None:
+    """Batches at once, by seconds since a backlog began."""
+    with _figure(path, 1, 1, (5, 2.6)) as axes:
+        for (name, curve), colour in zip(curves, (_SAMPLE, _OURS, _THIRD, _GREY), strict=False):
+            axes.plot([second / 60 for second, _ in curve], [count for _, count in curve], color=colour, label=name)
+        axes.set(xlabel="minutes with a backlog", ylabel="batches at once", ylim=(0, None), xlim=(0, None))
+        axes.legend(fontsize=8)
+
+
+def _short(value: float) -> str:
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g}"
