@@ -24,20 +24,34 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 .local/sam/installed: requirements/sam.txt
 	@$(call install,.local/sam,the SAM CLI)
 
+# Environments that only some targets need.
+.local/bench/installed: requirements/bench.txt | setup
+	@$(call install_with_uv,.local/bench,what measures)
+.local/security/installed: requirements/security.txt | setup
+	@$(call install_with_uv,.local/security,the security linter)
+
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
+.local/localstack/installed: export PYENV_VERSION = 3.13
 .local/localstack/installed: requirements/localstack.txt | setup
-	@echo "Installing LocalStack into .local/localstack ..."; rm -rf .local/localstack; \
-	PYENV_VERSION=3.13 .venv/bin/uv venv --quiet --python 3.13 .local/localstack 2>.local/pip-localstack.log \
-	  || { echo "There is no Python 3.13, and none could be had. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }; \
-	.venv/bin/uv pip install --quiet --python .local/localstack/bin/python --no-deps --require-hashes -r $< 2>.local/pip-localstack.log \
-	  || { cat .local/pip-localstack.log; echo "Installing LocalStack failed: see above. Is there a network?"; exit 1; }; \
-	touch $@; echo "Installed  LocalStack"
+	@.venv/bin/uv python find --quiet 3.13 >/dev/null \
+	  || .venv/bin/uv python install --quiet 3.13 \
+	  || { echo "There is no Python 3.13, and none could be had. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }
+	@$(call install_with_uv,.local/localstack,LocalStack,--python 3.13)
 
 # $(1) folder of the virtual environment, $(2) what it is for people
 define install
 echo "Installing $(2) into $(1) ..."; mkdir -p .local; \
 rm -rf $(1); $(PYTHON) -m venv $(1) || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv"; exit 1; }; \
 $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< 2>.local/pip-$(notdir $(1)).log \
+  || { cat .local/pip-$(notdir $(1)).log; echo "Installing $(2) failed: see above. Is there a network?"; exit 1; }; \
+touch $@; echo "Installed  $(2)"
+endef
+
+# The same by uv, which make setup has installed. $(3) its options for the environment.
+define install_with_uv
+echo "Installing $(2) into $(1) ..."; rm -rf $(1); \
+.venv/bin/uv venv --quiet $(or $(3),--python .venv/bin/python) $(1) 2>.local/pip-$(notdir $(1)).log \
+  && .venv/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --require-hashes -r $< 2>.local/pip-$(notdir $(1)).log \
   || { cat .local/pip-$(notdir $(1)).log; echo "Installing $(2) failed: see above. Is there a network?"; exit 1; }; \
 touch $@; echo "Installed  $(2)"
 endef
@@ -96,7 +110,7 @@ bench: setup ## time the rendering of the sample photos, and reads over HTTP if 
 	@$(RUN) -m benchmarks
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/emulator requirements/payments requirements/sam; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -180,7 +180,9 @@ class TestAMessageThatMayBeDoneLater:
         ((_, seconds),) = told.shown_again
         assert 29 < seconds <= 31
 
-    def test_fails_even_if_its_visibility_cannot_be_changed(self, world: World, pool: Executor, told: Told) -> None:
+    def test_fails_even_if_its_visibility_cannot_be_changed_and_the_log_says_so(
+        self, world: World, pool: Executor, told: Told, log: Callable[[], dict[str, Any]]
+    ) -> None:
         def refuse(receipt: str, seconds: float) -> None:
             raise ServiceUnavailable("SQS is away")
 
@@ -188,6 +190,7 @@ class TestAMessageThatMayBeDoneLater:
         (fault,) = take(messages, sqs_record(plain_task()))
         assert isinstance(fault, ServiceUnavailable)
         assert told.outcomes == [ServiceUnavailable]
+        assert (log()["level"], log()["message"]) == ("WARNING", "Not answered: SQS is away")
 
     def test_may_have_met_a_defect_of_ours_which_keeps_its_traceback(
         self, world: World, pool: Executor, told: Told

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+from aws_lambda_powertools import Logger
+
 from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE, DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, TransientFault, UnexpectedError
@@ -28,6 +30,8 @@ _SECONDS_TO_ANSWER = 3
 _SECONDS_TO_RETURN = 0.5
 _FIRST_RETRY_SECONDS = 10
 _LONGEST_RETRY_SECONDS = 900
+
+_logger = Logger()
 
 
 class Process(Protocol[_T, OutcomeT]):
@@ -158,7 +162,11 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         done, _ = await asyncio.wait([made], timeout=max(deadline.at - time() - _SECONDS_TO_RETURN, 0))
         if not done:
             raise OutOfTime("SQS did not answer before the function had to.")
-        await made
+        try:
+            await made
+        except TransientFault as fault:  # the message waits for its visibility timeout: let people know why
+            _logger.warning("Not answered: %s", fault)
+            raise
 
 
 def _wait(fault: TransientFault, receives: int) -> float:

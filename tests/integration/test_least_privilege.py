@@ -1,0 +1,390 @@
+"""No role may do more than it needs: whatever is taken away from one, action by action, is missed.
+
+Each permission of template.yaml has work here that needs it. The work passes with the role as it is, and meets a
+refusal that names the action once IAM no longer allows it. What the emulator cannot show stands in ``NOT_SHOWN``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from time import time
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import pytest
+
+from local import payments
+from local.disturbances import held_back_messages, kill_functions
+from local.inventory import set_stock
+from local.machine import PROJECT, Place
+from local.outcomes import poll, read_items
+from local.stack import Stack
+from tests.integration.calling import Caller, owner_of
+from tests.integration.uploading import SAMPLES, new_key, upload
+from tests.template.template import POLICY, ROLE, listed, load, target
+
+TEMPLATE = load((PROJECT / "template.yaml").read_text())
+
+
+@dataclass(frozen=True, order=True)
+class Permission:
+    """One action that one statement of a role's policy allows on one resource."""
+
+    role: str
+    statement: str
+    action: str
+    resource: str
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.statement}-{self.action}-{self.resource}"
+
+
+def _permissions() -> Iterator[Permission]:
+    for name, resource in TEMPLATE["Resources"].items():
+        match resource["Type"]:
+            case t if t == ROLE:
+                policies = resource["Properties"].get("Policies", [])
+            case t if t == POLICY:
+                policies = [resource["Properties"]]
+            case _:
+                continue
+        for policy in policies:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                for action in listed(statement["Action"]):
+                    for number, allowed in enumerate(listed(statement["Resource"])):
+                        yield Permission(name, statement["Sid"], action, target(allowed) or f"#{number}")
+
+
+_LAMBDA = "the emulator's Lambda does this without asking IAM"
+_S3 = "the emulator's S3 does not ask IAM for it: it says 404 to everyone, and a copy may bring tags"
+_NO_CODEDEPLOY = "the emulator has no CodeDeploy"
+_NO_AMAZON_MQ = "the emulator has no Amazon MQ"
+
+#: Statements, or actions of one, that nothing on the laptop stack asks IAM for, and why.
+NOT_SHOWN = {
+    ("WriteLogs", None): _LAMBDA,
+    ("SendTraces", None): _LAMBDA,
+    ("TakeTasks", "sqs:ReceiveMessage"): _LAMBDA,
+    ("TakeTasks", "sqs:DeleteMessage"): _LAMBDA,
+    ("TakeTasks", "sqs:GetQueueAttributes"): _LAMBDA,
+    ("TakeOrders", "sqs:ReceiveMessage"): _LAMBDA,
+    ("TakeOrders", "sqs:DeleteMessage"): _LAMBDA,
+    ("TakeOrders", "sqs:GetQueueAttributes"): _LAMBDA,
+    ("TellGoneFromForbidden", None): _S3,
+    ("WriteRenditions", "s3:PutObjectTagging"): _S3,
+    ("ShiftTraffic", None): _NO_CODEDEPLOY,
+    ("WatchAlarms", None): _NO_CODEDEPLOY,
+    ("FindBroker", None): _NO_AMAZON_MQ,
+    ("LogIn", None): _NO_AMAZON_MQ,
+    ("ReachBroker", None): _NO_AMAZON_MQ,
+    ("LeaveBroker", None): _NO_AMAZON_MQ,
+    ("LookAround", None): _NO_AMAZON_MQ,
+}
+
+ALL = sorted(_permissions())
+SHOWN = [p for p in ALL if not {(p.statement, None), (p.statement, p.action)} & NOT_SHOWN.keys()]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The deployed stack, and how to put its functions and its API to work."""
+
+    stack: Stack
+    place: Place
+
+    def invoke(self, function: str, event: Any) -> str:
+        """Run a function at once; returns its answer and the end of its log."""
+        answer = self.stack.lambda_.invoke(
+            FunctionName=self.stack.outputs[f"{function}FunctionName"], LogType="Tail", Payload=json.dumps(event)
+        )
+        return answer["Payload"].read().decode() + base64.b64decode(answer["LogResult"]).decode()
+
+    def take(self, function: str, queue: str, body: Any) -> str:
+        """Let a function take a message that really is in its queue, received by us."""
+        sqs, url = self.stack.sqs, self.stack.outputs[f"{queue}Url"]
+        with held_back_messages(self.stack, self.stack.outputs[f"{queue}Arn"]):
+            sqs.purge_queue(QueueUrl=url)
+            sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
+            (message,) = sqs.receive_message(QueueUrl=url, AttributeNames=["All"], WaitTimeSeconds=5)["Messages"]
+            answer = self.invoke(function, _sqs_event(message))
+            sqs.purge_queue(QueueUrl=url)
+        return answer
+
+    def call(self, method: str, path: str, body: Any = None, **parameters: Any) -> str:
+        """Call the API as its owner; returns the whole answer."""
+        status, answer, _ = Caller(self.stack, owner_of(self.stack))(method, path, body, **parameters)
+        return f"{status} {json.dumps(answer)}"
+
+
+def _sqs_event(message: Any) -> dict[str, Any]:
+    record = {
+        "eventSource": "aws:sqs",
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "messageAttributes": {},
+    }
+    return {"Records": [record]}
+
+
+#: Makes ready, with the role as it is, what the work needs; then the work, which returns what it answered and logged.
+Work: TypeAlias = Callable[[Bench], Callable[[], str]]
+
+
+def _sent(body: Any) -> dict[str, Any]:
+    """An SQS event about a message that is in no queue."""
+    attributes = {"ApproximateReceiveCount": "1", "SentTimestamp": str(int(time() * 1000))}
+    return _sqs_event({"MessageId": "1", "ReceiptHandle": "none", "Body": json.dumps(body), "Attributes": attributes})
+
+
+def _photo(bench: Bench, key: str, sample: str) -> dict[str, Any]:
+    """Upload a photo under a name that S3 tells nobody of; returns a task about it."""
+    version_id, _ = upload(bench.stack, key, SAMPLES / sample)
+    bucket = bench.stack.outputs["UploadsBucketName"]
+    return {"task_id": f"task-{uuid4().hex}", "bucket": bucket, "key": key, "version_id": version_id}
+
+
+def _render(bench: Bench, *, sample: str = "IMG_0042.JPG", version: bool = True) -> Callable[[], str]:
+    task = _photo(bench, new_key("photo.unmatched"), sample)
+    if not version:
+        del task["version_id"]
+    return partial(bench.invoke, "ProcessImage", task)
+
+
+def _replace(bench: Bench) -> Callable[[], str]:
+    """A newer version of a photo: the older one's renditions become stale."""
+    key = new_key("photo.unmatched")
+    bench.invoke("ProcessImage", _photo(bench, key, "IMG_0042.JPG"))
+    return partial(bench.invoke, "ProcessImage", _photo(bench, key, "rocket-turned.jpg"))
+
+
+def _give_back_a_task(bench: Bench) -> Callable[[], str]:
+    """A task that another delivery holds, received from its queue."""
+    task = _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG")
+    bench.stack.dynamodb.put_item(
+        TableName=bench.stack.outputs["TasksTableName"],
+        Item={
+            "task_id": {"S": task["task_id"]},
+            "state": {"S": "IN_PROGRESS"},
+            "owner": {"S": "another"},
+            "claimed_until": {"N": str(int(time() + 60) * 1000)},
+            "attempts": {"N": "1"},
+        },
+    )
+    return partial(bench.take, "ProcessImage", "ImageTasksQueue", task)
+
+
+def _order(bench: Bench, **others: Any) -> dict[str, Any]:
+    product = f"print-{uuid4().hex}"
+    set_stock(bench.stack, {product: 5})
+    return {
+        "order_id": f"order-{uuid4().hex}",
+        "customer_id": "customer-7",
+        "items": [{"product_id": product, "quantity": 1, "unit_price": 1250}],
+        "amount": 1250,
+        "currency": "EUR",
+        "payment_method": "pm_card_visa",
+    } | others
+
+
+def _fulfil(bench: Bench, **others: Any) -> Callable[[], str]:
+    return partial(bench.invoke, "ProcessOrder", _sent(_order(bench, **others)))
+
+
+def _fulfil_while_it_changes(bench: Bench) -> Callable[[], str]:
+    """An order that another delivery takes further while this one waits for the payment provider."""
+    order = _order(bench)
+    table = bench.stack.outputs["OrdersTableName"]
+
+    def work() -> str:
+        payments.set_faults(bench.stack.payments_url, 0, seconds=1)
+        try:
+            with ThreadPoolExecutor(1) as aside:
+                answer = aside.submit(bench.invoke, "ProcessOrder", _sent(order))
+                poll(
+                    lambda: read_items(bench.stack, table, "order_id", [order["order_id"]]),
+                    lambda items: items.get(order["order_id"], {}).get("state") == "PAYING",
+                    seconds=30,
+                )
+                bench.stack.dynamodb.update_item(
+                    TableName=table,
+                    Key={"order_id": {"S": order["order_id"]}},
+                    UpdateExpression="ADD revision :one",
+                    ExpressionAttributeValues={":one": {"N": "1"}},
+                )
+                return answer.result()
+        finally:
+            payments.set_faults(bench.stack.payments_url, 0)
+
+    return work
+
+
+def _fulfil_with_the_first_payment(bench: Bench) -> Callable[[], str]:
+    """By functions that have not read the payment provider's key yet."""
+    work = _fulfil(bench)
+    kill_functions(bench.place)
+    return work
+
+
+def _give_back_an_order(bench: Bench) -> Callable[[], str]:
+    """An order that cannot be paid now, received from its queue."""
+    order = _order(bench)
+
+    def work() -> str:
+        payments.set_faults(bench.stack.payments_url, 1.0, seed=5)
+        try:
+            return bench.take("ProcessOrder", "OrderQueue", order)
+        finally:
+            payments.set_faults(bench.stack.payments_url, 0)
+
+    return work
+
+
+def _relay(bench: Bench, queue: str, body: Any) -> Callable[[], str]:
+    data = base64.b64encode(json.dumps(body).encode()).decode()
+    message = {"basicProperties": {"headers": {}, "messageId": uuid4().hex}, "redelivered": False, "data": data}
+    event = {"eventSource": "aws:rmq", "eventSourceArn": "arn", "rmqMessagesByQueue": {f"{queue}::/": [message]}}
+    return partial(bench.invoke, "RelayRabbitMq", event)
+
+
+def _relay_a_task(bench: Bench) -> Callable[[], str]:
+    return _relay(bench, "image-tasks", _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG"))
+
+
+def _relay_an_order(bench: Bench) -> Callable[[], str]:
+    return _relay(bench, "orders", _order(bench))
+
+
+def _relay_nonsense(bench: Bench) -> Callable[[], str]:
+    return _relay(bench, "orders", {"order_id": uuid4().hex})
+
+
+def _read(bench: Bench, path: str) -> Callable[[], str]:
+    return partial(bench.call, "GET", path, WaitTimeSeconds=0)
+
+
+def _acknowledge(bench: Bench, path: str) -> Callable[[], str]:
+    url = bench.stack.outputs[_READABLE[path]]
+    bench.stack.sqs.purge_queue(QueueUrl=url)
+    bench.stack.sqs.send_message(QueueUrl=url, MessageBody="read me")
+    (message,) = bench.stack.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    return partial(bench.call, "DELETE", path, ReceiptHandle=message["ReceiptHandle"])
+
+
+def _submit_a_task(bench: Bench) -> Callable[[], str]:
+    return partial(bench.call, "POST", "/image-tasks", _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG"))
+
+
+def _submit_an_order(bench: Bench) -> Callable[[], str]:
+    return partial(bench.call, "POST", "/orders", _order(bench))
+
+
+_READABLE = {
+    "/results": "ResultsQueueUrl",
+    "/dead-letters/images": "ImageTasksDeadLetterQueueUrl",
+    "/dead-letters/orders": "OrderDeadLetterQueueUrl",
+    "/rejects/rabbitmq": "RabbitMqRejectsQueueUrl",
+}
+
+#: Work that needs a permission: by its statement, action and resource.
+WORK: dict[tuple[str, str, str], Work] = {
+    ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
+    ("AnnounceResultsAndSetAside", "sqs:SendMessage", "ResultsQueue"): _render,
+    ("AnnounceResultsAndSetAside", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
+        _render, sample="faulty/bitmap.jpg"
+    ),
+    ("ReadUploads", "s3:GetObject", "UploadsBucket"): partial(_render, version=False),
+    ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): _render,
+    ("WriteRenditions", "s3:GetObject", "RenditionsBucket"): _replace,
+    ("WriteRenditions", "s3:PutObject", "RenditionsBucket"): _render,
+    ("RememberTasks", "dynamodb:UpdateItem", "TasksTable"): _render,
+    ("PublishImages", "dynamodb:GetItem", "ImagesTable"): _render,
+    ("PublishImages", "dynamodb:UpdateItem", "ImagesTable"): _render,
+    ("TakeOrders", "sqs:ChangeMessageVisibility", "OrderQueue"): _give_back_an_order,
+    ("SetAside", "sqs:SendMessage", "OrderDeadLetterQueue"): partial(_fulfil, amount=-1),
+    ("RememberOrders", "dynamodb:GetItem", "OrdersTable"): _fulfil_while_it_changes,
+    ("RememberOrders", "dynamodb:PutItem", "OrdersTable"): _fulfil,
+    ("RememberOrders", "dynamodb:UpdateItem", "OrdersTable"): _fulfil,
+    ("MoveStock", "dynamodb:UpdateItem", "InventoryTable"): _fulfil,
+    ("TellOfOrders", "sns:Publish", "OrderEventsTopic"): _fulfil,
+    ("Charge", "secretsmanager:GetSecretValue", "PaymentSecret"): _fulfil_with_the_first_payment,
+    ("HandOver", "sqs:SendMessage", "ImageTasksQueue"): _relay_a_task,
+    ("HandOver", "sqs:SendMessage", "OrderQueue"): _relay_an_order,
+    ("SetAside", "sqs:SendMessage", "RabbitMqRejectsQueue"): _relay_nonsense,
+    **{
+        ("ReadAndAcknowledge", action, output.removesuffix("Url")): partial(work, path=path)
+        for path, output in _READABLE.items()
+        for action, work in (("sqs:ReceiveMessage", _read), ("sqs:DeleteMessage", _acknowledge))
+    },
+    ("Submit", "sqs:SendMessage", "ImageTasksQueue"): _submit_a_task,
+    ("Submit", "sqs:SendMessage", "OrderQueue"): _submit_an_order,
+}
+
+
+@pytest.fixture
+def bench(stack: Stack, place: Place) -> Bench:
+    return Bench(stack, place)
+
+
+@contextmanager
+def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
+    """Let the deployed role do all but this inside the block."""
+    iam = stack._client("iam")
+    resources = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]
+    (role,) = [r["PhysicalResourceId"] for r in resources if r["LogicalResourceId"] == permission.role]
+    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(_without(policy, permission)))
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
+
+
+def _without(policy: dict[str, Any], permission: Permission) -> dict[str, Any]:
+    """The policy with the statement written out, one resource and one action each, but for this one."""
+    order = [p for p in _permissions() if (p.role, p.statement) == (permission.role, permission.statement)]
+    (statement,) = [s for s in policy["Statement"] if s["Sid"] == permission.statement]
+    single = [
+        {"Effect": "Allow", "Action": action, "Resource": resource}
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    ]
+    del single[order.index(permission)]
+    others = [s for s in policy["Statement"] if s["Sid"] != permission.statement]
+    return policy | {"Statement": others + single}
+
+
+def _refused(answer: str, action: str) -> bool:
+    """Whether a function's log names the missing action, or the API, which tells its callers less, has no answer."""
+    return f"not authorized to perform: {action}" in answer or answer.startswith(
+        '502 {"error": {"code": "QUEUE_UNAVAIL'
+    )
+
+
+def test_every_permission_is_taken_away_below_or_has_a_reason_why_not() -> None:
+    assert {(p.statement, p.action, p.resource) for p in SHOWN} == WORK.keys()
+    statements = {(p.statement, a) for p in ALL for a in (None, p.action)}
+    assert statements >= NOT_SHOWN.keys()
+
+
+@pytest.mark.parametrize("permission", SHOWN, ids=str)
+def test_what_a_role_may_do_it_needs(permission: Permission, bench: Bench) -> None:
+    prepare = WORK[permission.statement, permission.action, permission.resource]
+    # given work that goes well with the role as it is
+    answer = prepare(bench)()
+    assert "not authorized" not in answer
+    assert not answer.startswith("502")
+    # when the role lacks one action
+    work = prepare(bench)
+    with taken_away(bench.stack, permission):
+        answer = work()
+    # then AWS refuses it, and whoever reads the log knows what is missing
+    assert _refused(answer, permission.action), answer
