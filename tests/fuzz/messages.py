@@ -49,17 +49,19 @@ from functions.process_image.render_messages import (
 from functions.process_order import process as orders
 from functions.process_order import reporting as order_reporting
 from functions.relay_rabbitmq import reporting as relay_reporting
-from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, is_sendable, read_event
+from functions.relay_rabbitmq.deliveries import is_sendable, read_event
 from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, relay
 from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
 from tests.fuzz.cases import Block, Case, Hangs, Report, told, within
-from tests.unit.events import body_of, load_event, sqs_record
+from tests.template.template import QUEUE, ROOT, load, properties
+from tests.unit.events import body_of, sqs_record
 from tests.unit.fakes import LIMITS, TWO_SIZES, Calls, Trouble, World, plain_task, upload_event
 from tests.unit.order_fakes import ALBUM, DECLINED_CARD, FRAME, PRINT, OrderWorld, order_message
 from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, ROUTES, StrictSqs, event_message, event_of, put_together
 
 _SECONDS = 60
 _MAX_RECEIVES = 5
+_LARGEST_BODY = properties(load((ROOT / "template.yaml").read_text()), QUEUE)["ImageTasksQueue"]["MaximumMessageSize"]
 _WORKERS = ThreadPoolExecutor(4)
 
 
@@ -184,8 +186,9 @@ def _wrapped(text: str, times: int) -> str:
 
 
 def _as_sqs_takes_it(text: str) -> str:
+    """At most as large as the queue takes, of no other characters than SQS does."""
     sendable = text if is_sendable(text) else "".join(c if is_sendable(c) else "?" for c in text)
-    return sendable.encode()[:LARGEST_MESSAGE].decode("utf-8", "ignore") or " "
+    return sendable.encode()[:_LARGEST_BODY].decode("utf-8", "ignore") or " "
 
 
 _IMAGE_MESSAGES = [
@@ -397,6 +400,7 @@ def _direct(body: str) -> Iterator[str]:
     """Somebody invokes the image function with an event of their own."""
     try:
         event = json.loads(body)
+        json.dumps(event)
     except (ValueError, RecursionError):  # Lambda's runtime does not get as far as the handler
         yield "no JSON"
         return
