@@ -87,7 +87,7 @@ class RenderServer:
             except Nonsense as error:
                 raise DecoderCrashed("the file made its decoder answer nonsense") from error
             except TimeoutError as error:
-                raise OutOfTime("The image was not rendered in time.") from error
+                raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
             except (EOFError, ConnectionError) as error:
                 raise self._fault_of(fate) from error
 

@@ -28,7 +28,7 @@ from functions.process_image.tasks_table import DynamoDbTasks
 
 _RENDITION_SET = Path(__file__).with_name("renditions.toml")
 _BATCH_SIZE = 10
-# Python, boto3, libvips and Pillow before the first image, measured.
+# The function and its render server before the first image: 80 MB measured, and room for what boto3 buffers.
 _MB_AT_REST = 200
 # Computing time of one image: with one vCPU, all that the function has.
 _CPU_SECONDS = 40

@@ -10,7 +10,6 @@ from darkroom.errors import DamagedImage
 
 from functions.process_image.photo import FORMATS, Photo
 
-
 #: How libvips and the decoders under it say that they were refused memory; they have no error of its own for it.
 _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|creating thread", re.IGNORECASE)
 

@@ -109,7 +109,8 @@ def _render_one(talk: socket.socket, limits: Limits, rendition_set: RenditionSet
         if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds))
+        # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
         _answer(talk, limits, rendition_set)
     finally:
         os._exit(0)  # no clean-up of what is the server's

@@ -1,0 +1,380 @@
+"""Rendering apart: what a file does to its decoder, and what the kernel does about it, befalls that file alone.
+
+Everything here is real: processes, signals, limits. Files that take long are ordinary animations.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from time import sleep, time
+from typing import Any
+
+import psutil
+import pytest
+from darkroom.deadline import Deadline
+from darkroom.errors import (
+    DamagedImage,
+    DecoderCrashed,
+    DecoderOutOfMemory,
+    DecoderTooSlow,
+    NotAnImage,
+    OutOfTime,
+    PermanentFault,
+    ServiceUnavailable,
+    TooManyPixels,
+)
+from PIL import Image
+
+from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.photo import Limits
+from functions.process_image.ports import Renderer
+from functions.process_image.processing import identify, render
+from functions.process_image.render_messages import RenderDefect
+from functions.process_image.render_server import RenderServer
+from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
+from tests.unit.fakes import FakeRenderer
+
+LIMITS = Limits(max_bytes=60_000_000, max_pixels=100_000_000, max_frames=300)
+SIZES = rendition_set_of(
+    (
+        RenditionSpec("animated", 400, 400, effort=4),
+        RenditionSpec("small", 8, 8, format="jpeg"),
+    )
+)
+ROOT = Path(__file__).parents[2]
+
+
+def encoded(image: Image.Image, image_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+@cache
+def photo(width: int = 64, height: int = 48) -> bytes:
+    return encoded(Image.linear_gradient("L").resize((width, height)).convert("RGB"), "JPEG")
+
+
+@cache
+def takes_long() -> bytes:
+    """An animation that is small as a file and within every limit, and takes some seconds: noise, in turns."""
+    head = 13 + 3 * 256
+    one, other = (encoded(Image.effect_noise((320, 240), spread), "GIF") for spread in (100, 90))
+    return one[:-1] + (other[head:-1] + one[head:-1]) * 99 + b";"
+
+
+class AnyTimeWillDo(Deadline):
+    """A deadline that lets a task begin however little is left."""
+
+    def require(self, seconds: float, purpose: str) -> None:
+        pass
+
+
+def in_seconds(seconds: float = 300) -> Deadline:
+    return AnyTimeWillDo(time() + seconds)
+
+
+@contextmanager
+def started(capacity: int = 10**9, cpu_seconds: int = 60) -> Iterator[RenderServer]:
+    with closing(RenderServer(LIMITS, SIZES, MemoryBudget(capacity), cpu_seconds)) as renderer:
+        yield renderer
+    assert psutil.Process().children() == [], "it leaves no process behind"
+
+
+@pytest.fixture
+def server() -> Iterator[RenderServer]:
+    with started() as renderer:
+        yield renderer
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def until(happened: Callable[[], Any]) -> Any:
+    end = time() + 30
+    while not (what := happened()):
+        assert time() < end
+        sleep(0.01)
+    return what
+
+
+def server_process() -> psutil.Process:
+    (process,) = psutil.Process().children()
+    return process
+
+
+def processes_at_work(count: int = 1) -> list[psutil.Process]:
+    """The processes of ``count`` images, once all are there."""
+
+    def at_work() -> list[psutil.Process]:
+        processes = server_process().children()
+        return processes if len(processes) == count else []
+
+    found: list[psutil.Process] = until(at_work)
+    return found
+
+
+def busy(process: psutil.Process) -> bool:
+    """It is past the header: libvips has started its threads."""
+    return process.num_threads() > 1
+
+
+class TestWhatItAnswers:
+    @pytest.fixture(params=["apart", "fake"])
+    def renderer(self, request: pytest.FixtureRequest) -> Renderer:
+        renderers: dict[str, Callable[[], Renderer]] = {
+            "apart": lambda: request.getfixturevalue("server"),
+            "fake": lambda: FakeRenderer(LIMITS, SIZES),
+        }
+        return renderers[request.param]()
+
+    def test_is_what_identify_and_render_say(self, renderer: Renderer) -> None:
+        here = identify(photo(), LIMITS)
+        assert renderer.render(photo(), in_seconds()) == (here, render(photo(), here, SIZES))
+
+    @pytest.mark.parametrize(
+        ("data", "fault"),
+        [(b"", NotAnImage), (b"hello, I am a text", NotAnImage), (photo()[:-200], DamagedImage)],
+    )
+    def test_is_the_fault_that_they_find_in_the_same_words(
+        self, renderer: Renderer, data: bytes, fault: type[PermanentFault]
+    ) -> None:
+        with pytest.raises(fault) as here:
+            render(data, identify(data, LIMITS), SIZES)
+        with pytest.raises(fault) as there:
+            renderer.render(data, in_seconds())
+        assert str(there.value) == str(here.value)
+
+    def test_is_the_same_whatever_the_files_size(self, renderer: Renderer) -> None:
+        padded = photo() + b"\0" * 50_000_000
+        assert renderer.render(padded, in_seconds())[1] == renderer.render(photo(), in_seconds())[1]
+
+
+class TestMemory:
+    def test_a_photo_that_takes_more_than_there_is_is_not_decoded(self) -> None:
+        with (
+            started(capacity=1_000_000) as renderer,
+            pytest.raises(TooManyPixels, match="the function has 0 MB for it"),
+        ):
+            renderer.render(photo(), in_seconds())
+
+    def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
+        server.budget = MemoryBudget(40_000_000)  # one at a time
+        results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
+        assert len({result.result(60) for result in results}) == 1
+
+    def test_a_decoder_that_wants_more_than_its_image_may_is_refused_it(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        (process,) = processes_at_work()
+        until(lambda: busy(process))
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        assert ceiling < 10**9, "the kernel keeps a ceiling"
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (process.memory_info().rss // 2, hard))
+        with pytest.raises((DecoderOutOfMemory, DecoderCrashed)):
+            long.result(60)
+        assert server.render(photo(), in_seconds())
+
+
+class TestTime:
+    def test_a_file_that_takes_more_computing_time_than_an_image_may_is_given_up_for_good(self) -> None:
+        with started(cpu_seconds=1) as renderer:
+            with pytest.raises(DecoderTooSlow, match="more than 1 s of computing time"):
+                renderer.render(takes_long(), in_seconds())
+            assert renderer.render(photo(), in_seconds())
+
+    def test_a_file_for_which_the_functions_time_is_too_short_is_left_for_later(self, server: RenderServer) -> None:
+        server.render(photo(), in_seconds())
+        with pytest.raises(OutOfTime, match=r"in time\.$"):
+            server.render(takes_long(), in_seconds(5))
+        until(lambda: server_process().children() == [])
+
+    def test_a_process_that_does_not_even_end_is_not_waited_for(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        server.render(photo(), in_seconds())
+        stopped = threads.submit(server.render, takes_long(), in_seconds(7))
+        (process,) = processes_at_work()
+        process.suspend()
+        with pytest.raises(OutOfTime, match="did not end"):
+            stopped.result(30)
+
+    def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
+        with pytest.raises(OutOfTime, match="10 s are wanted"):
+            server.render(photo(), Deadline(time() + 9))
+
+
+class TestWhateverBefallsOneImage:
+    @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL])
+    def test_a_crash_is_the_files_fault_and_says_how(
+        self, server: RenderServer, threads: ThreadPoolExecutor, how: signal.Signals
+    ) -> None:
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        processes_at_work()[0].send_signal(how)
+        with pytest.raises(DecoderCrashed, match=how.name):
+            long.result(30)
+
+    def test_a_kill_is_not(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        processes_at_work()[0].kill()
+        with pytest.raises(ServiceUnavailable):
+            long.result(30)
+
+    def test_the_others_are_done_meanwhile(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
+        expected = server.render(photo(), in_seconds())
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        (doomed,) = processes_at_work()
+        doomed.suspend()
+        others = [threads.submit(server.render, photo(), in_seconds()) for _ in range(9)]
+        assert [other.result(60) for other in others] == [expected] * 9
+        doomed.send_signal(signal.SIGSEGV)
+        doomed.resume()
+        with pytest.raises(DecoderCrashed):
+            long.result(30)
+
+    def test_nothing_of_it_is_left_for_the_next(self, server: RenderServer) -> None:
+        def descriptors() -> int:
+            return psutil.Process().num_fds() + server_process().num_fds()
+
+        server.render(photo(), in_seconds())
+        until(lambda: server_process().children() == [])
+        before = descriptors()
+        for _ in range(20):
+            server.render(photo(), in_seconds())
+            with pytest.raises(NotAnImage):
+                server.render(b"", in_seconds())
+        until(lambda: server_process().children() == [])
+        assert descriptors() == before
+
+
+class TestTheServer:
+    def test_that_was_killed_is_started_again(self, server: RenderServer) -> None:
+        process = server_process()
+        process.kill()
+        until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        assert server.render(photo(), in_seconds())
+
+    def test_that_is_killed_leaves_its_images_for_later_and_no_process(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        (process,) = processes_at_work()
+        server_process().kill()
+        with pytest.raises(ServiceUnavailable):
+            long.result(30)
+        until(lambda: not process.is_running())
+        assert server.render(photo(), in_seconds())
+
+    def test_that_cannot_start_is_a_defect(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "path", [])
+        with started() as renderer, pytest.raises(RenderDefect):
+            renderer.render(photo(), in_seconds())
+
+    def test_ends_with_the_function_however_that_ends(self) -> None:
+        function = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", _A_FUNCTION], cwd=ROOT, env=os.environ | _PATH
+        )
+        try:
+            (renderer,) = until(lambda: psutil.Process(function.pid).children())
+            (process,) = until(renderer.children)
+        finally:
+            function.kill()
+            function.wait()
+        until(lambda: not renderer.is_running() and not process.is_running())
+
+    def test_has_neither_the_functions_environment_nor_its_output(self, server: RenderServer) -> None:
+        assert server.render(photo(), in_seconds())
+        process = server_process()
+        assert set(process.environ()) - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH"}
+        assert Path(f"/proc/{process.pid}/fd/1").readlink() == Path(os.devnull)
+
+    def test_alone_has_the_image_libraries(self) -> None:
+        code = "import sys, functions.process_image.wiring; print({'PIL', 'pyvips', 'pi_heif'} & sys.modules.keys())"
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | _PATH, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout == "set()\n"
+
+
+_PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "common")])}
+_A_FUNCTION = """
+from tests.unit.test_render_server import in_seconds, started, takes_long
+with started() as renderer:
+    renderer.render(takes_long(), in_seconds())
+"""
+
+
+def png(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (64, 48)) -> bytes:
+    """A PNG with chunks of our own between its header and its pixels."""
+    whole = encoded(Image.new("RGB", size), "PNG")
+    inserted = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return whole[:33] + inserted + whole[33:]
+
+
+def zeros(megabytes: int) -> bytes:
+    """Zeros, deflated to a thousandth."""
+    packer = zlib.compressobj(9)
+    head = packer.compress(b"") + packer.flush(zlib.Z_FULL_FLUSH)
+    one = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + one * megabytes + b"\3\0" + struct.pack(">I", (megabytes * 2**20 % 65521) << 16 | 1)
+
+
+def tiff(width: int, height: int, strip_rows: int, strip_bytes: int) -> bytes:
+    """A TIFF whose only strip claims more than the file holds."""
+    tags = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 8),
+        (259, 3, 8),  # deflated
+        (262, 3, 1),
+        (273, 4, 200),
+        (277, 3, 1),
+        (278, 4, strip_rows),
+        (279, 4, strip_bytes),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head.ljust(200, b"\0") + zlib.compress(bytes(1000))
+
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "a profile that unpacks to a gigabyte": lambda: png((b"iCCP", b"profile\0\0" + zeros(1024))),
+    "texts that unpack to a gigabyte": lambda: png(*[(b"zTXt", b"text\0\0" + zeros(64))] * 16),
+    "an international text that unpacks to a gigabyte": lambda: png((b"iTXt", b"text\0\1\0\0\0" + zeros(1024))),
+    "a strip as large as the picture, with nothing in it": lambda: tiff(9999, 9999, 9999, 2**31 - 1),
+    "a picture of the largest size, with no pixels": lambda: png(size=(1, 1)).replace(
+        struct.pack(">II", 1, 1), struct.pack(">II", 9999, 9999)
+    ),
+    "a drawing that calls itself a photo": lambda: b"\xff\xd8\xff" + b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "an animation whose frames have no end": lambda: takes_long()[:-1] * 3,
+}
+
+
+class TestHostileFiles:
+    """Whatever is in a file, its fate is decided within its ceilings, and the next photo is rendered."""
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_end_within_their_ceilings(self, name: str) -> None:
+        with started(cpu_seconds=2) as renderer:
+            with suppress(PermanentFault):  # some are rendered: what is bad in them is never looked at
+                renderer.render(HOSTILE[name](), in_seconds())
+            assert renderer.render(photo(), in_seconds())
