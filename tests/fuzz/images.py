@@ -66,8 +66,8 @@ def try_images(block: Block) -> Report:
             except (Exception, Hangs) as error:  # noqa: BLE001 # that is what is looked for
                 outcomes[type(error).__name__] += 1
                 findings.append(Case(name, told(error), data))
-    if fault := _memory_fault():
-        findings.append(Case(f"{KIND}/{block.number}", f"one of {block.count} images: {fault}", b""))
+    if excess := _memory_fault():
+        findings.append(Case(f"{KIND}/{block.number}", f"one of {block.count} images: {excess}", b""))
     return Report(block.count, outcomes, tuple(findings), tuple(curious))
 
 

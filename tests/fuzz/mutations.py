@@ -16,6 +16,7 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 from PIL import Image
 
@@ -234,11 +235,24 @@ def _change_number(random: Random, data: bytes) -> bytes:
     part = random.choice(parts_of(data))
     length = random.choice((1, 2, 2, 4, 4, 4))
     at = random.randrange(part.start, max(min(part.start + _HEAD, part.stop), part.start + 1))
-    order = "little" if data[:2] == b"II" or data[:4] in (b"RIFF", b"GIF8") else "big"
-    was = int.from_bytes(data[at : at + length], order)  # type: ignore[arg-type]
-    most = 256**length - 1
-    telling = (0, 1, most, most // 2, most // 2 + 1, most - 8, len(data), was - 1, was + 1, 2 * was, was ^ 0x80, 65_536)
-    return data[:at] + (random.choice(telling) & most).to_bytes(length, order) + data[at + length :]  # type: ignore[arg-type]
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" or data[:4] in (b"RIFF", b"GIF8") else "big"
+    was = int.from_bytes(data[at : at + length], order)
+    most: int = 256**length - 1
+    telling: tuple[int, ...] = (
+        0,
+        1,
+        most,
+        most // 2,
+        most // 2 + 1,
+        most - 8,
+        len(data),
+        was - 1,
+        was + 1,
+        2 * was,
+        was ^ 0x80,
+        65_536,
+    )
+    return data[:at] + (random.choice(telling) & most).to_bytes(length, order) + data[at + length :]
 
 
 def _drop_part(random: Random, data: bytes) -> bytes:
