@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("kinds", "cases"),
     [
-        (["images"], 300),
-        (["image-messages", "orders", "rabbitmq-events", "direct-invocations", "render-answers"], 1000),
+        (["images"], 200),
+        (["image-messages", "orders", "rabbitmq-events", "direct-invocations", "render-answers"], 400),
     ],
     ids=["files", "messages"],
 )
