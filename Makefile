@@ -8,7 +8,7 @@ export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
 .PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
-  rabbitmq-queues sam api-page bench cost cost-page scaling throughput lock clean
+  rabbitmq-queues sam api-page bench cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(call install_with_uv,.local/bench,what measures)
 .local/security/installed: requirements/security.txt | setup
 	@$(call install_with_uv,.local/security,the security linter)
+
+.local/atheris/installed: requirements/atheris.txt | setup
+	@$(call install_with_uv,.local/atheris,fuzzing led by coverage)
 
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
 .local/localstack/installed: export PYENV_VERSION = 3.13
@@ -137,8 +140,18 @@ scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, 
 throughput: setup ## images a second through the running laptop stack (IMAGES=1000)
 	@$(RUN) -m benchmarks.throughput $(if $(IMAGES),--images $(IMAGES))
 
+fuzz: setup ## damaged photos and messages; none may do harm (CASES=100000 SEED=7 AGAIN=images/7)
+	@$(RUN) -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again $(AGAIN))
+	@test -n "$(AGAIN)" || $(MAKE) --silent fuzz-guided
+
+fuzz-guided: setup
+	@$(MAKE) --silent .local/atheris/installed || echo "Fuzzing led by coverage is left out: no atheris for this Python here."
+	@! test -e .local/atheris/installed || PYTHONPATH=layers/common .local/atheris/bin/python -m tests.fuzz.guided \
+	  .local/fuzz/corpus -runs=$(or $(CASES),100000) $(if $(SEED),-seed=$(SEED)) -timeout=20 -rss_limit_mb=2000 \
+	  -artifact_prefix=.local/fuzz/ -verbosity=0 -print_final_stats=1
+
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \

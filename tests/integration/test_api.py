@@ -229,9 +229,9 @@ def test_a_body_that_does_not_fit_is_refused_with_what_is_allowed(path: str, bod
 
 @pytest.mark.parametrize("path", SUBMITTABLE)
 def test_a_body_that_sqs_refuses_is_refused(path: str, call: Caller) -> None:
-    task = {"task_id": "t", "bucket": "bucket", "key": "k", **ORDER, "padding": "x" * 1_100_000}
+    task = {"task_id": "t", "bucket": "bucket", "key": "k", **ORDER, "padding": "x" * 1_040_384}
     error = error_of(call("POST", path, task), 400)
-    assert "1 MiB" in error["allowed"]
+    assert "1,016 KiB" in error["allowed"]
 
 
 @pytest.mark.parametrize("path", SUBMITTABLE)

@@ -159,6 +159,20 @@ def queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more(template
     return findings
 
 
+def what_a_function_sets_aside_has_room_for_its_reason(template: Template) -> list[str]:
+    """A message's attributes count into its size.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+    """
+    most, reason = 1_048_576, 8_192
+    sizes = ((queue, properties(template, QUEUE)[queue]) for _, queue, _ in sqs_mappings(template))
+    return [
+        f"{queue} takes messages that are too large to be set aside"
+        for queue, values in sizes
+        if values.get("MaximumMessageSize", most) > most - reason
+    ]
+
+
 def dead_letter_queues_take_from_their_source_alone(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html"""
     findings = []

@@ -162,6 +162,11 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ImageTasksQueue gives up after 4 attempts",
     ),
     (
+        rules.what_a_function_sets_aside_has_room_for_its_reason,
+        drop(f"{TASKS}/MaximumMessageSize"),
+        "ImageTasksQueue takes messages that are too large to be set aside",
+    ),
+    (
         rules.dead_letter_queues_take_from_their_source_alone,
         drop(f"{DEAD_LETTERS}/RedriveAllowPolicy"),
         "ImageTasksDeadLetterQueue does not take from exactly ImageTasksQueue",

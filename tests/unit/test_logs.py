@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from darkroom.batch import Attempt
-from darkroom.errors import ServiceUnavailable
+from darkroom.errors import NoRoute, ServiceUnavailable
 from darkroom.image_messages import read_body as read_image_tasks
 from darkroom.messages import Unreadable
 from darkroom.order_messages import read_body as read_orders
+from darkroom.reporting import report_fault
 
 import functions.process_image.app  # what Lambda imports
 import functions.process_order.app
@@ -109,3 +110,10 @@ def test_what_a_service_says_is_one_line(log: Log) -> None:
     fault = ServiceUnavailable('Stripe says:\n{"message": "all is well"}')
     report_order(Attempt(task, started=1.0, ended=2.0, outcome=fault), 0.0, False)
     assert log()["message"].startswith("Retried: Stripe says:\n")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udfffx"])
+def test_half_a_character_costs_no_line(log: Log, text: str) -> None:
+    report_fault(NoRoute(f"there is no {text}"), {"queue": text}, is_last=True)
+    assert "?" in log()["queue"]
+    assert "?" in log()["message"]

@@ -195,6 +195,14 @@ class TestDamage:
         with pytest.raises(DamagedImage, match=r"header is damaged or cut short$"):
             identify(encoded(picture(), image_format)[:20], LIMITS)
 
+    def test_a_png_of_palette_colours_without_its_palette(self) -> None:
+        data = encoded(picture("P"), "PNG")
+        start = data.index(b"PLTE") - 4
+        length = int.from_bytes(data[start : start + 4], "big")
+
+        with pytest.raises(DamagedImage, match=r"header is damaged or cut short$"):
+            identify(data[:start] + data[start + 12 + length :], LIMITS)
+
     def test_a_gif_that_ends_within_a_frame(self) -> None:
         data = animation("GIF", 5)
 

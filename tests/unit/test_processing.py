@@ -323,6 +323,13 @@ class TestColour:
 
         assert_near(corners(opened(only(data))), [(200, 100, 50, 128)] * 4, 1)
 
+    def test_metadata_of_a_name_that_is_no_text_are_left_aside(self) -> None:
+        data = encoded(quadrants(), "PNG")
+        body = b"tEXt" + b"\xca\xfe" + b"\0text"
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+
+        assert_near(corners(opened(only(data[:33] + chunk + data[33:]))), [RED, GREEN, BLUE, YELLOW])
+
     def test_16_bits_with_a_profile_become_8(self) -> None:
         deep: Any = pyvips.Image.black(60, 60, bands=3).linear(1, [51400, 25700, 12850])
         deep = deep.cast("ushort").copy(interpretation="rgb16")

@@ -161,6 +161,11 @@ class TestWhatItAnswers:
             renderer.render(data, in_seconds())
         assert str(there.value) == str(here.value)
 
+    def test_is_a_photo_of_printing_inks_at_one_size_after_the_other(self, server: RenderServer) -> None:
+        # libvips converts it by a profile of its own, and crashes where that is read again at the next size
+        inks = encoded(Image.new("CMYK", (640, 480), (0, 255, 255, 0)), "JPEG")
+        assert len(server.render(inks, in_seconds())[1].renditions) == len(SIZES.specs)
+
     def test_is_the_same_whatever_the_files_size(self, renderer: Renderer) -> None:
         padded = photo() + b"\0" * 50_000_000
         assert renderer.render(padded, in_seconds())[1] == renderer.render(photo(), in_seconds())[1]

@@ -24,17 +24,20 @@ def to_srgb(canvas: Canvas, _: Layout) -> Canvas:
 
 
 def _converted(frame: Any) -> Any:
-    if _PROFILE in frame.get_fields():
-        frame = _by_profile(frame)
+    if frame.get_typeof(_PROFILE):
+        with suppress(pyvips.Error):  # one that is broken or for other channels is as good as none
+            frame = frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+        frame = _without_profile(frame)
     if frame.interpretation != "srgb":
-        frame = frame.colourspace("srgb")
+        # CMYK leaves by a profile that libvips brings. It stays behind on the picture, and reading it at the next size
+        # reads memory that libvips has given back.
+        frame = _without_profile(frame.colourspace("srgb"))
     return frame if frame.format == "uchar" else frame.cast("uchar")
 
 
-def _by_profile(frame: Any) -> Any:
-    """Follow the embedded profile; one that is broken or for other channels is as good as none."""
-    with suppress(pyvips.Error):
-        frame = frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+def _without_profile(frame: Any) -> Any:
+    if not frame.get_typeof(_PROFILE):
+        return frame
     frame = frame.copy()
     frame.remove(_PROFILE)
     return frame

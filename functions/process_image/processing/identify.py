@@ -76,6 +76,7 @@ _HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"
 #: What header parsers raise on bytes that are not what they seem: the union of what Pillow's and pi_heif's do.
 _PARSER_FAULTS: Final = (
     OSError,
+    AssertionError,
     SyntaxError,
     ValueError,
     TypeError,

@@ -75,9 +75,8 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
 
     frame_height = image.get_page_height()
     frames = tuple(image.crop(0, top, image.width, frame_height) for top in range(0, image.height, frame_height))
-    fields = image.get_fields()
-    delays = tuple(image.get("delay")) if "delay" in fields else (100,) * len(frames)
-    return Canvas(frames, orientation, delays, image.get("loop") if "loop" in fields else 0)
+    delays = tuple(image.get("delay")) if image.get_typeof("delay") else (100,) * len(frames)
+    return Canvas(frames, orientation, delays, image.get("loop") if image.get_typeof("loop") else 0)
 
 
 def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> Any:

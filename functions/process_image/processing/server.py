@@ -86,6 +86,7 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
                         inherited.close()
                     _render_one(talk, limits, rendition_set, cpu_seconds)
             fates[process] = fate
+    signal.set_wakeup_fd(-1)  # whose socket is closed before the last process has ended
     for process in fates:
         os.kill(process, signal.SIGKILL)
 

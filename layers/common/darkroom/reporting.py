@@ -68,8 +68,13 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
     if _is_defect(fault):
         metrics.add_metric("Defects", MetricUnit.Count, 1)
     traceback = fault.__cause__ if isinstance(fault, UnexpectedError) else None
-    reason = str(fault).encode("utf-8", "replace").decode()  # a lone surrogate would cost the whole line
-    logger.warning("%s: %s", name, reason, extra={**about, "error_code": fault.error_code}, exc_info=traceback)
+    extra = {field: _writable(value) for field, value in about.items()} | {"error_code": fault.error_code}
+    logger.warning("%s: %s", name, _writable(str(fault)), extra=extra, exc_info=traceback)
+
+
+def _writable(value: object) -> object:
+    """What JSON can say and UTF-8 cannot, a lone surrogate, would cost the whole line."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _is_defect(fault: DarkroomError) -> bool:
