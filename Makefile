@@ -122,6 +122,7 @@ api-page: setup ## make docs/api.md from api/openapi.yaml
 	@.venv/bin/python -m api.page
 
 bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch")
+	@$(RUN) -m benchmarks.api_reads
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
 bench-page: .local/bench/installed ## write docs/performance.md again from what was measured last

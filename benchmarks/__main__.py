@@ -1,7 +1,7 @@
 """`make bench`: measures, writes docs/performance.md, and compares with ``budget.toml``.
 
-Exit code 1 if a budget is not kept. The parts: ``render``, ``batch``, ``encoders``, and ``reads`` of a queue over HTTP
-if the laptop stack is up; ``page`` only writes the page again.
+Exit code 1 if a budget is not kept. The parts: ``render``, ``batch`` and ``encoders``; ``page`` only
+writes the page again. It runs in ``.local/bench``; reads over HTTP are measured by ``benchmarks.api_reads``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import api_reads, batches, encoders, page, rendering
+from benchmarks import batches, encoders, page, rendering
 from benchmarks.figures import bounds
-from local import emulator
-from local.machine import LaptopError, this_place
-from local.stack import load
 
-_PARTS = ("render", "batch", "encoders", "reads", "page")
+_PARTS = ("render", "batch", "encoders", "page")
 _SLOW_FROM = 10  # photos: a run that long has time for the slow AVIF efforts
 
 
@@ -44,21 +41,12 @@ def main() -> int:
         page.save("batch", batches.measure(rounds, console))
     if "encoders" in parts:
         page.save("encoders", encoders.measure(photos, slow=photos >= _SLOW_FROM, console=console))
-    if "reads" in parts:
-        _read_over_http(console)
     page.write()
     _print_targets(console)
     broken = page.broken()
     for line in broken:
         console.print(f"Over budget: {line}")
     return 1 if broken else 0
-
-
-def _read_over_http(console: Console) -> None:
-    try:
-        api_reads.compare(load(emulator.where_it_runs(this_place())), console)
-    except LaptopError as error:
-        console.print(f"Reads over HTTP are not measured: {error}")
 
 
 def _print_targets(console: Console) -> None:
