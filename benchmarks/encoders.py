@@ -47,12 +47,13 @@ class Setting:
         return bytes(getattr(image, f"{self.saver}_buffer")(Q=quality, keep="none", **self.options))
 
 
-_QUALITIES, _AVIF_QUALITIES = (74, 80, 86, 92), (44, 52, 60, 68)
+# Around those that reach the standard's likeness.
+_QUALITIES, _JPEG_QUALITIES, _AVIF_QUALITIES = (74, 80, 86, 92), (80, 86, 92, 97), (44, 52, 60, 68)
 _PROGRESSIVE = {"optimize_coding": True, "interlace": True}
 
 
 def _jpeg(name: str, **options: Any) -> Setting:
-    return Setting(f"jpeg {name}", "jpegsave", options, _QUALITIES)
+    return Setting(f"jpeg {name}", "jpegsave", options, _JPEG_QUALITIES)
 
 
 def _avif(effort: int) -> Setting:
