@@ -30,7 +30,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
             _batch("2mp.jpg", all_cores, rounds, console),
             _batch("0.3mp.jpg", {cores()[-1]}, rounds, console),
         ],
-        "beside": asdict(spread([m.cpu * 1000 for m in _beside(10 * rounds, console)])),
+        "beside": asdict(spread(_beside(10 * rounds, console))),
         "with_aws_calls": asdict(spread([m.cpu * 1000 for m in _with_aws_calls(10 * rounds, console)])),
     }
 
@@ -75,11 +75,19 @@ def _times(measured: list[Measured]) -> dict[str, Any]:
     }
 
 
-def _beside(times: int, console: Console) -> list[Measured]:
-    """Darkroom's handler over ports in memory, with a photo so small that its codecs hardly count."""
-    command = [sys.executable, "-m", "benchmarks.handlers", "beside codec and network"]
-    with worker(command, cores={cores()[-1]}, endpoint="http://127.0.0.1:9") as handler:
-        return [handler.do({"keys": ["any"]}) for _ in track(range(times + 5), "Handler", console=console)][5:]
+def _beside(times: int, console: Console) -> list[float]:
+    """Milliseconds of CPU that Darkroom's handler takes over ports in memory and a tiny photo, less its rendering's."""
+    command = [sys.executable, "-m", "benchmarks.handlers"]
+    on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
+    with (
+        worker([*command, "beside network"], cores=on, endpoint=nowhere) as handler,
+        worker([*command, "rendering alone"], cores=on) as rendering,
+    ):
+        pairs = [
+            (handler.do({"keys": ["any"]}), rendering.do({}))
+            for _ in track(range(times + 5), "Handler", console=console, transient=True)
+        ]
+    return [(whole.cpu - codec.cpu) * 1000 for whole, codec in pairs[5:]]
 
 
 def _with_aws_calls(times: int, console: Console) -> list[Measured]:
@@ -89,4 +97,7 @@ def _with_aws_calls(times: int, console: Console) -> list[Measured]:
         aws(folder, 0, core=cores()[0]) as endpoint,
         worker([sys.executable, "-m", "benchmarks.handlers", "ours"], cores={cores()[-1]}, endpoint=endpoint) as ours,
     ):
-        return [ours.do({"keys": ["0.3mp.jpg"]}) for _ in track(range(times + 5), "AWS calls", console=console)][5:]
+        return [
+            ours.do({"keys": ["0.3mp.jpg"]})
+            for _ in track(range(times + 5), "AWS calls", console=console, transient=True)
+        ][5:]

@@ -21,12 +21,13 @@ from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 from PIL import Image
 
-from benchmarks.contenders import usual_renditions
+from benchmarks.contenders import LIMITS, usual_renditions
 from benchmarks.rendition_sets import WEBP
 from benchmarks.worker import serve
 from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.photo import identify
 from functions.process_image.ports import Claim, Result
-from functions.process_image.processing import Rendition
+from functions.process_image.processing import Rendition, render
 
 _BUCKET = "darkroom-uploads-example"
 
@@ -117,19 +118,30 @@ def _usual_sample() -> Callable[[dict[str, Any]], list[bytes]]:
     return work
 
 
-def _beside_codec_and_network() -> Callable[[dict[str, Any]], list[bytes]]:
-    """Darkroom's `lambda_handler` over ports in memory, with a photo of 16 x 16 pixels: what is left is its own."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (16, 16), "teal").save(buffer, "JPEG")
+def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
+    """Darkroom's `lambda_handler` over ports in memory, with a photo of 16 x 16 pixels."""
     work = _ours()
     from functions.process_image import app
 
-    memory = _Memory(buffer.getvalue())
+    memory = _Memory(_tiny_photo())
     flow = app.messages.process.keywords["flow"]  # type: ignore[attr-defined] # a partial, see wiring.py
     flow = replace(flow, uploads=memory, renditions=memory, tasks=memory, images=memory, results=memory)
     process = partial(app.messages.process.func, flow=flow)  # type: ignore[attr-defined]
     app.messages = replace(app.messages, process=process)
     return work
+
+
+def _rendering_alone() -> Callable[[dict[str, Any]], list[bytes]]:
+    """What of that is rendering: the same photo."""
+    data = _tiny_photo()
+    photo = identify(data, LIMITS)
+    return lambda _: [rendition.body for rendition in render(data, photo, WEBP).renditions]
+
+
+def _tiny_photo() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -179,7 +191,8 @@ class _Memory:
 HANDLERS = {
     "ours": _ours,
     "usual sample": _usual_sample,
-    "beside codec and network": _beside_codec_and_network,
+    "beside network": _beside_network,
+    "rendering alone": _rendering_alone,
 }
 
 if __name__ == "__main__":

@@ -276,7 +276,7 @@ def _batches(measured: dict[str, Any]) -> list[str]:
         "",
         f"The handler beside codec and network takes {beside['median']:.1f} ms of CPU an image"
         f" ({beside['low']:.1f} to {beside['high']:.1f}): event to answer over ports in memory, with a photo of 16 x 16"
-        " pixels.",
+        " pixels, less the rendering of that photo.",
         f"With boto3's nine calls and a photo of 0.3 megapixels it is {calls['median']:.0f} ms in all.",
     ]
 
