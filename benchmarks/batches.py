@@ -1,0 +1,103 @@
+"""Whole handlers against a stand-in for AWS: a batch of ten with slow S3, and the handler's own cost."""
+
+from __future__ import annotations
+
+import random
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.figures import ratio_of_pairs, spread
+from benchmarks.photos import inputs
+from benchmarks.processes import Measured, aws, cores, worker
+
+_S3_SECONDS = 0.04
+_BATCH = 10
+_HANDLERS = ("ours", "usual sample")
+
+
+def measure(rounds: int, console: Console) -> dict[str, Any]:
+    """Measure everything; returns what ``results/batch.json`` holds."""
+    all_cores = set(cores())
+    return {
+        "rounds": rounds,
+        "s3_seconds": _S3_SECONDS,
+        "batches": [
+            _batch("2mp.jpg", all_cores, rounds, console),
+            _batch("0.3mp.jpg", {cores()[-1]}, rounds, console),
+        ],
+        "beside": asdict(spread(_beside(10 * rounds, console))),
+        "with_aws_calls": asdict(spread([m.cpu * 1000 for m in _with_aws_calls(10 * rounds, console)])),
+    }
+
+
+def _batch(photo: str, on: set[int], rounds: int, console: Console) -> dict[str, Any]:
+    """Ten messages in one event, in turns with the usual sample and with one message alone: a chain of calls."""
+    folder = next(each.path.parent for each in inputs() if each.name == photo)
+    batches: dict[str, list[Measured]] = {name: [] for name in _HANDLERS}
+    alone: list[Measured] = []
+    with aws(folder, _S3_SECONDS, core=cores()[0]) as endpoint, ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(
+                worker([sys.executable, "-m", "benchmarks.handlers", name], cores=on, endpoint=endpoint)
+            )
+            for name in _HANDLERS
+        }
+        for number in track(range(rounds + 1), description=f"Batches of {photo}", console=console, transient=True):
+            for name in random.sample(_HANDLERS, len(_HANDLERS)):
+                measured = workers[name].do({"keys": [photo] * _BATCH})
+                if number > 0:
+                    batches[name].append(measured)
+            chain = workers["ours"].do({"keys": [photo]})
+            if number > 0:
+                alone.append(chain)
+    ours, sample = batches["ours"], batches["usual sample"]
+    longest = [max(batch.cpu, chain.seconds) for batch, chain in zip(ours, alone, strict=True)]
+    return {
+        "photo": photo,
+        "cores": len(on),
+        "ours": _times(ours),
+        "usual sample": _times(sample),
+        "chain": _times(alone),
+        "wall_to_longest": asdict(ratio_of_pairs([m.seconds for m in ours], longest)),
+        "sample_to_ours": asdict(ratio_of_pairs([m.seconds for m in sample], [m.seconds for m in ours])),
+    }
+
+
+def _times(measured: list[Measured]) -> dict[str, Any]:
+    return {
+        "seconds": asdict(spread([m.seconds for m in measured])),
+        "cpu": asdict(spread([m.cpu for m in measured])),
+    }
+
+
+def _beside(times: int, console: Console) -> list[float]:
+    """Milliseconds of CPU that Darkroom's handler takes over ports in memory and a tiny photo, less its rendering's."""
+    command = [sys.executable, "-m", "benchmarks.handlers"]
+    on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
+    with (
+        worker([*command, "beside network"], cores=on, endpoint=nowhere) as handler,
+        worker([*command, "rendering alone"], cores=on) as rendering,
+    ):
+        pairs = [
+            (handler.do({"keys": ["any"]}), rendering.do({}))
+            for _ in track(range(times + 5), "Handler", console=console, transient=True)
+        ]
+    return [(whole.cpu - codec.cpu) * 1000 for whole, codec in pairs[5:]]
+
+
+def _with_aws_calls(times: int, console: Console) -> list[Measured]:
+    """The same with boto3's calls to a stand-in that answers at once, and a photo of 0.3 megapixels."""
+    folder = inputs()[0].path.parent
+    with (
+        aws(folder, 0, core=cores()[0]) as endpoint,
+        worker([sys.executable, "-m", "benchmarks.handlers", "ours"], cores={cores()[-1]}, endpoint=endpoint) as ours,
+    ):
+        return [
+            ours.do({"keys": ["0.3mp.jpg"]})
+            for _ in track(range(times + 5), "AWS calls", console=console, transient=True)
+        ][5:]

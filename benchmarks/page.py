@@ -1,0 +1,354 @@
+"""docs/performance.md and its plots, from ``benchmarks/results``: `make bench-page`, and the end of `make bench`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+
+from benchmarks.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
+from benchmarks.figures import Bound, bounds
+
+_PROJECT = Path(__file__).resolve().parent.parent
+RESULTS = _PROJECT / "benchmarks" / "results"
+_PAGE = _PROJECT / "docs" / "performance.md"
+_PLOTS = _PROJECT / "docs" / "performance"
+
+mpl.use("svg")
+mpl.rcParams["svg.hashsalt"] = "darkroom"  # the same results give the same file
+
+
+def save(name: str, measured: dict[str, Any]) -> None:
+    """Keep what was measured, with what it was measured on."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": _machine(), **measured}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _machine() -> dict[str, str]:
+    processor = platform.processor()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
+    packages = ("pyvips", "pyvips-binary", "pillow", "pi-heif", "boto3")
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "processor": f"{processor}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.machine()}",
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages), *_others()]
+        ),
+    }
+
+
+def _others() -> Iterator[str]:
+    package = json.loads((_PROJECT / "benchmarks" / "sharp" / "package.json").read_text())
+    yield f"sharp {package['dependencies']['sharp']}"
+    for command in (["node", "--version"], ["vips", "--version"]):
+        try:
+            said = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        yield f"{command[0]} {said.stdout.split()[0].strip('v').removeprefix('ips-')}"
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """What was measured last; None if it never was."""
+    path = RESULTS / f"{name}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return found
+
+
+def figures() -> dict[str, float]:
+    """Every figure that a target may name, from the results that there are."""
+    found: dict[str, float] = {}
+    if rendering := load("render"):
+        found |= _figures_of_rendering(rendering["rows"])
+    if batches := load("batch"):
+        found["handler ms"] = batches["beside"]["median"]
+        for batch in batches["batches"]:
+            found[f"batch, {batch['photo']} / wall"] = batch["wall_to_longest"]["median"]
+            found[f"batch, {batch['photo']} / usual sample"] = batch["sample_to_ours"]["median"]
+    return found
+
+
+def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    mine = {(row["photo"], row["set"]): row for row in rows if row["contender"] == "ours"}
+    lost, grown = [], []
+    for row in (row for row in rows if row["megapixels"] >= 12):
+        names = [f"{row['set']} / {row['contender']}"]
+        names += [f"{names[0]} / profile"] if "p3" in row["photo"] else []
+        ratio = row["ratio"]["median"]
+        for name in names:
+            if row["contender"] == "parts alone":
+                found[name] = max(found.get(name, 0), 1 / ratio)
+            else:
+                found[name] = min(found.get(name, ratio), ratio)
+        ours = mine[row["photo"], row["set"]]
+        lost.append(row["ssim"] - ours["ssim"] if row["ssim"] else 0.0)
+        if row["contender"] == "sharp, per size":
+            grown.append(ours["bytes"] / row["bytes"])
+        if row["contender"] == "ours":
+            name = f"peak MB, {row['photo']}"
+            found[name] = max(found.get(name, 0), row["peak_mb"])
+    found["ssim lost"] = max(lost)
+    if grown:
+        found["bytes"] = max(grown)
+    return found
+
+
+def broken() -> list[str]:
+    """The budgets that are not kept, in words."""
+    measured = figures()
+    return [
+        f"{bound.what}: {measured[bound.figure]:.3g}, budget {_wanted(bound, bound.budget)}"
+        for bound in bounds()
+        if bound.figure in measured and not bound.is_kept(measured[bound.figure])
+    ]
+
+
+def _wanted(bound: Bound, value: float) -> str:
+    return f"{'≥' if bound.at_least else '≤'} {value:g}"
+
+
+def write() -> None:
+    """Write the page and its plots."""
+    _PLOTS.mkdir(exist_ok=True)
+    rendering, batches, encoders = load("render"), load("batch"), load("encoders")
+    parts = [_HEAD, *_targets()]
+    if rendering:
+        parts += _rendering(rendering)
+    if batches:
+        parts += _batches(batches)
+    if encoders:
+        parts += _encoders(encoders)
+    _PAGE.write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+_HEAD = """# Performance
+
+Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=22` is the long run.
+
+The photos are real pictures, joined and enlarged smoothly to the sizes of uploads (`benchmarks/photos.py`). Every
+contender runs in a process of its own, all on one core, in turns, in an order shuffled anew for each photo of each
+round. Contenders are compared by CPU seconds, photo by photo and round by round: the machine may be busy with other
+work, which lengthens the wall clock but hardly these. Each writes the same four renditions (256, 640, 1280 and 1920
+pixels), WebP with effort 4 or progressive JPEG, quality 80. SSIM is that of the luma against Pillow's Lanczos from all
+pixels, the mean of the four."""
+
+
+def _targets() -> list[str]:
+    measured = figures()
+    lines = ["", "## Targets", "", "| Target | Wanted | Measured | Met |", "|---|---|---|---|"]
+    for bound in bounds():
+        value = measured.get(bound.figure)
+        said = "not measured" if value is None else f"{value:.3g}"
+        met = "" if value is None else "yes" if bound.is_met(value) else "**no**"
+        lines.append(f"| {bound.what[0].upper()}{bound.what[1:]} | {_wanted(bound, bound.target)} | {said} | {met} |")
+    note = "Ratios are the least, or the most, over the photos of 12 megapixels and more: each photo has to keep them."
+    return [*lines, "", note]
+
+
+def _about(measured: dict[str, Any]) -> str:
+    machine = measured["machine"]
+    rounds = f"{measured['rounds']} rounds. " if "rounds" in measured else ""
+    return (
+        f"{rounds}{machine['date']}, {machine['processor']}, {machine['system']}, load {machine['load']} at the end.\n"
+        f"{machine['versions']}."
+    )
+
+
+def _rendering(measured: dict[str, Any]) -> list[str]:
+    rows = measured["rows"]
+    again = [row["ratio"] for row in rows if row["contender"] == "ours again"]
+    low, high = min(r["median"] for r in again), max(r["median"] for r in again)
+    widest = max((r["high"] - r["low"] for r in again), default=0)
+    lines = [
+        "",
+        "## Rendering, side by side",
+        "",
+        _about(measured),
+        "",
+        f"Noise: ours against ours is {low:.2f} to {high:.2f} by photo; the middle half of its pairs spans up to"
+        f" {widest:.2f}.",
+        "Differences smaller than that say nothing.",
+    ]
+    lines += [f"\n{name} was not measured: {how}." for name, how in measured["missing"].items()]
+    for rendition_set, title in (("webp", "WebP"), ("jpeg", "JPEG")):
+        plot = f"{rendition_set}.svg"
+        _plot_rendering([row for row in rows if row["set"] == rendition_set], title, _PLOTS / plot)
+        lines += ["", f"### {title} set", "", f"![CPU seconds of the {title} set](performance/{plot})"]
+        for photo in dict.fromkeys(row["photo"] for row in rows if row["set"] == rendition_set):
+            lines += [
+                "",
+                f"**{photo}**",
+                "",
+                *_rows([r for r in rows if (r["set"], r["photo"]) == (rendition_set, photo)]),
+            ]
+    lines += [
+        "",
+        "`parts alone` is libvips decoding, resizing and encoding one after the other, each from memory to memory,",
+        "without placeholder. sharp has no HEVC decoder; of the animation, only those are shown that keep it moving.",
+        "vipsthumbnail's rows include the start of its four processes; memory is a fresh process's, above a bare",
+        "interpreter.",
+    ]
+    return lines
+
+
+def _rows(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| | CPU s (middle half) | through ours (middle half) | wall s | MB | bytes | SSIM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cpu, ratio = row["cpu"], row["ratio"]
+        lines.append(
+            f"| {row['contender']} | {cpu['median']:.3f} ({cpu['low']:.3f} to {cpu['high']:.3f})"
+            f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) | {row['seconds']['median']:.2f}"
+            f" | {'' if row['peak_mb'] is None else round(row['peak_mb'])} | {row['bytes']:,}"
+            f" | {'' if row['ssim'] is None else format(row['ssim'], '.4f')} |"
+        )
+    return lines
+
+
+def _plot_rendering(rows: list[dict[str, Any]], title: str, path: Path) -> None:
+    large = [row for row in rows if row["megapixels"] >= 12]
+    photos = list(dict.fromkeys(row["photo"] for row in large))
+    contenders = [name for name in dict.fromkeys(row["contender"] for row in large) if name != "ours again"]
+    figure, axes = plt.subplots(figsize=(9, 4))
+    width = 0.8 / len(contenders)
+    for number, name in enumerate(contenders):
+        found = {row["photo"]: row["cpu"] for row in large if row["contender"] == name}
+        at = [place for place, photo in enumerate(photos) if photo in found]
+        spreads = [found[photos[place]] for place in at]
+        errors = [[s["median"] - s["low"] for s in spreads], [s["high"] - s["median"] for s in spreads]]
+        axes.bar([a + number * width for a in at], [s["median"] for s in spreads], width, yerr=errors, label=name)
+    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(photos))], photos)
+    axes.set_ylabel("CPU seconds, median and middle half")
+    axes.set_title(f"{title} set, photos of 12 megapixels and more")
+    axes.legend(fontsize=8)
+    _keep(figure, path)
+
+
+def _keep(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+def _batches(measured: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## A batch of ten, with slow S3",
+        "",
+        _about(measured),
+        "",
+        "Whole handlers, event to answer, against a stand-in in another process that takes"
+        f" {measured['s3_seconds'] * 1000:.0f} ms over each call of S3.",
+        "One core is Lambda at 1769 MB: there the computing of large photos is nearly all.",
+        "Two cores are Lambda at 3538 MB.",
+        "",
+        "| Batch | Handler | wall s | CPU s | one message alone, wall s |",
+        "|---|---|---|---|---|",
+    ]
+    for batch in measured["batches"]:
+        what = f"ten of {batch['photo']}, {batch['cores']} core{'s' if batch['cores'] > 1 else ''}"
+        for name in ("ours", "usual sample"):
+            alone = f"{batch['chain']['seconds']['median']:.2f}" if name == "ours" else ""
+            times = batch[name]
+            lines.append(
+                f"| {what} | {name} | {times['seconds']['median']:.2f} | {times['cpu']['median']:.2f} | {alone} |"
+            )
+    beside, calls = measured["beside"], measured["with_aws_calls"]
+    return [
+        *lines,
+        "",
+        f"The handler beside codec and network takes {beside['median']:.1f} ms of CPU an image"
+        f" ({beside['low']:.1f} to {beside['high']:.1f}): event to answer over ports in memory, with a photo of 16 x 16"
+        " pixels, less the rendering of that photo.",
+        f"With boto3's nine calls and a photo of 0.3 megapixels it is {calls['median']:.0f} ms in all.",
+    ]
+
+
+def _encoders(measured: dict[str, Any]) -> list[str]:
+    rows = measured["rows"]
+    _plot_front(rows, _PLOTS / "encoders.svg")
+    priced = dict(prices(rows))
+    lines = [
+        "",
+        "## Encoder settings",
+        "",
+        _about(measured),
+        "",
+        f"{measured['photos']} photos. All at one SSIM, by interpolation between four qualities:"
+        " that of WebP at effort 4 and quality 80.",
+        "1 is WebP at effort 4. To the left is faster, down is smaller.",
+        "",
+        "![Bytes over time of every setting](performance/encoders.svg)",
+        "",
+        "| Setting | " + " | ".join(f"{size} px: time, bytes" for size in SIZES) + " |",
+        "|---|" + "---|" * len(SIZES),
+    ]
+    for name in dict.fromkeys(row["setting"] for row in rows):
+        of_setting = {row["size"]: row for row in rows if row["setting"] == name}
+        cells = [
+            f"{of_setting[size]['seconds_ratio']:.2f}, {of_setting[size]['bytes_ratio']:.3f}"
+            if size in of_setting
+            else ""
+            for size in SIZES
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "### Priced",
+        "",
+        "US dollars for a million photos of four renditions: computed once (Lambda, arm64, 1769 MB), stored for a year",
+        "(S3 Standard), and each rendition sent to so many viewers (CloudFront); prices in `benchmarks/figures.py`.",
+        "",
+        "| Setting | " + " | ".join(f"{views:,} views" for views in VIEWS) + " |",
+        "|---|" + "---|" * len(VIEWS),
+        *(
+            f"| {_marked(name)} | " + " | ".join(f"{sum_:,.2f}" for sum_ in sums) + " |"
+            for name, sums in priced.items()
+        ),
+        "",
+        _ADVICE,
+    ]
+    return lines
+
+
+def _marked(name: str) -> str:
+    marks = ["ours"] if name in OUR_DEFAULTS.values() else []
+    marks += ["sharp's"] if name in SHARP_DEFAULTS.values() else []
+    return f"{name} ({' and '.join(marks)} default)" if marks else name
+
+
+_ADVICE = "Which setting when: [docs/decisions/0017-encoder-settings.md](decisions/0017-encoder-settings.md)."
+
+
+def _plot_front(rows: list[dict[str, Any]], path: Path) -> None:
+    figure, panels = plt.subplots(1, len(SIZES), figsize=(15, 4.5), sharey=True)
+    for size, axes in zip(SIZES, panels, strict=True):
+        for kind, colour in (("webp", "tab:blue"), ("avif", "tab:red"), ("jpeg", "tab:green")):
+            found = [row for row in rows if row["size"] == size and row["format"] == kind]
+            axes.scatter([r["seconds_ratio"] for r in found], [r["bytes_ratio"] for r in found], c=colour, label=kind)
+            for row in found:
+                label = row["setting"].removeprefix(f"{kind} ").replace("effort ", "")
+                axes.annotate(label, (row["seconds_ratio"], row["bytes_ratio"]), fontsize=7)
+        axes.set_xscale("log")
+        axes.set_title(f"{size} px")
+        axes.set_xlabel("time through WebP effort 4")
+    panels[0].set_ylabel("bytes through WebP effort 4")
+    panels[0].legend()
+    _keep(figure, path)

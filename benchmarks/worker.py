@@ -1,0 +1,45 @@
+"""A process that does one contender's work: ``python -m benchmarks.worker NAME``.
+
+It takes one job per line of its standard input, ``{"path": ..., "set": "webp" or "jpeg", "keep": folder or null}``,
+and answers each with a line of JSON: ``seconds``, ``cpu`` (seconds, with those of its children) and ``bytes``. With
+``keep`` the renditions stand in that folder as ``0``, ``1`` and so on, in the set's order.
+``benchmarks/sharp/worker.mjs`` speaks the same.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from time import perf_counter
+from typing import Any
+
+from benchmarks.contenders import CONTENDERS
+
+
+def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
+    """Do every job of the standard input."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the work prints, as a function prints its log, is no answer
+    for line in sys.stdin:
+        job = json.loads(line)
+        cpu, started = _cpu(), perf_counter()
+        made = work(job)
+        measured = {"seconds": perf_counter() - started, "cpu": _cpu() - cpu, "bytes": sum(map(len, made))}
+        if job.get("keep"):
+            for number, body in enumerate(made):
+                (Path(job["keep"]) / str(number)).write_bytes(body)
+        print(json.dumps(measured), file=answers, flush=True)
+
+
+def _cpu() -> float:
+    mine, ended = (getrusage(whose) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    return mine.ru_utime + mine.ru_stime + ended.ru_utime + ended.ru_stime
+
+
+if __name__ == "__main__":
+    contender = CONTENDERS[sys.argv[1]]
+    serve(lambda job: contender(Path(job["path"]), job["set"]))

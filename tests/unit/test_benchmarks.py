@@ -1,0 +1,97 @@
+"""The arithmetic of `make bench`: what its page and its exit code rest on."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.figures import Bound, Encoded, at_ssim, bounds, geometric_mean, price, ratio_of_pairs, spread
+
+AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)
+AT_MOST = Bound("memory", "how much memory", target=100, budget=140, at_least=False)
+
+
+class TestSpread:
+    def test_one_outlier_moves_neither_the_median_nor_the_middle_half(self) -> None:
+        assert spread([1.0, 1.0, 1.0, 1.0, 9.0]) == spread([1.0, 1.0, 1.0, 1.0, 1.0])
+
+    def test_a_single_round_has_no_width(self) -> None:
+        alone = spread([2.0])
+
+        assert (alone.low, alone.median, alone.high) == (2.0, 2.0, 2.0)
+
+
+class TestRatioOfPairs:
+    def test_what_slows_a_whole_round_down_cancels_out(self) -> None:
+        quiet, busy = 1.0, 7.0
+
+        ratio = ratio_of_pairs([3.0 * quiet, 3.0 * busy], [2.0 * quiet, 2.0 * busy])
+
+        assert ratio.low == ratio.median == ratio.high == 1.5
+
+    def test_rounds_pair_up(self) -> None:
+        with pytest.raises(ValueError, match="shorter"):
+            ratio_of_pairs([1.0, 2.0], [1.0])
+
+
+class TestGeometricMean:
+    def test_half_and_double_cancel_out(self) -> None:
+        assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+
+
+class TestEncodingsAtOneLikeness:
+    LOW, HIGH = Encoded(0.90, bytes=1000, seconds=1.0), Encoded(0.96, bytes=4000, seconds=3.0)
+
+    def test_lie_between_their_neighbours_bytes_by_ratio_and_seconds_by_difference(self) -> None:
+        halfway = at_ssim(0.93, [self.HIGH, self.LOW])
+
+        assert halfway is not None
+        assert halfway.bytes == pytest.approx(2000)
+        assert halfway.seconds == pytest.approx(2.0)
+
+    def test_at_an_encoding_are_that_encoding(self) -> None:
+        found = at_ssim(0.90, [self.LOW, self.HIGH])
+
+        assert found is not None
+        assert (found.bytes, found.seconds) == pytest.approx((1000, 1.0))
+
+    @pytest.mark.parametrize("ssim", [0.89, 0.97])
+    def test_are_not_guessed_beyond_what_was_measured(self, ssim: float) -> None:
+        assert at_ssim(ssim, [self.LOW, self.HIGH]) is None
+
+
+class TestPrice:
+    def test_a_gigabyte_is_stored_for_twelve_months(self) -> None:
+        assert price(seconds=0, size=1e9, views=0) == pytest.approx(12 * 0.023)
+
+    def test_every_view_is_a_transfer(self) -> None:
+        assert price(0, 1e9, views=10) - price(0, 1e9, views=0) == pytest.approx(10 * 0.085)
+
+    def test_a_second_is_one_of_a_whole_core(self) -> None:
+        assert price(seconds=1, size=0, views=0) == pytest.approx(1.7275 * 0.0000133334, rel=1e-3)
+
+
+class TestBounds:
+    @pytest.mark.parametrize(
+        ("bound", "measured", "met", "kept"),
+        [
+            (AT_LEAST, 1.5, True, True),
+            (AT_LEAST, 1.3, False, True),
+            (AT_LEAST, 1.1, False, False),
+            (AT_MOST, 100, True, True),
+            (AT_MOST, 120, False, True),
+            (AT_MOST, 141, False, False),
+        ],
+    )
+    def test_a_missed_target_is_no_broken_budget_yet(
+        self, bound: Bound, measured: float, met: bool, kept: bool
+    ) -> None:
+        assert (bound.is_met(measured), bound.is_kept(measured)) == (met, kept)
+
+    def test_every_budget_is_more_generous_than_its_target(self) -> None:
+        assert bounds()
+        assert [bound.what for bound in bounds() if not bound.is_kept(bound.target)] == []
+
+    def test_each_figure_has_one_bound(self) -> None:
+        named = [bound.figure for bound in bounds()]
+
+        assert len(named) == len(set(named))
