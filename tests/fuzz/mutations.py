@@ -263,7 +263,8 @@ def _drop_part(random: Random, data: bytes) -> bytes:
 def _repeat_part(random: Random, data: bytes) -> bytes:
     part = random.choice(parts_of(data))
     times = random.choice((1, 2, 300, 20_000))
-    return data[: part.stop] + (data[part.start : part.stop] * times)[:_LARGEST] + data[part.stop :]
+    times = min(times, _LARGEST // max(part.stop - part.start, 1))
+    return data[: part.stop] + data[part.start : part.stop] * times + data[part.stop :]
 
 
 def _swap_parts(random: Random, data: bytes) -> bytes:
