@@ -36,8 +36,9 @@ LENGTH: Final = struct.Struct("!I")
 #: How a process ended: with this exit code, or by the signal that this is the negative of.
 FATE: Final = struct.Struct("!i")
 
-#: Bytes that a process may take beside the file and the estimate; with the file, all that it has to identify it.
-BESIDE: Final = 48 * 2**20
+#: Bytes that a process may take beside the file and the estimate: mostly its threads' stacks, 8 MB each, hardly any of
+#: which is written to. With the file, all that it has to identify it.
+BESIDE: Final = 64 * 2**20
 
 #: Bytes of JSON in an answer, at most.
 LONGEST_ANSWER = 65_536

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _MODULE = "functions.process_image.processing.server"
 # What an interpreter may need to start. In Lambda its own library stands on LD_LIBRARY_PATH.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
+# One heap for all threads: they take fresh memory from the kernel a quarter less often. BESIDE was measured with it.
+_MALLOC = {"MALLOC_ARENA_MAX": "1"}
 # So that a task that is out of time is given back before the batch is answered without it.
 _SECONDS_TO_GIVE_BACK = 4
 # For the image libraries to be loaded. In Lambda the initialisation ends long before.
@@ -93,6 +95,7 @@ class RenderServer:
         """
         self._control.settimeout(_SECONDS_TO_START)
         if not self._control.recv(1):
+            self.close()
             raise RenderDefect("The render server did not start; its traceback is in the log.")
         self._control.settimeout(_SECONDS_TO_END)
 
@@ -124,6 +127,7 @@ class RenderServer:
                 [sys.executable, "-P", "-m", _MODULE, configuration(self.limits, self.rendition_set, self.cpu_seconds)],
                 # Neither the function's credentials nor its output are for a process that decodes strangers' files.
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+                | _MALLOC
                 | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

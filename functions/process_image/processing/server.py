@@ -69,7 +69,10 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
             wake.recv(4096)
             _report_ended(fates)
         if control in readable:
-            message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            try:
+                message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            except ConnectionError:  # it closed before it had heard that we are ready
+                break
             if not message:
                 break
             talk, fate = (socket.socket(fileno=descriptor) for descriptor in descriptors)
