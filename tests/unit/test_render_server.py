@@ -211,6 +211,13 @@ class TestMemory:
         ):
             renderer.render(photo(), in_seconds())
 
+    @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}], ids=["VP8", "VP8L", "VP8X"])
+    def test_a_large_webp_may_have_the_canvas_that_pillow_never_paints(
+        self, server: RenderServer, options: dict[str, object]
+    ) -> None:
+        large = encoded(Image.new("RGB", (6000, 4000)), "WEBP", method=0, **options)
+        assert server.render(large, in_seconds())[0].width == 6000
+
     def test_a_file_that_leaves_no_room_to_look_at_it_is_not_sent(self) -> None:
         with started(capacity=BESIDE) as renderer, pytest.raises(TooLarge, match="866 bytes"):
             renderer.render(photo(), in_seconds())

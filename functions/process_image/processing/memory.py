@@ -13,7 +13,7 @@ _MB = 1_000_000
 _FIXED = 24 * _MB
 
 #: Bytes per pixel of width: the lines under way between decoder and resizer. Alpha is premultiplied in floats.
-_LINES, _LINES_WITH_ALPHA = 4_000, 12_000
+_LINES, _LINES_WITH_ALPHA = 4_000, 20_000
 
 #: Bytes per stored pixel that the decoder itself holds. PNG and TIFF may have 16 bits in 4 channels, of which the
 #: header as we read it says nothing.
@@ -54,7 +54,7 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     49 MP JPEG, progressive 4:4:4       305       431
     12 MP PNG                            54        97
     12 MP PNG, interlaced                54       195
-    12 MP PNG, alpha                    100       130
+    12 MP PNG, alpha                    100       162
     12 MP PNG, 16 bits                   65        97
     12 MP TIFF                           52       195
     12 MP WebP                          110       171

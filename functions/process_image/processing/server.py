@@ -24,6 +24,7 @@ from PIL import Image
 
 from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, identify, render
+from functions.process_image.processing.identify import set_aside
 from functions.process_image.render_messages import (
     BESIDE,
     FATE,
@@ -138,6 +139,7 @@ def _answer(talk: socket.socket, limits: Limits, rendition_set: RenditionSet) ->
     before = _data_size()
     _limit_memory(before + BESIDE + size)
     data = talk.recv(size, socket.MSG_WAITALL) if size else b""
+    _limit_memory(before + BESIDE + size + set_aside(data, limits))
     photo = identify(data, limits)
     memory = estimate_memory(photo, rendition_set)
     talk.sendall(photo_answer(photo, memory))
