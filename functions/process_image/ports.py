@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,7 +80,7 @@ class Renderer(Protocol):
 
         Raises
         ------
-        NotAnImage, UnsupportedFormat, TooManyPixels, TooManyFrames, DamagedImage
+        TooLarge, NotAnImage, UnsupportedFormat, TooManyPixels, TooManyFrames, DamagedImage
             It is not rendered.
         DecoderCrashed, DecoderOutOfMemory, DecoderTooSlow
             It was tried, and broke off.
@@ -148,5 +149,5 @@ class Budget(Protocol):
     def capacity(self) -> int:
         """Bytes in all."""
 
-    def reserve(self, amount: int) -> AbstractContextManager[None]:
-        """Wait until ``amount`` bytes are free and hold them."""
+    def reserve(self, amount: int) -> AbstractContextManager[Callable[[int], bool]]:
+        """Wait until ``amount`` bytes are free and hold them; what it yields holds more, if they are free at once."""

@@ -33,8 +33,12 @@ REQUEST: Final = struct.Struct("!dQ")
 GO: Final = struct.Struct("!d")
 #: How many bytes an answer has: JSON, of the renditions before their bodies.
 LENGTH: Final = struct.Struct("!I")
-#: How a process ended: the signal, or 0.
+#: How a process ended: with this exit code, or by the signal that this is the negative of.
 FATE: Final = struct.Struct("!i")
+
+#: Bytes that a process may take beside the file and the estimate: mostly its threads' stacks, 8 MB each, hardly any of
+#: which is written to. With the file, all that it has to identify it.
+BESIDE: Final = 64 * 2**20
 
 #: Bytes of JSON in an answer, at most.
 LONGEST_ANSWER = 65_536

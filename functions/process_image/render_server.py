@@ -11,7 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from threading import Lock
 from time import time
@@ -24,12 +25,14 @@ from darkroom.errors import (
     DecoderTooSlow,
     OutOfTime,
     ServiceUnavailable,
+    TooLarge,
     TooManyPixels,
 )
 
 from functions.process_image.photo import Limits, Photo, Rendered
 from functions.process_image.ports import SECONDS_TO_RENDER
 from functions.process_image.render_messages import (
+    BESIDE,
     FATE,
     GO,
     LENGTH,
@@ -49,9 +52,13 @@ if TYPE_CHECKING:
 _MODULE = "functions.process_image.processing.server"
 # What an interpreter may need to start. In Lambda its own library stands on LD_LIBRARY_PATH.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
+# One heap for all threads: they take fresh memory from the kernel a quarter less often. BESIDE was measured with it.
+_MALLOC = {"MALLOC_ARENA_MAX": "1"}
 # So that a task that is out of time is given back before the batch is answered without it.
 _SECONDS_TO_GIVE_BACK = 4
-# For a process that is ending to be gone.
+# For the image libraries to be loaded. In Lambda the initialisation ends long before.
+_SECONDS_TO_START = 60
+# For a process that is ending to be gone, and for the server to take a word.
 _SECONDS_TO_END = 5
 
 
@@ -78,18 +85,34 @@ class RenderServer:
         self._lock = Lock()
         self._start()
 
+    def wait_until_ready(self) -> None:
+        """Wait until the server that was started first has the image libraries.
+
+        Raises
+        ------
+        RenderDefect
+            It could not load them.
+        """
+        self._control.settimeout(_SECONDS_TO_START)
+        if not self._control.recv(1):
+            self.close()
+            raise RenderDefect("The render server did not start; its traceback is in the log.")
+        self._control.settimeout(_SECONDS_TO_END)
+
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         """Make all renditions of a file, as :class:`~functions.process_image.ports.Renderer` says."""
-        talk, fate = self._fork()
-        with talk, fate:
+        memory = len(data) + BESIDE
+        if memory > self.budget.capacity:
+            raise TooLarge(
+                f"decoding a file of {len(data):,} bytes takes at least {memory // 2**20} MB; "
+                f"the function has {self.budget.capacity // 2**20} MB for it"
+            )
+        while True:
             try:
-                return self._converse(talk, fate, data, deadline)
-            except Nonsense as error:
-                raise DecoderCrashed("the file made its decoder answer nonsense") from error
-            except TimeoutError as error:
-                raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
-            except (EOFError, ConnectionError) as error:
-                raise self._fault_of(fate) from error
+                with self.budget.reserve(memory) as hold:
+                    return self._render_within(memory, hold, data, deadline)
+            except _NotFree as error:
+                memory = error.memory
 
     def close(self) -> None:
         """End the server and whatever it still renders."""
@@ -98,11 +121,13 @@ class RenderServer:
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()
+        self._control.settimeout(_SECONDS_TO_END)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 # this interpreter, our module
                 [sys.executable, "-P", "-m", _MODULE, configuration(self.limits, self.rendition_set, self.cpu_seconds)],
                 # Neither the function's credentials nor its output are for a process that decodes strangers' files.
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+                | _MALLOC
                 | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
@@ -110,72 +135,105 @@ class RenderServer:
 
     def _stop(self) -> None:
         self._control.close()
-        self._process.wait()
+        try:
+            self._process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
-    def _fork(self) -> tuple[socket.socket, socket.socket]:
-        """Have a process forked; returns the sockets for what is said to it and for how it ends."""
+    @contextmanager
+    def _forked(self) -> Iterator[tuple[socket.socket, socket.socket, subprocess.Popen[bytes]]]:
+        """Have a process forked: the sockets for what is said to it and for how it ends, and the server it is of."""
         talk, its_talk = socket.socketpair()
         fate, its_fate = socket.socketpair()
-        with its_talk, its_fate, self._lock:
-            if self._process.poll() is not None:
-                self._stop()
-                self._start()
-            with suppress(ConnectionError):  # gone just now: so are both sockets, and that tells why
-                socket.send_fds(self._control, [b"\0"], [its_talk.fileno(), its_fate.fileno()])
-        return talk, fate
+        with talk, fate:
+            with its_talk, its_fate, self._lock:
+                if self._process.poll() is not None:
+                    self._stop()
+                    self._start()
+                server = self._process
+                with suppress(OSError):  # gone just now, or stuck: both sockets close, and that tells why
+                    socket.send_fds(self._control, [b"\0"], [its_talk.fileno(), its_fate.fileno()])
+            yield talk, fate, server
 
-    def _converse(
-        self, talk: socket.socket, fate: socket.socket, data: bytes, deadline: Deadline
+    def _render_within(
+        self, memory: int, hold: Callable[[int], bool], data: bytes, deadline: Deadline
     ) -> tuple[Photo, Rendered]:
-        stream = talk.makefile("rb")
-        with stream:
-            talk.sendall(REQUEST.pack(_time_for(talk, deadline), len(data)))
-            talk.sendall(data)
-            photo, estimate = read_photo(_hear_answer(stream), self.limits)
-            memory = estimate + len(data)
-            if memory > self.budget.capacity:
-                raise TooManyPixels(
-                    f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
-                    f"{memory // 2**20} MB; the function has {self.budget.capacity // 2**20} MB for it"
-                )
-            with self.budget.reserve(memory):
-                talk.sendall(GO.pack(_time_for(talk, deadline)))
-                lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, memory)
-                bodies = [_hear(stream, length) for length in lengths]
-                fate.settimeout(_SECONDS_TO_END)
-                fate.recv(FATE.size)  # only then is its memory free again
-            return photo, put_together(bodies)
+        """Have an image rendered that ``memory`` bytes are reserved for; ``hold`` reserves more."""
+        with self._forked() as (talk, fate, server):
+            try:
+                with talk.makefile("rb") as stream:
+                    talk.sendall(REQUEST.pack(_time_for(talk, deadline), len(data)))
+                    talk.sendall(data)
+                    photo, estimate = read_photo(_hear_answer(stream), self.limits)
+                    wanted = len(data) + BESIDE + estimate
+                    if wanted > self.budget.capacity:
+                        raise TooManyPixels(
+                            f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
+                            f"{wanted // 2**20} MB; the function has {self.budget.capacity // 2**20} MB for it"
+                        )
+                    if wanted > memory and not hold(wanted - memory):
+                        raise _NotFree(wanted)
+                    talk.sendall(GO.pack(_time_for(talk, deadline)))
+                    lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, estimate)
+                    bodies = [_hear(stream, length) for length in lengths]
+                return photo, put_together(bodies)
+            except Nonsense as error:
+                raise DecoderCrashed("the file made its decoder answer nonsense") from error
+            except TimeoutError as error:
+                fate.close()  # nor is there time to wait for its end
+                raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
+            except (EOFError, ConnectionError) as error:
+                raise self._fault_of(fate, server) from error
+            finally:
+                talk.close()  # which ends a process that waits for a word
+                _wait_for_end(fate)  # only then is its memory free again
 
-    def _fault_of(self, fate: socket.socket) -> DarkroomError:
-        """Why a process ended before it had answered."""
-        fate.settimeout(_SECONDS_TO_END)
-        try:
-            told = fate.recv(FATE.size)
-        except OSError:
-            told = b""
+    def _fault_of(self, fate: socket.socket, server: subprocess.Popen[bytes]) -> DarkroomError:
+        """Why a process ended before it had answered. Raises RenderDefect."""
+        told = _wait_for_end(fate)
         if not told:
-            return self._fault_of_server()
-        (ended_by,) = FATE.unpack(told)
-        if ended_by == signal.SIGXCPU:
+            return _fault_of_server(server)
+        (ended_with,) = FATE.unpack(told)
+        if ended_with == -signal.SIGXCPU:
             return DecoderTooSlow(
                 f"decoding it takes more than {self.cpu_seconds} s of computing time, the most an image may take"
             )
-        if ended_by == signal.SIGALRM:
+        if ended_with == -signal.SIGALRM:
             return OutOfTime("The image was not rendered in time.")
-        if ended_by in (signal.SIGKILL, signal.SIGTERM):  # somebody's doing, or the machine's, not the file's
+        if ended_with in (-signal.SIGKILL, -signal.SIGTERM):  # somebody's doing, or the machine's, not the file's
             return ServiceUnavailable("The process that rendered the image was killed.")
-        how = signal.Signals(ended_by).name if ended_by else "it fell silent"
+        if ended_with == 0:  # as it ends itself, when it has answered
+            raise RenderDefect("The process that rendered the image ended without an answer.")
+        how = signal.Signals(-ended_with).name if ended_with < 0 else f"exit code {ended_with}"
         return DecoderCrashed(f"the file brought its decoder down ({how})")
 
-    def _fault_of_server(self) -> DarkroomError:
-        """Why there is no process, nor anything said of its end. Raises RenderDefect."""
-        try:
-            status = self._process.wait(_SECONDS_TO_END)
-        except subprocess.TimeoutExpired:
-            return ServiceUnavailable("The render server could not fork another process.")
-        if status >= 0:
-            raise RenderDefect("The render server ended by itself; its traceback is in the log.")
-        return ServiceUnavailable(f"The render server was killed by signal {-status}.")
+
+class _NotFree(Exception):
+    """The image takes so much memory, in bytes, and that is not free while others have theirs."""
+
+    def __init__(self, memory: int) -> None:
+        self.memory = memory
+
+
+def _wait_for_end(fate: socket.socket) -> bytes:
+    """Hear how a process ended, once; nothing if its server is gone, or it does not end."""
+    try:
+        fate.settimeout(_SECONDS_TO_END)
+        return fate.recv(FATE.size)
+    except OSError:
+        return b""
+
+
+def _fault_of_server(server: subprocess.Popen[bytes]) -> DarkroomError:
+    """Why there is no process, nor anything said of its end. Raises RenderDefect."""
+    try:
+        status = server.wait(_SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        return ServiceUnavailable("The render server could not fork another process.")
+    if status >= 0:
+        raise RenderDefect("The render server ended by itself; its traceback is in the log.")
+    return ServiceUnavailable(f"The render server was killed by signal {-status}.")
 
 
 def _time_for(talk: socket.socket, deadline: Deadline) -> float:

@@ -30,8 +30,10 @@ _RENDITION_SET = Path(__file__).with_name("renditions.toml")
 _BATCH_SIZE = 10
 # The function and its render server before the first image: 80 MB measured, and room for what boto3 buffers.
 _MB_AT_REST = 200
-# Computing time of one image: with one vCPU, all that the function has.
-_CPU_SECONDS = 40
+# Computing time of one image: half of what a function has, so that the clock does not end it first. A bomb that the
+# clock ends comes back. No more with more vCPU: an image uses two at best.
+_CPU_SECONDS_OF_ONE_VCPU, _CPU_SECONDS = 25, 40
+_MB_OF_ONE_VCPU = 1769  # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 # A call that takes longer is better made again by the next delivery.
 _CLIENTS = Config(
     connect_timeout=3, read_timeout=10, retries={"mode": "standard", "max_attempts": 3}, max_pool_connections=40
@@ -39,11 +41,13 @@ _CLIENTS = Config(
 
 
 def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unreadable, Outcome]:
-    """Build what the handler works with. Raises InvalidRenditionSet."""
+    """Build what the handler works with. Raises InvalidRenditionSet, or RenderDefect if the libraries do not load."""
     free = (settings.memory_mb - _MB_AT_REST) * 2**20
     rendition_set = load_rendition_set(_RENDITION_SET)
     # First, because it loads the image libraries while this process makes its clients.
-    renderer = RenderServer(settings.limits, rendition_set, MemoryBudget(free - free // 4), _CPU_SECONDS)
+    renderer = RenderServer(
+        settings.limits, rendition_set, MemoryBudget(free - free // 4), cpu_seconds(settings.memory_mb)
+    )
     atexit.register(renderer.close)
     s3 = boto3.client("s3", config=_CLIENTS)
     sqs = boto3.client("sqs", config=_CLIENTS)
@@ -62,7 +66,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
         download_budget=MemoryBudget(free // 4),
     )
-    return MessageHandler(
+    handler = MessageHandler(
         read=read_body,
         process=partial(process, flow=flow),
         dead_letters=flow.dead_letters,
@@ -72,3 +76,10 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         show_again_in=partial(show_again_in, sqs, settings.tasks_queue_url),
         report=report,
     )
+    renderer.wait_until_ready()
+    return handler
+
+
+def cpu_seconds(memory_mb: int) -> int:
+    """Computing time that one image may take, of a function with so much memory, which buys its vCPU."""
+    return min(_CPU_SECONDS, _CPU_SECONDS_OF_ONE_VCPU * memory_mb // _MB_OF_ONE_VCPU)

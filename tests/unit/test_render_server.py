@@ -33,6 +33,7 @@ from darkroom.errors import (
     OutOfTime,
     PermanentFault,
     ServiceUnavailable,
+    TooLarge,
     TooManyPixels,
 )
 from PIL import Image
@@ -41,9 +42,11 @@ from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Renderer
 from functions.process_image.processing import identify, render
-from functions.process_image.render_messages import RenderDefect
+from functions.process_image.render_messages import BESIDE, RenderDefect
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
+from functions.process_image.settings import Settings
+from functions.process_image.wiring import build_message_handler, cpu_seconds
 from tests.unit.fakes import FakeRenderer
 
 LIMITS = Limits(max_bytes=60_000_000, max_pixels=100_000_000, max_frames=300)
@@ -101,6 +104,17 @@ def server() -> Iterator[RenderServer]:
 
 
 @pytest.fixture
+def python_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Let the server import a module that we write instead of the one of that name."""
+
+    def put(name: str, code: str) -> None:
+        (tmp_path / f"{name}.py").write_text(code)
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+
+    return put
+
+
+@pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor() as pool:
         yield pool
@@ -128,6 +142,29 @@ def processes_at_work(count: int = 1) -> list[psutil.Process]:
 
     found: list[psutil.Process] = until(at_work)
     return found
+
+
+def data_size(process: psutil.Process) -> int:
+    """Bytes that RLIMIT_DATA counts."""
+    return int(Path(f"/proc/{process.pid}/statm").read_text().split()[5]) * resource.getpagesize()
+
+
+class Ledger(MemoryBudget):
+    """A budget that tells what is held of it, and what was waited for."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity)
+        self.wanted: list[int] = []
+
+    @property
+    def held(self) -> int:
+        return self.capacity - self._free
+
+    @contextmanager
+    def reserve(self, amount: int) -> Iterator[Callable[[int], bool]]:
+        self.wanted.append(amount)
+        with super().reserve(amount) as hold:
+            yield hold
 
 
 def busy(process: psutil.Process) -> bool:
@@ -174,15 +211,66 @@ class TestWhatItAnswers:
 class TestMemory:
     def test_a_photo_that_takes_more_than_there_is_is_not_decoded(self) -> None:
         with (
-            started(capacity=1_000_000) as renderer,
-            pytest.raises(TooManyPixels, match="the function has 0 MB for it"),
+            started(capacity=BESIDE + 2**20) as renderer,
+            pytest.raises(TooManyPixels, match=f"the function has {BESIDE // 2**20 + 1} MB for it"),
         ):
             renderer.render(photo(), in_seconds())
 
-    def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
-        server.budget = MemoryBudget(40_000_000)  # one at a time
+    @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}], ids=["VP8", "VP8L", "VP8X"])
+    def test_a_large_webp_may_have_the_canvas_that_pillow_never_paints(
+        self, server: RenderServer, options: dict[str, object]
+    ) -> None:
+        large = encoded(Image.new("RGB", (6000, 4000)), "WEBP", method=0, **options)
+        assert server.render(large, in_seconds())[0].width == 6000
+
+    def test_a_file_that_leaves_no_room_to_look_at_it_is_not_sent(self) -> None:
+        with started(capacity=BESIDE) as renderer, pytest.raises(TooLarge, match="866 bytes"):
+            renderer.render(photo(), in_seconds())
+
+    @pytest.mark.parametrize("at_once", [1, 3])
+    def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor, at_once: int) -> None:
+        budget = Ledger(at_once * (BESIDE + 40 * 2**20))
+        server.budget = budget
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
+        assert budget.held == 0, "all is given back"
+
+    def test_nothing_is_done_for_a_file_before_its_memory_is_reserved(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        server.budget = Ledger(BESIDE + 50 * 2**20)
+        with server.budget.reserve(60 * 2**20):
+            waiting = threads.submit(server.render, photo(), in_seconds())
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+            assert server_process().children() == []
+        assert waiting.result(60)
+
+    def test_whatever_a_process_may_take_is_reserved_for_it(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        budget = Ledger(10**9)
+        server.budget = budget
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        (process,) = processes_at_work()
+        until(lambda: busy(process))
+        ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
+        shared = data_size(server_process())
+        assert ceiling - shared <= budget.held + 2**20  # the kernel's and the interpreter's few pages at a fork
+        process.kill()
+        with pytest.raises(ServiceUnavailable):
+            long.result(60)
+
+    def test_an_image_that_waits_for_the_others_memory_holds_none_meanwhile(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        server.budget = budget = Ledger(BESIDE + 100 * 2**20)
+        with budget.reserve(90 * 2**20):
+            waiting = threads.submit(server.render, photo(), in_seconds())
+            until(lambda: len(budget.wanted) == 3)  # ours, its first, and all of it
+            until(lambda: server_process().children() == [])
+            assert budget.held == 90 * 2**20
+        assert waiting.result(60)
 
     def test_a_decoder_that_wants_more_than_its_image_may_is_refused_it(
         self, server: RenderServer, threads: ThreadPoolExecutor
@@ -205,6 +293,13 @@ class TestTime:
             with pytest.raises(DecoderTooSlow, match="more than 1 s of computing time"):
                 renderer.render(takes_long(), in_seconds())
             assert renderer.render(photo(), in_seconds())
+
+    @pytest.mark.parametrize(("memory_mb", "seconds"), [(512, 7), (1769, 25), (2 * 1769, 40), (10240, 40)])
+    def test_computing_time_is_what_the_functions_vcpu_gives_before_the_clock_ends_it(
+        self, memory_mb: int, seconds: int
+    ) -> None:
+        assert cpu_seconds(memory_mb) == seconds
+        assert seconds * 1769 / memory_mb <= 46, "or a bomb would end as OutOfTime, and come back"
 
     def test_a_file_for_which_the_functions_time_is_too_short_is_left_for_later(self, server: RenderServer) -> None:
         server.render(photo(), in_seconds())
@@ -236,6 +331,20 @@ class TestWhateverBefallsOneImage:
         processes_at_work()[0].send_signal(how)
         with pytest.raises(DecoderCrashed, match=how.name):
             long.result(30)
+
+    @pytest.mark.parametrize(
+        ("exit_code", "fault"), [(0, RenderDefect), (1, DecoderCrashed)], ids=["as ours does", "as a library may"]
+    )
+    def test_an_end_without_an_answer_is_the_files_fault_unless_our_own_code_ended(
+        self, python_with: Callable[[str, str], None], exit_code: int, fault: type[Exception]
+    ) -> None:
+        python_with("sitecustomize", f"import os; os.register_at_fork(after_in_child=lambda: os._exit({exit_code}))")
+        with started() as renderer, pytest.raises(fault):
+            renderer.render(photo(), in_seconds())
+
+    def test_what_goes_wrong_before_the_file_is_looked_at_is_a_defect(self) -> None:
+        with started(cpu_seconds=2**63) as renderer, pytest.raises(RenderDefect, match="OverflowError"):
+            renderer.render(photo(), in_seconds())
 
     def test_a_kill_is_not(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -293,6 +402,49 @@ class TestTheServer:
         with started() as renderer, pytest.raises(RenderDefect):
             renderer.render(photo(), in_seconds())
 
+    def test_is_waited_for_before_the_first_image(self, server: RenderServer) -> None:
+        server.wait_until_ready()
+        process = server_process()
+        process.suspend()
+        assert any("pyvips" in mapped.path for mapped in process.memory_maps())
+        process.resume()
+
+    def test_that_misses_a_library_fails_the_functions_start(self, python_with: Callable[[str, str], None]) -> None:
+        python_with("pyvips", "raise ImportError('libvips.so is missing')")
+        before = psutil.Process().children()
+        with pytest.raises(RenderDefect, match="did not start"):
+            build_message_handler(Settings.from_environment(os.environ))
+        assert psutil.Process().children() == before
+
+    def test_whose_successor_is_there_is_not_taken_for_it(self, server: RenderServer) -> None:
+        with server._forked() as (_, fate, its_server):
+            process = server_process()
+            process.kill()
+            until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+            assert server.render(photo(), in_seconds()), "another image starts the next"
+            assert str(server._fault_of(fate, its_server)) == "The render server was killed by signal 9."
+
+    def test_that_does_not_end_is_killed(self) -> None:
+        with started() as renderer:
+            renderer.wait_until_ready()
+            server_process().suspend()
+
+    def test_that_cannot_be_started_again_leaves_no_socket_open(
+        self, server: RenderServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        process = server_process()
+        process.kill()
+        until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        with monkeypatch.context() as broken:
+            broken.setattr(sys, "executable", "/nowhere/python")
+            with pytest.raises(FileNotFoundError):
+                server.render(photo(), in_seconds())
+            before = psutil.Process().num_fds()
+            with pytest.raises(FileNotFoundError):
+                server.render(photo(), in_seconds())
+            assert psutil.Process().num_fds() == before
+        assert server.render(photo(), in_seconds())
+
     def test_ends_with_the_function_however_that_ends(self) -> None:
         function = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _A_FUNCTION], cwd=ROOT, env=os.environ | _PATH
@@ -308,8 +460,19 @@ class TestTheServer:
     def test_has_neither_the_functions_environment_nor_its_output(self, server: RenderServer) -> None:
         assert server.render(photo(), in_seconds())
         process = server_process()
-        assert set(process.environ()) - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH"}
+        assert set(process.environ()) - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX"}
         assert Path(f"/proc/{process.pid}/fd/1").readlink() == Path(os.devnull)
+
+    def test_has_images_processes_write_nothing_into_the_functions_log(
+        self, server: RenderServer, threads: ThreadPoolExecutor
+    ) -> None:
+        long = threads.submit(server.render, takes_long(), in_seconds())
+        (process,) = processes_at_work()
+        until(lambda: busy(process))
+        assert [Path(f"/proc/{process.pid}/fd/{fd}").readlink() for fd in (1, 2)] == [Path(os.devnull)] * 2
+        process.kill()
+        with pytest.raises(ServiceUnavailable):
+            long.result(60)
 
     def test_alone_has_the_image_libraries(self) -> None:
         code = "import sys, functions.process_image.wiring; print({'PIL', 'pyvips', 'pi_heif'} & sys.modules.keys())"

@@ -177,6 +177,13 @@ def _container_format(head: bytes) -> str | None:
     return "heic" if brands & _HEIC_BRANDS else None
 
 
+def set_aside(data: bytes, limits: Limits) -> int:
+    """Bytes that :func:`identify` sets aside and never writes to: two canvases of a WebP, which nobody decodes here."""
+    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    width, height = (is_webp and _claimed_size("webp", data)) or (0, 0)
+    return 8 * width * height if width * height <= limits.max_pixels else 0
+
+
 def _claimed_size(image_format: str, data: bytes) -> tuple[int, int] | None:
     """Read the size where it stands at a fixed place."""
     if image_format == "png" and data[12:16] == b"IHDR" and len(data) >= 24:
@@ -184,6 +191,11 @@ def _claimed_size(image_format: str, data: bytes) -> tuple[int, int] | None:
         return width, height
     if image_format == "webp" and data[12:16] == b"VP8X" and len(data) >= 30:
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if image_format == "webp" and data[12:16] == b"VP8 " and len(data) >= 30:
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    if image_format == "webp" and data[12:16] == b"VP8L" and len(data) >= 25:
+        sides = int.from_bytes(data[21:25], "little")
+        return 1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF)
     return None
 
 

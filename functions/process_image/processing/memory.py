@@ -13,11 +13,12 @@ _MB = 1_000_000
 _FIXED = 24 * _MB
 
 #: Bytes per pixel of width: the lines under way between decoder and resizer. Alpha is premultiplied in floats.
-_LINES, _LINES_WITH_ALPHA = 4_000, 12_000
+_LINES, _LINES_WITH_ALPHA = 4_000, 20_000
 
 #: Bytes per stored pixel that the decoder itself holds. PNG and TIFF may have 16 bits in 4 channels, of which the
 #: header as we read it says nothing.
 _DECODER = {"jpeg": 0.0, "png": 0.0, "webp": 6.0, "gif": 16.0, "tiff": 8.0, "avif": 16.0, "heic": 6.0}
+_WEBP_ALPHA = 5  # it is not shrunk with the colours
 _DECODER_PROGRESSIVE = {"jpeg": 6.5, "png": 8.0}
 
 #: Bytes per rendition pixel: as it stands in memory, and what the encoder adds.
@@ -54,7 +55,7 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     49 MP JPEG, progressive 4:4:4       305       431
     12 MP PNG                            54        97
     12 MP PNG, interlaced                54       195
-    12 MP PNG, alpha                    100       130
+    12 MP PNG, alpha                    100       162
     12 MP PNG, 16 bits                   65        97
     12 MP TIFF                           52       195
     12 MP WebP                          110       171
@@ -73,9 +74,10 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
 
     decoder = (_DECODER_PROGRESSIVE if photo.progressive else _DECODER).get(photo.format, _DECODER[photo.format])
     stored = photo.width * photo.height
+    alpha = stored * _WEBP_ALPHA if photo.format == "webp" and photo.has_alpha else 0
     if photo.format == "webp":
         stored //= shrink_on_load(photo, largest) ** 2
-    decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
+    decoding = stored * decoder + alpha + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
 
     # A still's sizes all stand in memory while two encoders are at work; of an animation, one size and the next.
     areas = sorted({layout: _area(layout) for layout, _ in targets}.values(), reverse=True)

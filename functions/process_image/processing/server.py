@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from darkroom.errors import DecoderOutOfMemory, PermanentFault
@@ -23,7 +24,9 @@ from PIL import Image
 
 from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, identify, render
+from functions.process_image.processing.identify import set_aside
 from functions.process_image.render_messages import (
+    BESIDE,
     FATE,
     GO,
     REQUEST,
@@ -34,10 +37,6 @@ from functions.process_image.render_messages import (
     rendered_answer,
 )
 from functions.process_image.rendition_set import RenditionSet
-
-#: Bytes that a process may take beside the file and the estimate: what it has from this one, its threads' stacks, and
-#: what malloc keeps. 41 to 97 MB were needed by the formats of estimate_memory's table.
-_ALLOWANCE = 160 * 2**20
 
 #: What Python says when a thread's stack does not fit.
 _NO_THREAD = "can't start new thread"
@@ -71,7 +70,10 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
             wake.recv(4096)
             _report_ended(fates)
         if control in readable:
-            message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            try:
+                message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+            except ConnectionError:  # it closed before it had heard that we are ready
+                break
             if not message:
                 break
             talk, fate = (socket.socket(fileno=descriptor) for descriptor in descriptors)
@@ -99,60 +101,73 @@ def _report_ended(fates: dict[int, socket.socket]) -> None:
             if process == 0:
                 return
             with fates.pop(process) as fate, suppress(OSError):  # it may have given the image up
-                fate.send(FATE.pack(os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0))
+                fate.send(FATE.pack(os.waitstatus_to_exitcode(status)))
 
 
 def _render_one(talk: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
     """Be the process of one image."""
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
+        _fence(cpu_seconds)
         _answer(talk, limits, rendition_set)
+    except PermanentFault as fault:
+        talk.sendall(fault_answer(fault))
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
+            ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
+            reason = f"decoding it takes more than {ceiling // 2**20} MB, the most that an image like this may take"
+            talk.sendall(fault_answer(DecoderOutOfMemory(reason)))
+        else:  # a defect of ours, which the function logs with the task
+            talk.sendall(defect_answer(traceback.format_exc()))
     finally:
         os._exit(0)  # no clean-up of what is the server's
+
+
+def _fence(cpu_seconds: int) -> None:
+    """Keep the process from all that is the server's, and let it end with it."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a decoder writes is the stranger's text
+    if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
 def _answer(talk: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
     seconds, size = REQUEST.unpack(talk.recv(REQUEST.size, socket.MSG_WAITALL))
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = _data_size()
+    _limit_memory(before + BESIDE + size)
     data = talk.recv(size, socket.MSG_WAITALL) if size else b""
-    ceiling = _limit_memory(size)
-    try:
-        photo = identify(data, limits)
-        memory = estimate_memory(photo, rendition_set)
-        talk.sendall(photo_answer(photo, memory))
-        go = talk.recv(GO.size, socket.MSG_WAITALL)
-        if not go:
-            return
-        signal.setitimer(signal.ITIMER_REAL, *GO.unpack(go))
-        ceiling = _limit_memory(size + memory)
-        rendered = render(data, photo, rendition_set)
-        talk.sendall(rendered_answer(rendered))
-        for rendition in rendered.renditions:
-            talk.sendall(rendition.body)
-    except PermanentFault as fault:
-        talk.sendall(fault_answer(fault))
-    except Exception as error:  # noqa: BLE001
-        if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
-            reason = f"decoding it takes more than {ceiling // 2**20} MB, the most that an image like this may take"
-            talk.sendall(fault_answer(DecoderOutOfMemory(reason)))
-        else:  # a defect of ours, which the function logs with the task
-            talk.sendall(defect_answer(traceback.format_exc()))
+    _limit_memory(before + BESIDE + size + set_aside(data, limits))
+    photo = identify(data, limits)
+    memory = estimate_memory(photo, rendition_set)
+    talk.sendall(photo_answer(photo, memory))
+    go = talk.recv(GO.size, socket.MSG_WAITALL)
+    if not go:
+        return
+    signal.setitimer(signal.ITIMER_REAL, *GO.unpack(go))
+    _limit_memory(before + BESIDE + size + memory)
+    rendered = render(data, photo, rendition_set)
+    talk.sendall(rendered_answer(rendered))
+    for rendition in rendered.renditions:
+        talk.sendall(rendition.body)
 
 
-def _limit_memory(size: int) -> int:
-    """Let the process have ``size`` bytes beside what it needs anyway; returns its ceiling.
+def _data_size() -> int:
+    """Bytes that RLIMIT_DATA counts already: the server's, which the process shares with it until it writes there."""
+    if sys.platform != "linux":
+        return 0
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
-    Of what is written to. Addresses, which RLIMIT_AS counts, malloc sets aside in abundance for every thread.
+
+def _limit_memory(ceiling: int) -> None:
+    """Let the process have so many bytes.
+
+    Of what it may write to. Addresses, which RLIMIT_AS counts, malloc sets aside in abundance for every thread.
     """
-    ceiling = size + _ALLOWANCE
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    return ceiling
 
 
 if __name__ == "__main__":
@@ -160,4 +175,6 @@ if __name__ == "__main__":
     Image.init()  # Pillow imports its formats when it opens the first file: better here once than in every process
     gc.freeze()
     with socket.socket(fileno=0) as function:
+        with suppress(ConnectionError):  # it may be gone already
+            function.send(b"\0")  # ready: whatever is wrong with a library has come to light
         serve(function, *read_configuration(sys.argv[1]))
