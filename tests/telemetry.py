@@ -12,7 +12,7 @@ _FAULTS = {"Quarantined", "Retried"}
 METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {
     "process-image": {
         ("service",): {
-            *("Processed", "Duplicate", "Superseded", "Defects", "BytesIn", "BytesOut"),
+            *("Processed", "Duplicate", "Superseded", "TakenOver", "Defects", "BytesIn", "BytesOut"),
             *("NotificationLatency", "QueueTime", "ProcessingTime"),
             *_FAULTS,
         },

@@ -32,11 +32,15 @@ class Result(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to do a task, until it is finished, released or out of date. ``attempt`` counts from 1."""
+    """The right to do a task, until it is finished, released or out of date.
+
+    ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released.
+    """
 
     task_id: str
     owner: str
     attempt: int
+    taken_over: bool = False
 
 
 class Upload(Protocol):

@@ -6,6 +6,7 @@ and a task that was finished is not begun again. So the function may die between
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Flow:
-    """Everything one task meets on its way."""
+    """Everything one task meets on its way. ``note_taken_over`` is told of a task before work on it begins again."""
 
     uploads_bucket: str
     limits: Limits
@@ -71,6 +72,7 @@ class Flow:
     results: Results
     dead_letters: DeadLetters
     download_budget: Budget
+    note_taken_over: Callable[[ImageTask | Unreadable], None]
 
 
 def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
@@ -90,6 +92,8 @@ def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, red
     if claim is None:
         return Outcome(Result.DUPLICATE, task.task_id)
     try:
+        if claim.taken_over:
+            flow.note_taken_over(task)
         outcome = _carry_out(task, flow, deadline, is_first_attempt=claim.attempt == 1)
         flow.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
     except BaseException:

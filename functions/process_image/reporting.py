@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
+from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
 from darkroom.errors import TransientFault
@@ -11,6 +14,9 @@ from darkroom.reporting import count_times, logger, metrics, report_fault, stage
 
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
+
+# Many threads may tell at once, and a metric is a line of the log.
+_one_at_a_time = Lock()
 
 
 def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None = None, is_last: bool = False) -> None:
@@ -25,17 +31,31 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
     """
     task, outcome = attempt.task, attempt.outcome
     times = stage_times(attempt, sent)
-    if isinstance(task, ImageTask) and task.event_time:
+    # At the first attempt alone: what comes later waits for a retry or for people, not for the notification.
+    if attempt.is_first and isinstance(task, ImageTask) and task.event_time:
         times["NotificationLatency"] = attempt.started - task.event_time.timestamp()
-    about: dict[str, object] = {"task_id": task.task_id, **count_times(times)}
-    if isinstance(task, ImageTask):
-        about |= {"bucket": task.bucket, "key": task.key, "version_id": task.version_id}
+    about = _about(task) | count_times(times)
     if isinstance(outcome, TransientFault):
         report_fault(outcome, about, is_last=is_last)
     elif outcome.fault:
         report_fault(outcome.fault, about, is_last=True)
     else:
         _report_done(outcome, about)
+
+
+def report_taken_over(task: ImageTask | Unreadable) -> None:
+    """Log and count that the delivery at work on a task before never gave it back.
+
+    At once, not at the function's end: the task may bring this delivery down, too.
+    """
+    with _one_at_a_time, single_metric("TakenOver", MetricUnit.Count, 1):
+        logger.warning("Taken over from a delivery that died.", extra=_about(task))
+
+
+def _about(task: ImageTask | Unreadable) -> dict[str, object]:
+    if isinstance(task, ImageTask):
+        return {"task_id": task.task_id, "bucket": task.bucket, "key": task.key, "version_id": task.version_id}
+    return {"task_id": task.task_id}
 
 
 def _report_done(outcome: Outcome, about: dict[str, object]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from boto3.dynamodb.types import TypeSerializer
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _IN_PROGRESS = "IN_PROGRESS"
 _DONE = "DONE"
+# As ``claimed_until`` of a task that was given back.
+_RELEASED = 0
 _SECONDS_PER_DAY = 86_400
 _serialize = TypeSerializer().serialize
 
@@ -67,7 +69,7 @@ class DynamoDbTasks:
         set_aside_may_return = " OR outcome = :quarantined" if again else ""
         with aws_faults_as_transient("claim the task"):
             try:
-                claimed = self._update(
+                before = self._update(
                     task.task_id,
                     "SET #state = :in_progress, #owner = :owner, claimed_until = :until, expires_at = :expires_at"
                     + "".join(f", #{name} = :{name}" for name in about)
@@ -85,6 +87,7 @@ class DynamoDbTasks:
                         **{f":{name}": value for name, value in about.items()},
                         **({":quarantined": Result.QUARANTINED.value} if again else {}),
                     },
+                    returned="ALL_OLD",
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
@@ -93,12 +96,18 @@ class DynamoDbTasks:
                 if held.get("state", {}).get("S") == _DONE:
                     return None
                 if held.get("owner", {}).get("S") != owner:
-                    left = int(held.get("claimed_until", {}).get("N", 0)) / 1000 - self.now()
+                    left = _number(held, "claimed_until") / 1000 - self.now()
                     raise InProgressElsewhere(
                         "Another delivery of this task is at work.", retry_after=max(left, 0)
                     ) from error
-                claimed = held  # by this very call: its first answer was lost and boto3 repeated it
-        return Claim(task.task_id, owner, attempt=int(claimed["attempts"]["N"]))
+                # By this very call: its first answer, and with it what stood there before, was lost; boto3 repeated it.
+                return Claim(task.task_id, owner, attempt=int(held["attempts"]["N"]))
+        return Claim(
+            task.task_id,
+            owner,
+            attempt=_number(before, "attempts") + 1,
+            taken_over=_number(before, "claimed_until") > _RELEASED,
+        )
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         """Remember that the task is done, for the retention time.
@@ -132,18 +141,24 @@ class DynamoDbTasks:
             with aws_faults_as_transient("release the task"):
                 self._update(
                     claim.task_id,
-                    "SET claimed_until = :none",
+                    "SET claimed_until = :released",
                     "#owner = :owner",
                     {"#owner": "owner"},
-                    {":none": 0, ":owner": claim.owner},
+                    {":released": _RELEASED, ":owner": claim.owner},
                 )
         except ServiceUnavailable:
             return
 
     def _update(
-        self, task_id: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
+        self,
+        task_id: str,
+        update: str,
+        condition: str,
+        names: dict[str, str],
+        values: dict[str, Any],
+        returned: Literal["NONE", "ALL_OLD"] = "NONE",
     ) -> Mapping[str, Any]:
-        """Update a task if the condition holds; returns what the update set."""
+        """Update a task if the condition holds; returns what ``returned`` asks for."""
         return self.dynamodb.update_item(
             TableName=self.table,
             Key={"task_id": {"S": task_id}},
@@ -151,9 +166,14 @@ class DynamoDbTasks:
             ConditionExpression=condition,
             ExpressionAttributeNames=names,
             ExpressionAttributeValues={name: _serialize(value) for name, value in values.items()},
-            ReturnValues="UPDATED_NEW",
+            ReturnValues=returned,
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
         ).get("Attributes", {})
 
     def _expiry(self) -> int:
         return int(self.now()) + self.retention_days * _SECONDS_PER_DAY
+
+
+def _number(item: Mapping[str, Any], name: str) -> int:
+    """A number of an item, 0 where it has none."""
+    return int(item.get(name, {}).get("N", 0))

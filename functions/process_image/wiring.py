@@ -20,7 +20,7 @@ from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.process import Flow, Outcome, process
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import load_rendition_set
-from functions.process_image.reporting import report
+from functions.process_image.reporting import report, report_taken_over
 from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Uploads
 from functions.process_image.settings import Settings
@@ -65,6 +65,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         results=SqsResults(sqs, settings.results_queue_url),
         dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
         download_budget=MemoryBudget(free // 4),
+        note_taken_over=report_taken_over,
     )
     handler = MessageHandler(
         read=read_body,

@@ -1,15 +1,18 @@
 """Feed CloudWatch with what AWS would publish of the deployed stack and the emulator does not, and see the alarms.
 
 What is fed was measured: the metrics that a function wrote into its log (EMF), the attributes of a queue, what the
-emulator publishes of invocations. Only what an alarm looks at is fed: namespace, name and dimensions must be the same,
-so an alarm on a metric that nobody writes, or that is called otherwise, fails.
+emulator publishes of invocations. Where nothing here measures it, a test writes out what AWS would publish. Only what
+an alarm looks at is fed: namespace, name and dimensions must be the same, so an alarm on a metric that nobody writes,
+or that is called otherwise, fails.
 
 Time is compressed. An alarm looks at some periods in a row; a fault of a moment is dated into each of them, and in the
-newest one such that it is out of it some seconds later: then the alarm sees that the fault is over.
+newest one such that it is out of it some seconds later: then the alarm sees that the fault is over. That a fault can
+last for so many periods is not shown here but in ``tests/template/test_alarm_arithmetic.py``.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import time
@@ -20,6 +23,8 @@ from local.stack import Stack
 
 # Until the fault is out of the newest period: long enough to see the alarm, short enough to wait for its end.
 SECONDS_TO_SEE = 4.0
+# What was received more often, and not deleted, is at the queue's end and out of its age.
+_MOST_RECEIVES_IN_THE_AGE = 2
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class CloudWatch:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self.client = stack.client("cloudwatch")
+        self._looks: Counter[str] = Counter()  # at messages, by id: each one counts as a receive
         self._names = {
             resource["LogicalResourceId"]: resource["PhysicalResourceId"]
             for resource in stack.cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]
@@ -107,7 +113,7 @@ class CloudWatch:
             self.client.set_alarm_state(AlarmName=self._names[logical_id], StateValue="OK", StateReason="a test begins")
 
     def feed(self, alarm: Alarm, data: Iterable[Datum]) -> None:
-        """Put what the alarm looks at into each of its periods; AssertionError if nothing of it was measured."""
+        """Put what the alarm looks at of these into each of its periods; AssertionError if that is nothing."""
         data = list(data)
         seen = [datum for datum in data if datum.metric in alarm.metrics]
         assert seen, f"{alarm.name} looks at {alarm.metrics}, measured was {sorted({d.metric.name for d in data})}"
@@ -160,14 +166,22 @@ class CloudWatch:
         return data
 
     def _oldest(self, queue_url: str) -> float:
+        """When the oldest message was sent, as SQS publishes it; the documentation is that of ``from_queue``."""
         answer = self._stack.sqs.receive_message(
             QueueUrl=queue_url,
             MaxNumberOfMessages=10,
             VisibilityTimeout=0,
             WaitTimeSeconds=0,
-            MessageSystemAttributeNames=["SentTimestamp"],
+            MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
         )
-        sent = [int(message["Attributes"]["SentTimestamp"]) / 1000 for message in answer.get("Messages", [])]
+        messages = answer.get("Messages", [])
+        self._looks.update(message["MessageId"] for message in messages)
+        sent = [
+            int(message["Attributes"]["SentTimestamp"]) / 1000
+            for message in messages
+            if int(message["Attributes"]["ApproximateReceiveCount"]) - self._looks[message["MessageId"]]
+            <= _MOST_RECEIVES_IN_THE_AGE
+        ]
         return min(sent, default=time())
 
     def published(self, metric: Metric, since: float) -> list[Datum]:

@@ -8,6 +8,8 @@ The faults are made for real, and what they make measurable is fed to CloudWatch
 | ...QueueAge, ...QueueDepth | messages that nobody takes | a second counts as an hour, a message as 12,000 |
 | HighNotificationLatency | the event, and what the function measures | the event says that the upload was an hour ago |
 | ...Duration | nothing | fed as AWS documents it: nobody waits for 40 s, or 240 |
+| ...Retried | a service of AWS that fails, and what the function counts | that it lasts |
+| ImageTasksStuck | the claims that a dead delivery leaves, and what the function counts | that one died |
 | DynamoDbThrottles | nothing: the emulator's tables are never full | fed as AWS documents it |
 | ApiServerErrors | a role that may not send, and what callers are answered | that API Gateway counts it |
 | ApiLatency | nothing | fed as AWS documents it |
@@ -33,7 +35,7 @@ import pytest
 from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 
-from local import mq_poller, payments
+from local import emulator, mq_poller, payments
 from local.disturbances import held_back_messages
 from local.machine import Place
 from local.order_events import Listener, listening
@@ -144,7 +146,13 @@ def _measured_while_waiting(scene: Scene, queue_url: str) -> list[Datum]:
             scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
         return scene.cloudwatch.from_queue(queue_url, message_counts=2 * _THOUSANDS, second_counts=_AN_HOUR)
 
-    return poll(values, lambda data: all(value > 1.1 * _AN_HOUR for d in data for value in d.values), seconds=SECONDS)
+    # Each look receives the message, and at the fifth receive the queue gives it up.
+    return poll(
+        values,
+        lambda data: all(value > 1.1 * _AN_HOUR for d in data for value in d.values),
+        seconds=SECONDS,
+        every=1.2,
+    )
 
 
 def broken_photo(scene: Scene) -> Iterable[Datum]:
@@ -182,22 +190,58 @@ def broken_message(scene: Scene) -> Iterable[Datum]:
     return poll(lambda: scene.cloudwatch.from_queue(rejects_url), lambda data: data[0].values[0] > 0, seconds=SECONDS)
 
 
-def held_elsewhere(scene: Scene) -> Iterable[Datum]:
-    """A delivery that died holds the task."""
-    task_id, key = f"held-{uuid4().hex}", new_key("without an ending")
+def died_at_work(scene: Scene) -> Iterable[Datum]:
+    """A function died with two tasks, and their messages show again some minutes after."""
+    key = new_key("without an ending")
     upload(scene.stack, key, SAMPLES / "raccoon.jpg")
-    scene.stack.dynamodb.put_item(
-        TableName=scene.output("TasksTableName"),
-        Item={
-            "task_id": {"S": task_id},
-            "state": {"S": "IN_PROGRESS"},
-            "owner": {"S": "a function that died"},
-            "claimed_until": {"N": str(int((time() + 5) * 1000))},
-        },
-    )
-    send(scene.stack, {"task_id": task_id, "bucket": scene.output("UploadsBucketName"), "key": key})
-    data = scene.metrics_in_log("ProcessImageFunctionName")
-    assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
+    task_ids = [f"held-{uuid4().hex}" for _ in range(2)]
+    for task_id in task_ids:
+        scene.stack.dynamodb.put_item(
+            TableName=scene.output("TasksTableName"),
+            Item={
+                "task_id": {"S": task_id},
+                "state": {"S": "IN_PROGRESS"},
+                "owner": {"S": "a function that died"},
+                "claimed_until": {"N": str(int((time() - 250) * 1000))},
+                "attempts": {"N": "1"},
+            },
+        )
+        send(scene.stack, {"task_id": task_id, "bucket": scene.output("UploadsBucketName"), "key": key})
+    data = scene.metrics_in_log("ProcessImageFunctionName", at_least=2)
+    for task_id in task_ids:
+        task = wait_for(scene.stack, task_id)
+        assert (task["outcome"], task["attempts"]) == ("Processed", 2)
+    return data
+
+
+@contextmanager
+def outage(place: Place, service: str) -> Iterator[None]:
+    """Let a service of AWS answer the functions nothing but 500 inside the block."""
+    emulator.set_faults(place, {service: {"500 before": 1.0}})
+    try:
+        yield
+    finally:
+        emulator.set_faults(place, {})
+
+
+def images_without_s3(scene: Scene) -> Iterable[Datum]:
+    """S3 fails while photos come."""
+    with outage(scene.place, "s3"):
+        task_ids = [upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")[1] for _ in range(10)]
+        data = scene.metrics_in_log("ProcessImageFunctionName", at_least=10)
+    for task_id in task_ids:
+        assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
+    return data
+
+
+def orders_without_dynamodb(scene: Scene) -> Iterable[Datum]:
+    """DynamoDB fails while orders come."""
+    product = test_orders.new_product(scene.stack, 10)
+    with outage(scene.place, "dynamodb"):
+        order_ids = [test_orders.send(scene.stack, test_orders.order(product)) for _ in range(10)]
+        data = scene.metrics_in_log("ProcessOrderFunctionName", at_least=10)
+    states = {item["state"] for item in wait_for_orders(scene.stack, order_ids, seconds=SECONDS).values()}
+    assert states == {"COMPLETED"}
     return data
 
 
@@ -277,12 +321,38 @@ def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     call = Caller(scene.stack, owner_of(scene.stack))
     with not_allowed(scene.stack, "QueuesApiSubmitRole", "sqs:SendMessage"):
         answers = [call("POST", "/orders", test_api.ORDER)[0] for _ in range(6)]
-    return [Datum(scene.alarm.metric, [float(status >= 500) for status in answers], "Count")]
+    of_the_api = frozenset({("ApiName", f"Darkroom queues ({scene.stack.stack_name})"), ("Stage", "v1")})
+    errors = [float(status >= 500) for status in answers]
+    return [Datum(Metric("AWS/ApiGateway", "5XXError", of_the_api), errors, "Count")]
 
 
-def documented(value: float, unit: str) -> Fault:
-    """What AWS would publish of a fault that cannot be made here; of the last of several metrics."""
-    return lambda scene: [Datum(scene.alarm.metrics[-1], [value], unit)]
+def published(namespace: str, name: str, value: float, unit: str, **dimensions: str) -> Fault:
+    """What AWS would publish of a fault that cannot be made here; dimensions may name the stack's outputs."""
+    return lambda scene: [
+        Datum(
+            Metric(
+                namespace,
+                name,
+                frozenset(
+                    (dimension, value.format(StackName=scene.stack.stack_name, **scene.stack.outputs))
+                    for dimension, value in dimensions.items()
+                ),
+            ),
+            [value],
+            unit,
+        )
+    ]
+
+
+def refused_by_dynamodb(kind: str, table: str) -> Fault:
+    """A table is too busy for a moment; ``kind`` is Read or Write."""
+    return published("AWS/DynamoDB", f"{kind}ThrottleEvents", 1, "Count", TableName=f"{{{table}TableName}}")
+
+
+def slow_api(path: str) -> Fault:
+    """Submitting takes nine seconds."""
+    dimensions = {"ApiName": "Darkroom queues ({StackName})", "Stage": "v1", "Resource": path, "Method": "POST"}
+    return published("AWS/ApiGateway", "Latency", 9_000, "Milliseconds", **dimensions)
 
 
 _MANGLED_RECORD = {"Records": [{"eventSource": "aws:sqs"}]}
@@ -291,31 +361,51 @@ FAULTS: dict[str, Fault] = {
     "ImageTasksQueueAgeAlarm": nobody_takes("ImageTasksQueue"),
     "ImageTasksQueueDepthAlarm": nobody_takes("ImageTasksQueue"),
     "ImageTasksDeadLettersAlarm": broken_photo,
-    "ImageTasksStuckAlarm": held_elsewhere,
+    "ImageTasksRetriedAlarm": images_without_s3,
+    "ImageTasksStuckAlarm": died_at_work,
     "ResultsQueueAgeAlarm": nobody_reads,
     "ResultsQueueDepthAlarm": nobody_reads,
     "ResultsDeadLettersAlarm": broken_reader,
     "ProcessImageErrorsAlarm": crash("ProcessImageFunctionName", _MANGLED_RECORD),
     "ProcessImageThrottlesAlarm": throttled("ProcessImageFunctionName"),
-    "ProcessImageDurationAlarm": documented(47_000, "Milliseconds"),
+    "ProcessImageDurationAlarm": published(
+        "AWS/Lambda", "Duration", 47_000, "Milliseconds", FunctionName="{ProcessImageFunctionName}"
+    ),
     "ProcessImageDefectsAlarm": image_role_without_a_permission,
     "OrderQueueAgeAlarm": nobody_takes("OrderQueue"),
     "OrderQueueDepthAlarm": nobody_takes("OrderQueue"),
+    "OrdersRetriedAlarm": orders_without_dynamodb,
     "OrderDeadLettersAlarm": broken_order,
     "ProcessOrderErrorsAlarm": crash("ProcessOrderFunctionName", _MANGLED_RECORD, "live"),
     "ProcessOrderThrottlesAlarm": throttled("ProcessOrderFunctionName", "live"),
-    "ProcessOrderDurationAlarm": documented(47_000, "Milliseconds"),
+    "ProcessOrderDurationAlarm": published(
+        *("AWS/Lambda", "Duration", 47_000, "Milliseconds"),
+        FunctionName="{ProcessOrderFunctionName}",
+        Resource="{ProcessOrderFunctionName}:live",
+    ),
     "ProcessOrderDefectsAlarm": order_role_without_a_permission,
     "PaymentFailuresAlarm": failing_payment_provider,
     "RabbitMqRejectsAlarm": broken_message,
     "RelayRabbitMqErrorsAlarm": crash("RelayRabbitMqFunctionName", {"rmqMessagesByQueue": 7}),
     "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),
-    "RelayRabbitMqDurationAlarm": documented(270_000, "Milliseconds"),
+    "RelayRabbitMqDurationAlarm": published(
+        "AWS/Lambda", "Duration", 270_000, "Milliseconds", FunctionName="{RelayRabbitMqFunctionName}"
+    ),
     "RelayRabbitMqDefectsAlarm": relay_role_without_a_permission,
-    "DynamoDbThrottlesAlarm": documented(1, "Count"),
+    "DynamoDbThrottlesAlarm": refused_by_dynamodb("Read", "Tasks"),
     "ApiServerErrorsAlarm": refused_by_sqs,
-    "ApiLatencyAlarm": documented(9_000, "Milliseconds"),
+    "ApiLatencyAlarm": slow_api("/orders"),
 }
+# Of alarms that look at several metrics, what the other ones show.
+MORE_FAULTS: list[tuple[str, Fault]] = [
+    ("ApiLatencyAlarm", slow_api("/image-tasks")),
+    ("DynamoDbThrottlesAlarm", refused_by_dynamodb("Write", "Tasks")),
+    *(
+        ("DynamoDbThrottlesAlarm", refused_by_dynamodb(kind, table))
+        for table in ("Images", "Orders", "Inventory")
+        for kind in ("Read", "Write")
+    ),
+]
 # Seconds each, so not for all.
 SEEN_TO_END = (
     "ImageTasksDeadLettersAlarm",
@@ -361,6 +451,32 @@ def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
     if logical_id in SEEN_TO_END:
         poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
         assert told(pager, name, before) == ["ALARM", "OK"]
+
+
+class TestAnAlarmOnSeveralMetrics:
+    @pytest.mark.parametrize(("logical_id", "fault"), MORE_FAULTS)
+    def test_fires_at_each_of_them(
+        self, stack: Stack, place: Place, cloudwatch: CloudWatch, logical_id: str, fault: Fault
+    ) -> None:
+        # given an alarm that has forgotten what the tests before have fed
+        name = cloudwatch.physical(logical_id)
+        alarm = cloudwatch.alarm(name)
+        poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
+        # when
+        (datum,) = fault(Scene(stack, place, cloudwatch, alarm, since=time()))
+        cloudwatch.feed(alarm, [datum])
+        # then
+        assert cloudwatch.state(name) == "ALARM"
+
+    def test_is_shown_for_each_of_them(self, stack: Stack, place: Place, cloudwatch: CloudWatch) -> None:
+        shown: dict[str, set[Metric]] = {logical_id: set() for logical_id, _ in MORE_FAULTS}
+        for logical_id, fault in [*MORE_FAULTS, *((logical_id, FAULTS[logical_id]) for logical_id in shown)]:
+            alarm = cloudwatch.alarm(cloudwatch.physical(logical_id))
+            shown[logical_id] |= {datum.metric for datum in fault(Scene(stack, place, cloudwatch, alarm, since=time()))}
+        alarms = [cloudwatch.alarm(cloudwatch.physical(logical_id)) for logical_id in FAULTS]
+        assert {alarm.name: {*alarm.metrics} for alarm in alarms if len(alarm.metrics) > 1} == {
+            cloudwatch.physical(logical_id): metrics for logical_id, metrics in shown.items()
+        }
 
 
 def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:

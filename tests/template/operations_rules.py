@@ -220,6 +220,27 @@ def functions_have_alarms(template: Template) -> list[str]:
     return findings
 
 
+def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) -> list[str]:
+    """Which no single message reaches. A queue's age leaves out what was received three times and not deleted.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
+    """
+    findings = []
+    for function, values in properties(template, FUNCTION).items():
+        environment = values["Environment"]["Variables"]
+        own = {"service": environment["POWERTOOLS_SERVICE_NAME"]}
+        metric = _Metric(environment["POWERTOOLS_METRICS_NAMESPACE"], "Retried", own, "Sum")
+        retries_of_one = int(environment.get("MAX_RECEIVES", 1)) - 1
+        needed = [
+            alarm["EvaluationPeriods"] * (alarm["Threshold"] + 1)
+            for name, alarm in properties(template, ALARM).items()
+            if _watched(template, name) == [metric]
+        ]
+        if retries_of_one and not any(count > retries_of_one for count in needed):
+            findings.append(f"{function} has no alarm on {metric} that one message does not make")
+    return findings
+
+
 def tables_have_an_alarm_on_throttles(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TroubleshootingThrottling-cloudwatch.html"""
     watched = [metric for metric, _ in _thresholds(template)]

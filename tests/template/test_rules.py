@@ -1023,8 +1023,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         operations_rules.alarms_watch_metrics_that_there_are,
-        put("ImageTasksStuckAlarm/Properties/Dimensions/1/Value", "InProgress"),
-        "ImageTasksStuckAlarm watches ImageProcessing Retried of process-image, InProgress, which nobody emits",
+        append("ImageTasksRetriedAlarm/Properties/Dimensions", {"Name": "error_code", "Value": "InProgress"}),
+        "ImageTasksRetriedAlarm watches ImageProcessing Retried of process-image, InProgress, which nobody emits",
     ),
     (
         operations_rules.alarms_watch_metrics_that_there_are,
@@ -1097,6 +1097,16 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ProcessImageFunction has no alarm on Defects above 0",
     ),
     (
+        operations_rules.functions_that_give_messages_back_have_an_alarm_on_that,
+        drop("ImageTasksRetriedAlarm"),
+        "ProcessImageFunction has no alarm on ImageProcessing Retried of process-image that one message does not make",
+    ),
+    (
+        operations_rules.functions_that_give_messages_back_have_an_alarm_on_that,
+        put("OrdersRetriedAlarm/Properties/Threshold", 6),
+        "ProcessOrderFunction has no alarm on OrderProcessing Retried of process-order that one message does not make",
+    ),
+    (
         operations_rules.tables_have_an_alarm_on_throttles,
         drop(f"{THROTTLES}/Metrics/8"),
         "InventoryTable has no alarm on WriteThrottleEvents",
@@ -1113,7 +1123,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         operations_rules.composite_alarms_look_at_alarms_that_there_are,
-        put("CustomersNoticeAlarm/Properties/AlarmRule/Fn::Sub/1/OfBroker", {"Fn::Sub": "${RabbitMqBacklogAlarm}"}),
+        put("CustomersNoticeAlarm/Properties/AlarmRule/Fn::Sub", 'ALARM("${RabbitMqBacklogAlarm}")'),
         "CustomersNoticeAlarm looks at RabbitMqBacklogAlarm whether it is there or not",
     ),
     (

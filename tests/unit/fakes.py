@@ -216,7 +216,12 @@ class FakeTasks:
                 return None
             if item and not item.outcome and item.claimed_until > self.now():
                 raise InProgressElsewhere("Somebody is at it.", retry_after=item.claimed_until - self.now())
-            claim = Claim(task.task_id, owner=uuid4().hex, attempt=item.attempts + 1 if item else 1)
+            claim = Claim(
+                task.task_id,
+                owner=uuid4().hex,
+                attempt=item.attempts + 1 if item else 1,
+                taken_over=item is not None and item.outcome is None and item.claimed_until > 0,
+            )
             self.items[task.task_id] = TaskItem(claim.owner, until, claim.attempt)
             return claim
 
@@ -340,6 +345,7 @@ class World:
     images: dict[str, ImageItem] = field(default_factory=dict)
     announced: list[tuple[str, ImageRecord]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    taken_over: list[str] = field(default_factory=list)
     seconds_passed: float = 0
     _lock: RLock = field(default_factory=RLock)
 
@@ -378,6 +384,7 @@ class World:
             results=FakeResults(self.announced, calls),
             dead_letters=FakeDeadLetters(self.dead_letters, calls),
             download_budget=MemoryBudget(10**6),
+            note_taken_over=lambda task: self.taken_over.append(task.task_id),
         )
 
     def deliver(

@@ -141,6 +141,16 @@ class TestTasks:
         tasks.release(first)
         assert (first.attempt, self.claim(tasks, clock).attempt) == (1, 2)
 
+    def test_only_what_ran_out_is_said_to_be_taken_over(self, tasks: Tasks, clock: Clock) -> None:
+        new = self.claim(tasks, clock, seconds=60)
+        clock.now += 60
+        ran_out = self.claim(tasks, clock)
+        tasks.release(ran_out)
+        released = self.claim(tasks, clock)
+        tasks.finish(released, Result.QUARANTINED, "NotAnImage")
+        redriven = self.claim(tasks, clock, again=True)
+        assert [claim.taken_over for claim in (new, ran_out, released, redriven)] == [False, True, False, False]
+
     def test_a_claim_taken_over_can_run_out_again(self, tasks: Tasks, clock: Clock) -> None:
         for _ in range(3):
             self.claim(tasks, clock, seconds=60)
@@ -263,7 +273,7 @@ class TestTheTasksTable:
         tasks.dynamodb.meta.events.register("provide-client-params.dynamodb.UpdateItem", send_twice)
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
-        assert claim.attempt == 1
+        assert (claim.attempt, claim.taken_over) == (1, False)
 
     def test_in_trouble_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)

@@ -141,6 +141,18 @@ class TestAMessageThatIsDone:
         assert [letter.body for letter in world.dead_letters] == [body]
         assert told.outcomes == [Result.QUARANTINED]
 
+    @pytest.mark.parametrize(
+        ("receives", "redriven", "is_first"), [(1, False, True), (2, False, False), (1, True, False)]
+    )
+    def test_is_reported_as_the_first_attempt_only_if_it_is(
+        self, world: World, pool: Executor, told: Told, receives: int, redriven: bool, is_first: bool
+    ) -> None:
+        world.upload()
+        record = sqs_record(upload_event(), receives=receives, redriven=redriven)
+        take(handler(world.flow(), pool, told), record)
+        ((attempt, _, _),) = told.reports
+        assert attempt.is_first is is_first
+
     def test_one_that_is_redriven_is_done_again(self, world: World, pool: Executor, told: Told) -> None:
         messages, body = handler(world.flow(), pool, told), plain_task()
         take(messages, sqs_record(body))
@@ -202,6 +214,11 @@ class TestAMessageThatMayBeDoneLater:
         assert str(fault) == "KeyError: 'colour'"
         assert fault.__cause__ is defect
         assert len(told.shown_again) == 1
+
+    def test_is_no_first_attempt_even_if_it_was_never_begun(self, world: World, pool: Executor, told: Told) -> None:
+        take(handler(world.flow(), pool, told), sqs_record(plain_task(), receives=2), seconds=1)
+        ((attempt, _, _),) = told.reports
+        assert (type(attempt.outcome), attempt.is_first) == (OutOfTime, False)
 
 
 class TestTheLastReceive:

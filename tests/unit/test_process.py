@@ -581,7 +581,25 @@ class TestWhateverDiesInBetween:
         with pytest.raises(InProgressElsewhere):
             world.deliver(upload_event())
         world.let_claims_run_out()
-        assert world.deliver(upload_event()).result is Result.PROCESSED
+        assert world.taken_over == []
+        outcome = world.deliver(upload_event())
+        assert outcome.result is Result.PROCESSED
+        assert world.taken_over == [outcome.task_id]
+
+    def test_a_task_that_kills_every_delivery_is_told_of_each_time(self, world: World) -> None:
+        world.upload()
+        for _ in range(3):
+            with pytest.raises(Killed):
+                world.deliver(upload_event(), Calls(Trouble.KILLED, at=2))
+            world.let_claims_run_out()
+        assert len(world.taken_over) == 2
+
+    def test_a_task_that_was_given_back_is_not_taken_over(self, world: World) -> None:
+        world.upload()
+        with pytest.raises(TransientFault):
+            world.deliver(upload_event(), Calls(Trouble.REFUSED, at=2))
+        world.deliver(upload_event())
+        assert world.taken_over == []
 
     def test_a_delivery_that_outlives_its_claim_harms_nothing(self, world: World) -> None:
         world.upload()

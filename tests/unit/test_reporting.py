@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +14,7 @@ from darkroom.messages import Unreadable
 
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
-from functions.process_image.reporting import report
+from functions.process_image.reporting import report, report_taken_over
 
 TASK = ImageTask(
     "task-1", "uploads", "a.jpg", body="{}", version_id="v1", event_time=datetime.fromtimestamp(1000, tz=UTC)
@@ -60,6 +62,28 @@ def test_metrics_stand_in_the_namespace_under_the_service(printed: Metrics) -> N
     assert directive["Namespace"] == "Darkroom"
     assert directive["Dimensions"] == [["service"]]
     assert emf["service"] == "process-image"
+
+
+def test_the_way_from_the_upload_is_counted_at_the_first_attempt_alone(printed: Metrics) -> None:
+    report(done(Result.PROCESSED), sent=1002.0)
+    (first,) = printed()
+    assert first["NotificationLatency"] == [7500.0]
+    report(replace(done(Result.PROCESSED), is_first=False), sent=1002.0)
+    (later,) = printed()
+    assert "NotificationLatency" not in later
+    assert later["QueueTime"] == [5500.0]
+
+
+def test_a_task_that_is_taken_over_is_counted_at_once(
+    capsys: pytest.CaptureFixture[str], log: Callable[[], dict[str, Any]]
+) -> None:
+    report_taken_over(TASK)
+    emf = json.loads(capsys.readouterr().out)  # nobody flushed it
+    assert units(emf) == {"TakenOver": "Count"}
+    assert emf["_aws"]["CloudWatchMetrics"][0]["Dimensions"] == [["service"]]
+    line = log()
+    assert (line["level"], line["message"]) == ("WARNING", "Taken over from a delivery that died.")
+    assert (line["task_id"], line["bucket"], line["key"], line["version_id"]) == ("task-1", "uploads", "a.jpg", "v1")
 
 
 @pytest.mark.parametrize("result", [Result.DUPLICATE, Result.SUPERSEDED])

@@ -46,6 +46,7 @@ def attempts(task: Any, outcomes: Sequence[Any]) -> Iterator[Any]:
 
 
 def tell_of_images() -> None:
+    images.report_taken_over(IMAGE_TASK)
     ended = [
         ImageOutcome(result, "task-1", FAULT if result is ImageResult.QUARANTINED else None) for result in ImageResult
     ]

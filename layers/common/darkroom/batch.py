@@ -43,12 +43,16 @@ class Process(Protocol[_T, OutcomeT]):
 
 @dataclass(frozen=True)
 class Attempt(Generic[TaskT, OutcomeT]):
-    """One task as this invocation left it. ``started`` and ``ended`` are seconds since the epoch."""
+    """One task as this invocation left it. ``started`` and ``ended`` are seconds since the epoch.
+
+    ``is_first``: the message was never received before, nor does it come back from a dead-letter queue.
+    """
 
     task: TaskT
     started: float
     ended: float
     outcome: OutcomeT | TransientFault
+    is_first: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Message(Generic[TaskT, OutcomeT]):
 
     tasks: Sequence[TaskT]
     process: Process[TaskT, OutcomeT]
+    is_first: bool = True
     _started: list[float] = field(default_factory=list)
     _ended: list[Attempt[TaskT, OutcomeT]] = field(default_factory=list)
 
@@ -75,7 +80,7 @@ class Message(Generic[TaskT, OutcomeT]):
             except Exception as error:  # noqa: BLE001 # a defect of ours must not cost the message its reason
                 outcome = UnexpectedError(f"{type(error).__name__}: {error}")
                 outcome.__cause__ = error
-            self._ended.append(Attempt(task, started, time(), outcome))
+            self._ended.append(Attempt(task, started, time(), outcome, self.is_first))
 
     def attempts(self) -> list[Attempt[TaskT, OutcomeT]]:
         """What has become of every task by now; what is still under way, or not begun, is out of time."""
@@ -83,7 +88,7 @@ class Message(Generic[TaskT, OutcomeT]):
         out_of_time = OutOfTime("The function had to answer before the task was done.")
         started = [*self._started, *(now for _ in self.tasks)]
         return ended + [
-            Attempt(task, started[number], now, out_of_time)
+            Attempt(task, started[number], now, out_of_time, self.is_first)
             for number, task in enumerate(self.tasks)
             if number >= len(ended)
         ]
@@ -120,9 +125,9 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     show_again_in: Callable[[str, float], None]
     report: Callable[[Attempt[TaskT, OutcomeT], float, bool], None]
 
-    def message(self, body: str) -> Message[TaskT, OutcomeT]:
+    def message(self, body: str, *, is_first: bool = True) -> Message[TaskT, OutcomeT]:
         """Read a message's body, to work on its tasks."""
-        return Message(self.read(body), self.process)
+        return Message(self.read(body), self.process, is_first)
 
     async def take(self, record: SQSRecord, deadline: Deadline) -> None:
         """Work on one message.
@@ -132,8 +137,9 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         TransientFault
             The message must stay in its queue. It becomes visible again after a while.
         """
-        message = self.message(record.body)
         redriven = ERROR_CODE_ATTRIBUTE in record.message_attributes
+        receives = int(record.attributes.approximate_receive_count)
+        message = self.message(record.body, is_first=receives == 1 and not redriven)
         work = asyncio.get_running_loop().run_in_executor(
             self.workers, lambda: message.work(deadline, redriven=redriven)
         )
@@ -141,7 +147,6 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
 
         sent = int(record.attributes.sent_timestamp) / 1000
-        receives = int(record.attributes.approximate_receive_count)
         is_last = receives >= self.max_receives
         faults: list[TransientFault] = []
         for attempt in message.attempts():
