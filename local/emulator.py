@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from urllib.request import Request, urlopen
 
 import psutil
@@ -22,6 +23,9 @@ _SERVICES = (
 ACCESS_KEY_ID = "test"
 SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
 _PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_emulator.py reads it
+_PROGRAM = tuple(PROJECT / "local" / name for name in ("run_emulator.py", "sqs_in_json.py")) + tuple(
+    (PROJECT / "local").glob("emulator_*.py")
+)
 
 
 def running(place: Place) -> psutil.Process | None:
@@ -83,6 +87,12 @@ def check_port(process: psutil.Process, place: Place) -> None:
     if address != place.address:
         port = address.rpartition(":")[2]
         raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
+
+
+def check_age(process: psutil.Process, program: Iterable[Path] = _PROGRAM) -> None:
+    """Raise LaptopError if the emulator's program has changed since it was started: it may lack what we rely on."""
+    if any(path.stat().st_mtime > process.create_time() for path in program):
+        raise LaptopError("The emulator is older than the code here. Stop it, and what is in it is gone: make down")
 
 
 def stop(place: Place) -> bool:

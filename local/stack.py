@@ -99,6 +99,7 @@ def _up(place: Place, console: Console) -> Stack:
     process = emulator.running(place)
     if process is not None:
         emulator.check_port(process, place)
+        emulator.check_age(process)
     missing = [server for server, _ in servers if server.running(place) is None]
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
