@@ -243,7 +243,7 @@ def _lines(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield (
         "USD is for the day, or the burst, without the fixed part ([cost.md](cost.md)). What is not done after two days"
         " is still in the queue, which keeps it for 14; seconds are of what was published by then. Set aside are"
-        f" messages that met a transient fault five times: {FAULTS.transient:.1%} of attempts at random,"
+        f" messages that met a transient fault ten times: {FAULTS.transient:.1%} of attempts at random,"
         f" {FAULTS.crash:.3%} of batches lose their function, and every refusal by S3 or DynamoDB."
     )
     yield ""

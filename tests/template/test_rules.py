@@ -290,7 +290,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.functions_know_after_how_many_attempts_their_queue_gives_up,
         put(f"{TASKS}/RedrivePolicy/maxReceiveCount", 6),
-        "ProcessImageFunction expects 5 attempts, ImageTasksQueue makes 6",
+        "ProcessImageFunction expects 10 attempts, ImageTasksQueue makes 6",
     ),
     (
         rules.functions_name_the_messages_that_failed,
