@@ -197,13 +197,12 @@ def _screen(stack: DeployedStack, observation: Observation, troubles: Sequence[s
     where = f"Stack {stack.stack_name}, account {stack.account}, {stack.region}"
     parts: list[RenderableType] = [f"{escape(where)}, at {datetime.now():%H:%M:%S}"]  # noqa: DTZ005 # the person's time
     parts += [f"[red]✗[/] {escape(trouble)}" for trouble in troubles]
-    parts.append(_queues_table(observation))
+    parts += [_queues_table(observation), *_alarms(observation.alarms)]
     parts += [
         _reasons_table(name, letters, observation.queues[name].waiting)
         for name, letters in observation.letters.items()
         if letters
     ]
-    parts.append(_alarms_table(observation.alarms))
     return Group(*parts)
 
 
@@ -236,18 +235,23 @@ def _reasons_table(name: str, letters: Sequence[DeadLetter], waiting: int) -> Ta
     return table
 
 
-def _alarms_table(alarms: Sequence[Alarm]) -> RenderableType:
+def _alarms(alarms: Sequence[Alarm]) -> Iterator[RenderableType]:
+    """Those that somebody should look at, and how many are fine: a terminal has few lines."""
     if not alarms:
-        return "The stack has no alarms."
-    table = Table(header_style="bold")
-    table.add_column("alarm", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("since", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for alarm in alarms:
-        since = f"{alarm.since.astimezone():%d %b %H:%M}"
-        table.add_row(alarm.name, _STATES[alarm.state], since, "" if alarm.state == "OK" else escape(alarm.reason))
-    return table
+        yield "The stack has no alarms."
+        return
+    others = [alarm for alarm in alarms if alarm.state != "OK"]
+    if others:
+        table = Table(header_style="bold")
+        table.add_column("alarm", overflow="fold")
+        table.add_column("state", no_wrap=True)
+        table.add_column("since", no_wrap=True)
+        table.add_column("reason", overflow="fold")
+        for alarm in others:
+            since = f"{alarm.since.astimezone():%d %b %H:%M}"
+            table.add_row(alarm.name, _STATES[alarm.state], since, escape(alarm.reason))
+        yield table
+    yield f"{len(alarms) - len(others)} of {len(alarms)} alarms are {_STATES['OK']}."
 
 
 def age(seconds: float) -> str:
