@@ -102,7 +102,7 @@ def said(console: Console) -> str:
 
 
 class TestTheStatus:
-    def test_shows_alarms_that_are_on_first_counts_those_that_are_fine_and_knows_those_of_the_stack_alone(
+    def test_shows_alarms_of_the_stack_that_are_on_first_and_counts_those_that_are_fine(
         self, console: Console
     ) -> None:
         alarms = {"Fine": ("OK", NOON), "Mute": ("INSUFFICIENT_DATA", NOON), "Bad": ("ALARM", NOON)}
