@@ -102,9 +102,7 @@ def said(console: Console) -> str:
 
 
 class TestTheStatus:
-    def test_shows_alarms_of_the_stack_that_are_on_first_and_counts_those_that_are_fine(
-        self, console: Console
-    ) -> None:
+    def test_shows_alarms_of_the_stack_that_are_on_first_and_counts_those_that_are_fine(self, console: Console) -> None:
         alarms = {"Fine": ("OK", NOON), "Mute": ("INSUFFICIENT_DATA", NOON), "Bad": ("ALARM", NOON)}
         cloudwatch = FakeCloudWatch(alarms | {"SomebodyElses": ("ALARM", NOON)})
         status.run(stack_of(FakeQueues(), cloudwatch, *alarms), console, [], watch=False)
