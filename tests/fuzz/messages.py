@@ -61,6 +61,8 @@ from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, ROUTES, StrictSqs, event
 _SECONDS = 60
 _MAX_RECEIVES = 5
 _LARGEST_BODY = properties(load((ROOT / "template.yaml").read_text()), QUEUE)["ImageTasksQueue"]["MaximumMessageSize"]
+# https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+_LARGEST_EVENT = 6 * 2**20
 _WORKERS = ThreadPoolExecutor(4)
 
 
@@ -463,6 +465,10 @@ def _direct(body: str) -> Iterator[str]:
 
 def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
     queues, troubles = event
+    sent = json.dumps(event_of(queues))
+    if len(sent) > _LARGEST_EVENT:
+        yield "larger than Lambda takes"
+        return
     sqs = StrictSqs(iter(troubles))
     targets = SqsQueues(sqs.client, {target: target.value for target in Target})
     seen: list[Accepted | Rejected] = []
@@ -472,7 +478,7 @@ def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
             seen.append(outcome)
             yield outcome
 
-    read = read_event(json.loads(json.dumps(event_of(queues))))
+    read = read_event(json.loads(sent))
     with _the_log() as lines:
         try:
             relay_reporting.report(noting(relay(read, ROUTES, targets, SqsRejects(sqs.client, "rejects"))))
