@@ -156,11 +156,12 @@ def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
     batch: list[Message] = []
     size = 0
     for message in messages:
-        if batch and (len(batch) == _ENTRIES_PER_CALL or size + message.size > _BYTES_PER_CALL):
+        length = message.size
+        if batch and (len(batch) == _ENTRIES_PER_CALL or size + length > _BYTES_PER_CALL):
             yield batch
             batch, size = [], 0
         batch.append(message)
-        size += message.size
+        size += length
     if batch:
         yield batch
 
