@@ -45,7 +45,17 @@ from local.stack import Stack
 from tests.integration import test_api, test_orders
 from tests.integration.calling import Caller, owner_of
 from tests.integration.cloudwatch import Alarm, CloudWatch, Datum, Metric
-from tests.integration.uploading import SAMPLES, SECONDS, new_key, send, upload, wait_for, wait_for_dead_letter
+from tests.integration.roles import not_allowed
+from tests.integration.uploading import (
+    SAMPLES,
+    SECONDS,
+    new_key,
+    s3_record,
+    send,
+    upload,
+    wait_for,
+    wait_for_dead_letter,
+)
 from tests.template.template import ALARM, ROOT, load, properties, target
 
 TEMPLATE = load((ROOT / "template.yaml").read_text())
@@ -84,34 +94,12 @@ class Scene:
 Fault = Callable[[Scene], Iterable[Datum]]
 
 
-@contextmanager
-def not_allowed(stack: Stack, role: str, action: str) -> Iterator[None]:
-    """Take a permission from a role inside the block."""
-    iam = stack.client("iam")
-    (resource,) = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name, LogicalResourceId=role)[
-        "StackResources"
-    ]
-    role_name, policy_name = resource["PhysicalResourceId"], f"denied-{uuid4().hex}"
-    statement = {"Effect": "Deny", "Action": action, "Resource": "*"}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    iam.put_role_policy(RoleName=role_name, PolicyName=policy_name, PolicyDocument=document)
-    try:
-        yield
-    finally:
-        iam.delete_role_policy(RoleName=role_name, PolicyName=policy_name)
-
-
 def late_notification(scene: Scene) -> Iterable[Datum]:
     """S3 tells of an upload an hour after it."""
     bucket, key = scene.output("UploadsBucketName"), new_key("without an ending")
     version_id, _ = upload(scene.stack, key, SAMPLES / "raccoon.jpg")
-    record = {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": "ObjectCreated:Put",
-        "eventTime": (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-        "s3": {"bucket": {"name": bucket}, "object": {"key": key.replace(" ", "+"), "versionId": version_id}},
-    }
+    an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    record = s3_record(scene.stack, key.replace(" ", "+"), version_id, an_hour_ago)
     send(scene.stack, {"Records": [record]})
     wait_for(scene.stack, upload_task_id(bucket, key, version_id))
     return scene.metrics_in_log("ProcessImageFunctionName")

@@ -13,15 +13,9 @@ from botocore.credentials import Credentials
 
 from local.outcomes import wait_for_orders
 from local.stack import Stack
+from tests.api_expectations import READ, SUBMIT
 from tests.integration.calling import Answer, Caller, owner_of
 
-READABLE = {
-    "/results": "ResultsQueueUrl",
-    "/dead-letters/images": "ImageTasksDeadLetterQueueUrl",
-    "/dead-letters/orders": "OrderDeadLetterQueueUrl",
-    "/rejects/rabbitmq": "RabbitMqRejectsQueueUrl",
-}
-SUBMITTABLE = ("/image-tasks", "/orders")
 ORDER = {
     "order_id": "api-1",
     "customer_id": "c-1",
@@ -39,8 +33,8 @@ def call(stack: Stack) -> Caller:
 
 @pytest.fixture(autouse=True)
 def _empty_queues(stack: Stack) -> None:
-    for output in READABLE.values():
-        stack.sqs.purge_queue(QueueUrl=stack.outputs[output])
+    for queue in READ.values():
+        stack.sqs.purge_queue(QueueUrl=stack.outputs[f"{queue}Url"])
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def put(stack: Stack) -> Callable[..., str]:
 
     def send(path: str, body: str = "hello", **attributes: str) -> str:
         sent = stack.sqs.send_message(
-            QueueUrl=stack.outputs[READABLE[path]],
+            QueueUrl=stack.outputs[f"{READ[path]}Url"],
             MessageBody=body,
             MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
         )
@@ -100,7 +94,7 @@ def error_of(answer: Answer, status: int) -> dict[str, str]:
     return body["error"]  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("path", READ)
 def test_a_message_is_read_and_acknowledged(path: str, call: Caller, put: Callable[..., str]) -> None:
     message_id = put(path, '{"a": "ü & = + %"}')
 
@@ -113,7 +107,7 @@ def test_a_message_is_read_and_acknowledged(path: str, call: Caller, put: Callab
     assert messages_of(call("GET", path, VisibilityTimeout=0, WaitTimeSeconds=0)) is None
 
 
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("path", READ)
 def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable[..., str]) -> None:
     for _ in range(3):
         put(path, error_code="NotAnImage", task_id="t-1")
@@ -159,7 +153,7 @@ def test_all_attributes_of_a_message_may_be_asked_for(call: Caller, put: Callabl
         ("AttributeName", "Colour"),
     ],
 )
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("path", READ)
 def test_a_parameter_out_of_range_is_refused_with_what_is_allowed(
     path: str, name: str, value: Any, call: Caller
 ) -> None:
@@ -168,7 +162,7 @@ def test_a_parameter_out_of_range_is_refused_with_what_is_allowed(
     assert name in error["allowed"]
 
 
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("path", READ)
 def test_a_deletion_needs_a_handle_of_this_queue(path: str, call: Caller) -> None:
     missing = error_of(call("DELETE", path), 400)
     assert missing["code"] == "BAD_REQUEST_PARAMETERS"
@@ -227,14 +221,14 @@ def test_a_body_that_does_not_fit_is_refused_with_what_is_allowed(path: str, bod
     assert path in error["allowed"]
 
 
-@pytest.mark.parametrize("path", SUBMITTABLE)
+@pytest.mark.parametrize("path", SUBMIT)
 def test_a_body_that_sqs_refuses_is_refused(path: str, call: Caller) -> None:
     task = {"task_id": "t", "bucket": "bucket", "key": "k", **ORDER, "padding": "x" * 1_040_384}
     error = error_of(call("POST", path, task), 400)
     assert "1,016 KiB" in error["allowed"]
 
 
-@pytest.mark.parametrize("path", SUBMITTABLE)
+@pytest.mark.parametrize("path", SUBMIT)
 def test_a_body_of_another_type_is_refused(path: str, call: Caller) -> None:
     fitting = {"task_id": "t", "bucket": "bucket", "key": "k", **ORDER}
     error = error_of(call("POST", path, fitting, content_type="text/plain"), 415)
@@ -242,7 +236,7 @@ def test_a_body_of_another_type_is_refused(path: str, call: Caller) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("path", READABLE)
+@pytest.mark.parametrize("path", READ)
 def test_another_method_on_a_read_path_is_refused_with_those_allowed(path: str, method: str, call: Caller) -> None:
     answer = call(method, path)
     error = error_of(answer, 405)
@@ -250,7 +244,7 @@ def test_another_method_on_a_read_path_is_refused_with_those_allowed(path: str, 
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT", "PATCH", "OPTIONS"])
-@pytest.mark.parametrize("path", SUBMITTABLE)
+@pytest.mark.parametrize("path", SUBMIT)
 def test_another_method_on_a_submit_path_is_refused_with_those_allowed(path: str, method: str, call: Caller) -> None:
     answer = call(method, path)
     error = error_of(answer, 405)
@@ -266,7 +260,7 @@ def test_an_unknown_path_is_refused_with_those_known(path: str, call: Caller) ->
     assert "/dead-letters/images" in error["allowed"]
 
 
-@pytest.mark.parametrize("path", [*READABLE, *SUBMITTABLE, "/nothing"])
+@pytest.mark.parametrize("path", [*READ, *SUBMIT, "/nothing"])
 @pytest.mark.parametrize("method", ["GET", "DELETE", "POST", "PUT"])
 def test_an_unsigned_request_is_refused(path: str, method: str, stack: Stack) -> None:
     error = error_of(Caller(stack, None)(method, path), 403)

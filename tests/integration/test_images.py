@@ -14,7 +14,7 @@ from PIL import Image
 
 from local.outcomes import read_log, take_results
 from local.stack import Stack
-from tests.integration.uploading import SAMPLES, image, new_key, send, upload, wait_for
+from tests.integration.uploading import SAMPLES, image, new_key, s3_record, send, upload, wait_for
 
 RENDITIONS = {"thumb": 256, "small": 640, "medium": 1280, "large": 1920}
 
@@ -93,22 +93,8 @@ def test_plain_tasks_are_taken_once_however_often_they_are_sent(stack: Stack) ->
     assert len(results) == 1
 
 
-def _s3_record(stack: Stack, key: str, version_id: str) -> dict[str, Any]:
-    return {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "awsRegion": stack.region,
-        "eventTime": "2026-01-01T00:00:00.000Z",
-        "eventName": "ObjectCreated:Put",
-        "s3": {
-            "bucket": {"name": stack.outputs["UploadsBucketName"]},
-            "object": {"key": key, "versionId": version_id, "sequencer": "0055AED6DCD90281E5"},
-        },
-    }
-
-
 def _by_sns(stack: Stack, key: str, version_id: str) -> dict[str, Any]:
-    return {"Type": "Notification", "Message": json.dumps({"Records": [_s3_record(stack, key, version_id)]})}
+    return {"Type": "Notification", "Message": json.dumps({"Records": [s3_record(stack, key, version_id)]})}
 
 
 def _by_eventbridge(stack: Stack, key: str, version_id: str) -> dict[str, Any]:
@@ -128,7 +114,7 @@ def test_other_ways_to_tell_of_an_upload_are_understood(stack: Stack, wrap: Any)
 def test_a_bad_record_does_not_hold_up_the_others_of_its_message(stack: Stack) -> None:
     good, gone = new_key("a.unmatched"), new_key("b.unmatched")
     version_id, good_task = upload(stack, good, SAMPLES / "IMG_0042.JPG")
-    send(stack, {"Records": [_s3_record(stack, gone, "no-such-version"), _s3_record(stack, good, version_id)]})
+    send(stack, {"Records": [s3_record(stack, gone, "no-such-version"), s3_record(stack, good, version_id)]})
     assert wait_for(stack, good_task)["outcome"] == "Processed"
     gone_task = upload_task_id(stack.outputs["UploadsBucketName"], gone, "no-such-version")
     assert wait_for(stack, gone_task)["outcome"] == "Quarantined"
@@ -139,7 +125,7 @@ def test_a_notification_invoked_directly_is_answered_with_its_outcome(stack: Sta
     version_id, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
     answer = stack.lambda_.invoke(
         FunctionName=stack.outputs["ProcessImageFunctionName"],
-        Payload=json.dumps({"Records": [_s3_record(stack, key, version_id)]}),
+        Payload=json.dumps({"Records": [s3_record(stack, key, version_id)]}),
     )
     assert json.load(answer["Payload"]) == {"outcomes": [{"task_id": task_id, "result": "Processed"}]}
 

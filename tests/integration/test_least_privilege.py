@@ -21,11 +21,13 @@ import pytest
 
 from local import payments
 from local.disturbances import held_back_messages, kill_functions
-from local.inventory import set_stock
 from local.machine import PROJECT, Place
 from local.outcomes import poll, read_items
 from local.stack import Stack
+from tests.api_expectations import READ
 from tests.integration.calling import Caller, owner_of
+from tests.integration.roles import role_name
+from tests.integration.test_orders import new_product, order
 from tests.integration.uploading import SAMPLES, new_key, upload
 from tests.template.template import POLICY, ROLE, listed, load, target
 
@@ -183,16 +185,7 @@ def _give_back_a_task(bench: Bench) -> Callable[[], str]:
 
 
 def _order(bench: Bench, **others: Any) -> dict[str, Any]:
-    product = f"print-{uuid4().hex}"
-    set_stock(bench.stack, {product: 5})
-    return {
-        "order_id": f"order-{uuid4().hex}",
-        "customer_id": "customer-7",
-        "items": [{"product_id": product, "quantity": 1, "unit_price": 1250}],
-        "amount": 1250,
-        "currency": "EUR",
-        "payment_method": "pm_card_visa",
-    } | others
+    return order(new_product(bench.stack, 5), **others)
 
 
 def _fulfil(bench: Bench, **others: Any) -> Callable[[], str]:
@@ -201,22 +194,22 @@ def _fulfil(bench: Bench, **others: Any) -> Callable[[], str]:
 
 def _fulfil_while_it_changes(bench: Bench) -> Callable[[], str]:
     """An order that another delivery takes further while this one waits for the payment provider."""
-    order = _order(bench)
+    message = _order(bench)
     table = bench.stack.outputs["OrdersTableName"]
 
     def work() -> str:
         payments.set_faults(bench.stack.payments_url, 0, seconds=1)
         try:
             with ThreadPoolExecutor(1) as aside:
-                answer = aside.submit(bench.invoke, "ProcessOrder", _sent(order))
+                answer = aside.submit(bench.invoke, "ProcessOrder", _sent(message))
                 poll(
-                    lambda: read_items(bench.stack, table, "order_id", [order["order_id"]]),
-                    lambda items: items.get(order["order_id"], {}).get("state") == "PAYING",
+                    lambda: read_items(bench.stack, table, "order_id", [message["order_id"]]),
+                    lambda items: items.get(message["order_id"], {}).get("state") == "PAYING",
                     seconds=30,
                 )
                 bench.stack.dynamodb.update_item(
                     TableName=table,
-                    Key={"order_id": {"S": order["order_id"]}},
+                    Key={"order_id": {"S": message["order_id"]}},
                     UpdateExpression="ADD revision :one",
                     ExpressionAttributeValues={":one": {"N": "1"}},
                 )
@@ -236,12 +229,12 @@ def _fulfil_with_the_first_payment(bench: Bench) -> Callable[[], str]:
 
 def _give_back_an_order(bench: Bench) -> Callable[[], str]:
     """An order that cannot be paid now, received from its queue."""
-    order = _order(bench)
+    message = _order(bench)
 
     def work() -> str:
         payments.set_faults(bench.stack.payments_url, 1.0, seed=5)
         try:
-            return bench.take("ProcessOrder", "OrderQueue", order)
+            return bench.take("ProcessOrder", "OrderQueue", message)
         finally:
             payments.set_faults(bench.stack.payments_url, 0)
 
@@ -272,7 +265,7 @@ def _read(bench: Bench, path: str) -> Callable[[], str]:
 
 
 def _acknowledge(bench: Bench, path: str) -> Callable[[], str]:
-    url = bench.stack.outputs[_READABLE[path]]
+    url = bench.stack.outputs[f"{READ[path]}Url"]
     bench.stack.sqs.purge_queue(QueueUrl=url)
     bench.stack.sqs.send_message(QueueUrl=url, MessageBody="read me")
     (message,) = bench.stack.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
@@ -286,13 +279,6 @@ def _submit_a_task(bench: Bench) -> Callable[[], str]:
 def _submit_an_order(bench: Bench) -> Callable[[], str]:
     return partial(bench.call, "POST", "/orders", _order(bench))
 
-
-_READABLE = {
-    "/results": "ResultsQueueUrl",
-    "/dead-letters/images": "ImageTasksDeadLetterQueueUrl",
-    "/dead-letters/orders": "OrderDeadLetterQueueUrl",
-    "/rejects/rabbitmq": "RabbitMqRejectsQueueUrl",
-}
 
 #: Work that needs a permission: by its statement, action and resource.
 WORK: dict[tuple[str, str, str], Work] = {
@@ -320,8 +306,8 @@ WORK: dict[tuple[str, str, str], Work] = {
     ("HandOver", "sqs:SendMessage", "OrderQueue"): _relay_an_order,
     ("SetAside", "sqs:SendMessage", "RabbitMqRejectsQueue"): _relay_nonsense,
     **{
-        ("ReadAndAcknowledge", action, output.removesuffix("Url")): partial(work, path=path)
-        for path, output in _READABLE.items()
+        ("ReadAndAcknowledge", action, queue): partial(work, path=path)
+        for path, queue in READ.items()
         for action, work in (("sqs:ReceiveMessage", _read), ("sqs:DeleteMessage", _acknowledge))
     },
     ("Submit", "sqs:SendMessage", "ImageTasksQueue"): _submit_a_task,
@@ -337,9 +323,7 @@ def bench(stack: Stack, place: Place) -> Bench:
 @contextmanager
 def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
     """Let the deployed role do all but this inside the block."""
-    iam = stack.client("iam")
-    resources = stack.cloudformation.describe_stack_resources(StackName=stack.stack_name)["StackResources"]
-    (role,) = [r["PhysicalResourceId"] for r in resources if r["LogicalResourceId"] == permission.role]
+    iam, role = stack.client("iam"), role_name(stack, permission.role)
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
     iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(_without(policy, permission)))
@@ -351,14 +335,14 @@ def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
 
 def _without(policy: dict[str, Any], permission: Permission) -> dict[str, Any]:
     """The policy with the statement written out, one resource and one action each, but for this one."""
-    order = [p for p in _permissions() if (p.role, p.statement) == (permission.role, permission.statement)]
+    in_turn = [p for p in _permissions() if (p.role, p.statement) == (permission.role, permission.statement)]
     (statement,) = [s for s in policy["Statement"] if s["Sid"] == permission.statement]
     single = [
         {"Effect": "Allow", "Action": action, "Resource": resource}
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
     ]
-    del single[order.index(permission)]
+    del single[in_turn.index(permission)]
     others = [s for s in policy["Statement"] if s["Sid"] != permission.statement]
     return policy | {"Statement": others + single}
 

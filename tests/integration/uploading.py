@@ -36,6 +36,21 @@ def send(stack: Stack, body: dict[str, Any] | str) -> str:
     return text
 
 
+def s3_record(stack: Stack, key: str, version_id: str, event_time: str = "2026-01-01T00:00:00.000Z") -> dict[str, Any]:
+    """What S3 notifies of an upload; ``key`` as S3 writes it, URL-encoded."""
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": stack.region,
+        "eventTime": event_time,
+        "eventName": "ObjectCreated:Put",
+        "s3": {
+            "bucket": {"name": stack.outputs["UploadsBucketName"]},
+            "object": {"key": key, "versionId": version_id, "sequencer": "0055AED6DCD90281E5"},
+        },
+    }
+
+
 def wait_for(stack: Stack, task_id: str) -> dict[str, Any]:
     """The finished task's item."""
     task = wait_for_tasks(stack, [task_id], seconds=SECONDS).get(task_id)
