@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.function_seconds import Measured, load
-from benchmarks.prices import AS_OF, PRICES, REGIONS, SOURCES
+from benchmarks.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS, SOURCES
 from functions.process_image.rendition_set import load_rendition_set
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -27,8 +27,6 @@ PAGE = PROJECT / "docs" / "cost.md"
 PLOT = PROJECT / "docs" / "plots" / "cost-by-memory.svg"
 
 SECONDS_A_MONTH = 30 * 86_400
-#: One vCPU. https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-MB_PER_CPU = 1769
 MEMORY_SIZES = (512, 768, 1024, 1280, 1536, 1769, 2048, 2560, 3008)
 #: A camera's JPEG: 12 megapixels in about 4 MB.
 MEGAPIXELS_PER_MB = 3

@@ -10,14 +10,11 @@ from itertools import pairwise
 from math import exp, log
 from pathlib import Path
 
+from benchmarks.prices import MB_PER_CPU, PRICES
+
 _BUDGET = Path(__file__).with_name("budget.toml")
 
-# List prices in US dollars, us-east-1, 2026-11.
-# https://aws.amazon.com/lambda/pricing https://aws.amazon.com/s3/pricing https://aws.amazon.com/cloudfront/pricing
-_LAMBDA_GB_SECOND = 0.0000133334  # arm64
-_GB_OF_ONE_CORE = 1769 / 1024  # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
-_S3_GB_MONTH = 0.023
-_CLOUDFRONT_GB = 0.085
+_REGION = "us-east-1"
 _MONTHS = 12
 
 
@@ -71,11 +68,12 @@ def at_ssim(ssim: float, encodings: Sequence[Encoded]) -> Encoded | None:
 def price(seconds: float, size: float, views: float) -> float:
     """Dollars for one rendition: made once, stored for a year, and sent to so many viewers."""
     gigabytes = size / 1e9
-    return (
-        seconds * _GB_OF_ONE_CORE * _LAMBDA_GB_SECOND
-        + gigabytes * _S3_GB_MONTH * _MONTHS
-        + views * gigabytes * _CLOUDFRONT_GB
-    )
+    bought = {
+        "lambda.arm64": seconds * MB_PER_CPU / 1024,
+        "s3.storage": gigabytes * _MONTHS,
+        "cloudfront.out": gigabytes * views,
+    }
+    return sum(PRICES[name].of(quantity, _REGION) for name, quantity in bought.items())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,9 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
+from benchmarks.function_settings import ENVIRONMENT, MEMORY_MB
+from benchmarks.processes import processor
+
 RESULTS = Path(__file__).with_name("results") / "function_seconds.json"
 _PROJECT = Path(__file__).resolve().parent.parent
 _SIZES = ((1632, 1224), (4032, 3024), (5656, 4242))  # 2, 12 and 24 megapixels
@@ -113,34 +116,14 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
     return 1  # a null or a truth value
 
 
-def render_as_samples_do(data: bytes, sizes: Sequence[int], quality: int = 80) -> int:
-    """What the usual Lambda sample does: decode all of the photo anew for each size, and ``thumbnail`` it.
-
-    Returns the bytes of all renditions. https://docs.aws.amazon.com/lambda/latest/dg/with-s3-tutorial.html
-    """
-    from PIL import Image
-
-    total = 0
-    for size in sizes:
-        with Image.open(io.BytesIO(data)) as photo:
-            photo.load()  # without it thumbnail would decode at a fraction: Pillow's draft mode
-            photo.thumbnail((size, size))
-            buffer = io.BytesIO()
-            photo.save(buffer, "WEBP", quality=quality)
-            total += buffer.tell()
-    return total
-
-
 def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
     """Measure on this machine: each photo by both, in turns."""
     from PIL import Image
 
-    from functions.process_image.photo import Limits
+    from benchmarks.contenders import LIMITS, usual_renditions
+    from benchmarks.rendition_sets import WEBP
     from functions.process_image.processing import identify, render
-    from functions.process_image.rendition_set import load_rendition_set
 
-    rendition_set = load_rendition_set(_PROJECT / "functions" / "process_image" / "renditions.toml")
-    limits = Limits(max_bytes=50_000_000, max_pixels=100_000_000, max_frames=300)
     cores = sorted(os.sched_getaffinity(0))
     rendering, sizes, item = [], [0], 0
     for width, height in _SIZES:
@@ -148,13 +131,13 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
             buffer = io.BytesIO()
             original.resize((width, height), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=90)
         data = buffer.getvalue()
-        photo = identify(data, limits)
+        photo = identify(data, LIMITS)
 
         def ours(data: bytes = data) -> None:
-            render(data, identify(data, limits), rendition_set)
+            render(data, identify(data, LIMITS), WEBP)
 
         def sample(data: bytes = data) -> None:
-            render_as_samples_do(data, [spec.width for spec in rendition_set.specs])
+            usual_renditions(data, "webp")
 
         cpu: dict[str, list[float]] = {"ours": [], "sample": []}
         wall: dict[int, list[float]] = {1: [], 2: []}
@@ -177,12 +160,12 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
         )
         tell(f"{megapixels} megapixels: {rendering[-1]}")
         if (width, height) == _SIZES[1]:
-            rendered = render(data, photo, rendition_set)
+            rendered = render(data, photo, WEBP)
             sizes = [len(rendition.body) for rendition in rendered.renditions]
-            item = _images_item_bytes(photo, rendered, rendition_set.fingerprint, len(data))
+            item = _images_item_bytes(photo, rendered, WEBP.fingerprint, len(data))
     per_image, per_batch = _log_bytes()
     return Measured(
-        machine=f"{_processor()}, {len(cores)} cores, Python {platform.python_version()}",
+        machine=f"{processor()}, {len(cores)} cores, Python {platform.python_version()}",
         measured_on=date.today().isoformat(),  # noqa: DTZ011 # the day, for people
         rendering=tuple(rendering),
         renditions_bytes=sum(sizes),
@@ -211,11 +194,6 @@ def _run_on(cores: Sequence[int]) -> None:
     """Keep every thread of this process on some cores."""
     for thread in Path("/proc/self/task").iterdir():
         os.sched_setaffinity(int(thread.name), cores)
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _images_item_bytes(photo: Any, rendered: Any, fingerprint: str, size: int) -> int:
@@ -312,29 +290,19 @@ def _cold_start() -> float:
 
 def _python(program: str) -> subprocess.CompletedProcess[bytes]:
     """Run a program in a new interpreter, with what the function is told."""
-    settings = {
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "none",
         "AWS_SECRET_ACCESS_KEY": "none",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
-        "POWERTOOLS_SERVICE_NAME": "process-image",
-        "POWERTOOLS_METRICS_NAMESPACE": "ImageProcessing",
-        "MAX_RECEIVES": "5",
-        "MAX_IMAGE_BYTES": "52428800",
-        "MAX_IMAGE_PIXELS": "100000000",
-        "MAX_IMAGE_FRAMES": "300",
-        "KEEP_LOCATION": "false",
-        "TASK_RETENTION_DAYS": "30",
-        **dict.fromkeys(
-            ("TASKS_QUEUE_URL", "RESULTS_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
-            "https://sqs.eu-central-1.amazonaws.com/123456789012/queue",
-        ),
-        **dict.fromkeys(("UPLOADS_BUCKET", "RENDITIONS_BUCKET", "TASKS_TABLE", "IMAGES_TABLE"), "name"),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": MEMORY_MB,
+        "PYTHONPATH": f"{_PROJECT}{os.pathsep}{_PROJECT / 'layers' / 'common'}",
     }
     return subprocess.run(  # noqa: S603 # this interpreter, and our own programs
         [sys.executable, "-c", program],
-        env=os.environ | settings | {"PYTHONPATH": f"{_PROJECT}{os.pathsep}{_PROJECT / 'layers' / 'common'}"},
+        env=environment,
         cwd=_PROJECT,
         check=True,
         capture_output=True,

@@ -22,33 +22,13 @@ from darkroom.messages import Unreadable
 from PIL import Image
 
 from benchmarks.contenders import LIMITS, usual_renditions
+from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
 from benchmarks.rendition_sets import WEBP
 from benchmarks.worker import serve
 from functions.process_image.images import ImageRecord, Standing
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Result
 from functions.process_image.processing import identify, render
-
-_BUCKET = "darkroom-uploads-example"
-
-_ENVIRONMENT = {
-    "UPLOADS_BUCKET": _BUCKET,
-    "RENDITIONS_BUCKET": "darkroom-renditions-example",
-    "TASKS_TABLE": "tasks",
-    "IMAGES_TABLE": "images",
-    "TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
-    "RESULTS_QUEUE_URL": "http://127.0.0.1/results",
-    "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
-    "MAX_RECEIVES": "5",
-    "MAX_IMAGE_BYTES": "50000000",
-    "MAX_IMAGE_PIXELS": "100000000",
-    "MAX_IMAGE_FRAMES": "300",
-    "KEEP_LOCATION": "false",
-    "TASK_RETENTION_DAYS": "30",
-    "POWERTOOLS_SERVICE_NAME": "process-image",
-    "POWERTOOLS_METRICS_NAMESPACE": "Darkroom",
-    "POWERTOOLS_LOG_LEVEL": "INFO",
-}
 
 
 class _Context:
@@ -73,7 +53,7 @@ def _record(number: int, key: str) -> dict[str, Any]:
         "eventSource": "aws:s3",
         "eventTime": "2026-11-22T09:30:00.412Z",
         "eventName": "ObjectCreated:Put",
-        "s3": {"bucket": {"name": _BUCKET}, "object": uploaded},
+        "s3": {"bucket": {"name": BUCKET}, "object": uploaded},
     }
     return {
         "messageId": str(number),
@@ -89,8 +69,8 @@ def _record(number: int, key: str) -> dict[str, Any]:
 
 def _ours() -> Callable[[dict[str, Any]], list[bytes]]:
     """Darkroom's `lambda_handler`."""
-    os.environ.update(_ENVIRONMENT)
-    os.environ.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+    os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB)
     from functions.process_image import app  # reads the environment when imported
 
     def work(job: dict[str, Any]) -> list[bytes]:
@@ -110,7 +90,7 @@ def _usual_sample() -> Callable[[dict[str, Any]], list[bytes]]:
         for record in event_of(job["keys"])["Records"]:
             for notification in json.loads(record["body"])["Records"]:
                 key = notification["s3"]["object"]["key"]
-                data = s3.get_object(Bucket=_BUCKET, Key=key)["Body"].read()
+                data = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
                 for spec, body in zip(WEBP.specs, usual_renditions(data, "webp"), strict=True):
                     s3.put_object(Bucket="renditions", Key=f"{key}/{spec.name}", Body=body, ContentType="image/webp")
         return []

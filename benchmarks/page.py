@@ -12,19 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-
 from benchmarks.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
 from benchmarks.figures import Bound, bounds
+from benchmarks.plots import plot_front, plot_rendering
+from benchmarks.processes import processor
 
 _PROJECT = Path(__file__).resolve().parent.parent
 RESULTS = _PROJECT / "benchmarks" / "results"
 _PAGE = _PROJECT / "docs" / "performance.md"
 _PLOTS = _PROJECT / "docs" / "performance"
-
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "darkroom"  # the same results give the same file
 
 
 def save(name: str, measured: dict[str, Any]) -> None:
@@ -35,14 +31,10 @@ def save(name: str, measured: dict[str, Any]) -> None:
 
 
 def _machine() -> dict[str, str]:
-    processor = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), processor)
     packages = ("pyvips", "pyvips-binary", "pillow", "pi-heif", "boto3")
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": f"{processor}, {os.cpu_count()} cores",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.machine()}",
         "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
         "versions": ", ".join(
@@ -187,7 +179,7 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
     lines += [f"\n{name} was not measured: {how}." for name, how in measured["missing"].items()]
     for rendition_set, title in (("webp", "WebP"), ("jpeg", "JPEG")):
         plot = f"{rendition_set}.svg"
-        _plot_rendering([row for row in rows if row["set"] == rendition_set], title, _PLOTS / plot)
+        plot_rendering([row for row in rows if row["set"] == rendition_set], title, _PLOTS / plot)
         lines += ["", f"### {title} set", "", f"![CPU seconds of the {title} set](performance/{plot})"]
         for photo in dict.fromkeys(row["photo"] for row in rows if row["set"] == rendition_set):
             lines += [
@@ -220,31 +212,6 @@ def _rows(rows: list[dict[str, Any]]) -> list[str]:
             f" | {'' if row['ssim'] is None else format(row['ssim'], '.4f')} |"
         )
     return lines
-
-
-def _plot_rendering(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    large = [row for row in rows if row["megapixels"] >= 12]
-    photos = list(dict.fromkeys(row["photo"] for row in large))
-    contenders = [name for name in dict.fromkeys(row["contender"] for row in large) if name != "ours again"]
-    figure, axes = plt.subplots(figsize=(9, 4))
-    width = 0.8 / len(contenders)
-    for number, name in enumerate(contenders):
-        found = {row["photo"]: row["cpu"] for row in large if row["contender"] == name}
-        at = [place for place, photo in enumerate(photos) if photo in found]
-        spreads = [found[photos[place]] for place in at]
-        errors = [[s["median"] - s["low"] for s in spreads], [s["high"] - s["median"] for s in spreads]]
-        axes.bar([a + number * width for a in at], [s["median"] for s in spreads], width, yerr=errors, label=name)
-    axes.set_xticks([place + 0.4 - width / 2 for place in range(len(photos))], photos)
-    axes.set_ylabel("CPU seconds, median and middle half")
-    axes.set_title(f"{title} set, photos of 12 megapixels and more")
-    axes.legend(fontsize=8)
-    _keep(figure, path)
-
-
-def _keep(figure: Any, path: Path) -> None:
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
 
 
 def _batches(measured: dict[str, Any]) -> list[str]:
@@ -283,7 +250,7 @@ def _batches(measured: dict[str, Any]) -> list[str]:
 
 def _encoders(measured: dict[str, Any]) -> list[str]:
     rows = measured["rows"]
-    _plot_front(rows, _PLOTS / "encoders.svg")
+    plot_front(rows, SIZES, _PLOTS / "encoders.svg")
     priced = dict(prices(rows))
     lines = [
         "",
@@ -314,7 +281,7 @@ def _encoders(measured: dict[str, Any]) -> list[str]:
         "### Priced",
         "",
         "US dollars for a million photos of four renditions: computed once (Lambda, arm64, 1769 MB), stored for a year",
-        "(S3 Standard), and each rendition sent to so many viewers (CloudFront); prices in `benchmarks/figures.py`.",
+        "(S3 Standard), and each rendition sent to so many viewers (CloudFront); prices in `benchmarks/prices.py`.",
         "",
         "| Setting | " + " | ".join(f"{views:,} views" for views in VIEWS) + " |",
         "|---|" + "---|" * len(VIEWS),
@@ -335,20 +302,3 @@ def _marked(name: str) -> str:
 
 
 _ADVICE = "Which setting when: [docs/decisions/0017-encoder-settings.md](decisions/0017-encoder-settings.md)."
-
-
-def _plot_front(rows: list[dict[str, Any]], path: Path) -> None:
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(15, 4.5), sharey=True)
-    for size, axes in zip(SIZES, panels, strict=True):
-        for kind, colour in (("webp", "tab:blue"), ("avif", "tab:red"), ("jpeg", "tab:green")):
-            found = [row for row in rows if row["size"] == size and row["format"] == kind]
-            axes.scatter([r["seconds_ratio"] for r in found], [r["bytes_ratio"] for r in found], c=colour, label=kind)
-            for row in found:
-                label = row["setting"].removeprefix(f"{kind} ").replace("effort ", "")
-                axes.annotate(label, (row["seconds_ratio"], row["bytes_ratio"]), fontsize=7)
-        axes.set_xscale("log")
-        axes.set_title(f"{size} px")
-        axes.set_xlabel("time through WebP effort 4")
-    panels[0].set_ylabel("bytes through WebP effort 4")
-    panels[0].legend()
-    _keep(figure, path)

@@ -1,8 +1,8 @@
-"""The plots of docs/cost.md and docs/scaling.md, all in one style. The one module that needs matplotlib."""
+"""The plots of the documents, all in one style. The one module that needs matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -122,3 +122,40 @@ def _short(value: float) -> str:
         if value >= size:
             return f"{value / size:g} {unit}"
     return f"{value:g}"
+
+
+def plot_rendering(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """CPU seconds of every contender on every large photo: rows of ``results/render.json``, of one set."""
+    large = [row for row in rows if row["megapixels"] >= 12]
+    photos = list(dict.fromkeys(row["photo"] for row in large))
+    contenders = [name for name in dict.fromkeys(row["contender"] for row in large) if name != "ours again"]
+    width = 0.8 / len(contenders)
+    with _figure(path, 1, 1, (9, 4)) as axes:
+        for number, name in enumerate(contenders):
+            found = {row["photo"]: row["cpu"] for row in large if row["contender"] == name}
+            at = [place for place, photo in enumerate(photos) if photo in found]
+            spreads = [found[photos[place]] for place in at]
+            errors = [[s["median"] - s["low"] for s in spreads], [s["high"] - s["median"] for s in spreads]]
+            axes.bar([a + number * width for a in at], [s["median"] for s in spreads], width, yerr=errors, label=name)
+        axes.set_xticks([place + 0.4 - width / 2 for place in range(len(photos))], photos)
+        axes.set_ylabel("CPU seconds, median and middle half")
+        axes.set_title(f"{title} set, photos of 12 megapixels and more")
+        axes.legend(fontsize=8)
+
+
+def plot_front(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], path: Path) -> None:
+    """Bytes over time of every encoder setting, by rendition size: rows of ``results/encoders.json``."""
+    with _figure(path, 1, len(sizes), (15, 4.5), sharey=True) as panels:
+        for size, axes in zip(sizes, panels, strict=True):
+            for kind, colour in (("webp", _OURS), ("avif", _SAMPLE), ("jpeg", _THIRD)):
+                found = [row for row in rows if row["size"] == size and row["format"] == kind]
+                times, lengths = [r["seconds_ratio"] for r in found], [r["bytes_ratio"] for r in found]
+                axes.scatter(times, lengths, c=colour, label=kind)
+                for row in found:
+                    label = row["setting"].removeprefix(f"{kind} ").replace("effort ", "")
+                    axes.annotate(label, (row["seconds_ratio"], row["bytes_ratio"]), fontsize=7)
+            axes.set_xscale("log")
+            axes.set_title(f"{size} px")
+            axes.set_xlabel("time through WebP effort 4")
+        panels[0].set_ylabel("bytes through WebP effort 4")
+        panels[0].legend()

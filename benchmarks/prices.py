@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 AS_OF = "2026-11"
 REGIONS = ("us-east-1", "eu-central-1")
+#: Memory that buys one vCPU. https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
+MB_PER_CPU = 1769
 
 #: The address of a service's price list.
 SOURCES = {
@@ -20,6 +22,7 @@ SOURCES = {
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
     "CloudWatch": "https://aws.amazon.com/cloudwatch/pricing/",
     "X-Ray": "https://aws.amazon.com/xray/pricing/",
+    "CloudFront": "https://aws.amazon.com/cloudfront/pricing/",
     "EC2": "https://aws.amazon.com/ec2/pricing/on-demand/#Data_Transfer",
 }
 
@@ -72,5 +75,6 @@ PRICES = {
     "cloudwatch.alarm": _price("CloudWatch", "metric alarm and month", 0.10, 0.10, checked=()),
     "cloudwatch.logs": _price("CloudWatch", "GB of logs ingested", 0.50, 0.63),
     "xray.trace": _price("X-Ray", "trace recorded", 5.0e-6, 5.0e-6, checked=()),
+    "cloudfront.out": _price("CloudFront", "GB to viewers", 0.085, 0.085, checked=()),
     "transfer.out": _price("EC2", "GB to the internet", 0.09, 0.09),
 }

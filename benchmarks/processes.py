@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,13 @@ def aws(folder: Path, s3_seconds: float, *, core: int) -> Iterator[str]:
     with worker(command, cores={core}) as server:
         assert server.process.stdout is not None  # noqa: S101
         yield f"http://127.0.0.1:{server.process.stdout.readline().strip()}"
+
+
+def processor() -> str:
+    """What the machine calls its processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
 def cores() -> list[int]:

@@ -35,6 +35,7 @@ from benchmarks.flow_model import (
 )
 from benchmarks.function_seconds import Measured, load
 from benchmarks.limits import DAY, LIMITS, TEMPLATE
+from benchmarks.prices import MB_PER_CPU
 
 
 def recommended_concurrency(rate: float, batches: Batches) -> int:
@@ -113,10 +114,10 @@ PLOTS = _ROOT / "docs" / "plots"
 _THROUGHPUT = Path(__file__).with_name("results") / "throughput.json"
 
 
-def batches_of(measured: Measured, memory_mb: int = cost.MB_PER_CPU) -> Batches:
+def batches_of(measured: Measured, memory_mb: int = MB_PER_CPU) -> Batches:
     """The function's batches, of 12-megapixel photos as measured."""
     waiting, each = cost.seconds_of_ours(cost.Load(images=1, memory_mb=memory_mb), measured)
-    return Batches(waiting, each, cold=measured.cold_start_seconds * cost.MB_PER_CPU / memory_mb)
+    return Batches(waiting, each, cold=measured.cold_start_seconds * MB_PER_CPU / memory_mb)
 
 
 def use_of(measured: Measured) -> Use:
@@ -190,7 +191,7 @@ def _lines(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield (
         "What the image flow does under loads that no laptop makes: simulated, with the limits that AWS publishes and"
         " the seconds measured here. An image of 4 MB and 12 megapixels takes"
-        f" {batches.seconds(1):.2f} s alone with {cost.MB_PER_CPU} MB, a batch of ten {batches.seconds(10):.1f} s; so"
+        f" {batches.seconds(1):.2f} s alone with {MB_PER_CPU} MB, a batch of ten {batches.seconds(10):.1f} s; so"
         f" each function at once brings {10 / batches.seconds(10):.2f} images a second, and MaximumConcurrency, 10 in"
         f" the template, {100 / batches.seconds(10):.0f}: {100 / batches.seconds(10) * DAY / 1e6:.1f} million a day."
     )
