@@ -57,7 +57,7 @@ class Photo:
     has_alpha : bool
         Whether the file has an alpha channel or a transparent colour.
     progressive : bool
-        A progressive JPEG or an interlaced PNG: decoding holds all of it in memory.
+        A progressive JPEG, an interlaced PNG or a lossless WebP: decoding holds all of it in memory.
     camera : str or None
         Maker and model, such as ``Canon EOS 5D``.
     taken_at : str or None

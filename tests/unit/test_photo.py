@@ -82,9 +82,19 @@ class TestFormats:
     def test_alpha_is_seen(self, data: bytes, expected: bool) -> None:
         assert identify(data, LIMITS).has_alpha is expected
 
-    def test_what_needs_the_whole_picture_in_memory_is_seen(self) -> None:
-        assert identify(encoded(picture(), "JPEG", progressive=True), LIMITS).progressive
-        assert not identify(encoded(picture(), "JPEG"), LIMITS).progressive
+    @pytest.mark.parametrize(
+        ("data", "expected"),
+        [
+            (encoded(picture(), "JPEG", progressive=True), True),
+            (encoded(picture(), "JPEG"), False),
+            (encoded(picture(), "WEBP", lossless=True), True),
+            (encoded(picture(), "WEBP", lossless=True, icc_profile=bytes(131)), True),  # an odd chunk before it
+            (encoded(picture(), "WEBP"), False),
+            (encoded(picture("RGBA"), "WEBP", exif=bytes(9)), False),
+        ],
+    )
+    def test_what_needs_the_whole_picture_in_memory_is_seen(self, data: bytes, expected: bool) -> None:
+        assert identify(data, LIMITS).progressive is expected
 
     @pytest.mark.parametrize(
         ("data", "what"),

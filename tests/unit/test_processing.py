@@ -23,7 +23,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.processing import estimate_memory, identify, render
 from functions.process_image.processing.layout import Layout, lay_out
-from functions.process_image.processing.load import shrink_on_load
+from functions.process_image.processing.load import jpeg_shrink, load, webp_scale
 from functions.process_image.processing.placeholder import dominant_colour, thumb_hash
 from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
 
@@ -136,10 +136,34 @@ class TestSizes:
         assert (layout.width, layout.height) <= photo
 
     @pytest.mark.parametrize(("largest", "shrink"), [(1920, 1), (1612, 2), (1613, 1), (806, 4), (403, 8), (64, 8)])
-    def test_a_decoder_shrinks_only_as_far_as_leaves_a_quarter_more(self, largest: int, shrink: int) -> None:
+    def test_the_jpeg_decoder_shrinks_only_as_far_as_leaves_a_quarter_more(self, largest: int, shrink: int) -> None:
         photo = Photo(format="jpeg", width=4032, height=3024)
 
-        assert shrink_on_load(photo, lay_out((4032, 3024), (largest, largest), "inside")) == shrink
+        assert jpeg_shrink(photo, lay_out((4032, 3024), (largest, largest), "inside")) == shrink
+
+    @given(
+        size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+        box=st.integers(1, 300),
+        fit=st.sampled_from(["inside", "cover"]),
+        orientation=st.sampled_from([1, 6]),
+    )
+    def test_the_webp_decoder_shrinks_to_the_layout(
+        self, size: tuple[int, int], box: int, fit: str, orientation: int
+    ) -> None:
+        photo = Photo(format="webp", width=size[0], height=size[1], orientation=orientation)
+        layout = lay_out((photo.display_width, photo.display_height), (box, box), fit)
+        data = encoded(Image.new("RGB", size, GREEN), "WEBP")
+
+        frame = load(data, photo, layout).frames[0]
+
+        upright = (frame.height, frame.width) if orientation == 6 else (frame.width, frame.height)
+        beyond = (upright[0] - layout.width, upright[1] - layout.height)
+        assert min(beyond) in (-1, 0, 1)  # the other side may be longer: the layout's is rounded
+
+    def test_the_webp_decoder_does_not_shrink_an_animation(self) -> None:
+        photo = Photo(format="webp", width=800, height=600, frames=2)
+
+        assert webp_scale(photo, lay_out((800, 600), (80, 80), "inside")) == 1
 
     def test_every_rendition_has_its_size_in_the_sets_order(self) -> None:
         data = encoded(quadrants(400, 300), "JPEG")
@@ -661,9 +685,23 @@ class TestMemory:
     def test_a_jpeg_streams_however_large(self) -> None:
         assert self.estimate(width=12_000, height=9_000) < 2 * self.estimate()
 
-    @pytest.mark.parametrize("needs_more", [{"progressive": True}, {"format": "avif"}, {"format": "heic"}])
+    @pytest.mark.parametrize(
+        "needs_more",
+        [
+            {"progressive": True},
+            {"format": "webp", "progressive": True},
+            {"format": "avif"},
+            {"format": "heic"},
+        ],
+    )
     def test_what_cannot_stream_takes_as_much_as_it_has_pixels(self, needs_more: dict[str, Any]) -> None:
         assert self.estimate(**needs_more) > self.estimate() + 4032 * 3024 * 4
+
+    def test_a_lossy_webp_streams_but_for_its_alpha(self) -> None:
+        large = {"format": "webp", "width": 8064, "height": 6048}
+
+        assert self.estimate(**large) < 2 * self.estimate()
+        assert self.estimate(**large, has_alpha=True) > self.estimate(**large) + 8064 * 6048
 
     def test_an_animation_takes_all_its_frames(self) -> None:
         still = self.estimate(format="gif", width=800, height=600)

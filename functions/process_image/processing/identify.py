@@ -134,7 +134,8 @@ def identify(data: bytes, limits: Limits) -> Photo:
                 height=height,
                 frames=frames,
                 has_alpha=image.has_transparency_data,
-                progressive=bool(image.info.get("progressive") or image.info.get("interlace")),
+                progressive=bool(image.info.get("progressive") or image.info.get("interlace"))
+                or (image_format == "webp" and _is_lossless_webp(data)),
                 **metadata,
             )
             is_raw = image_format == "tiff" and _is_camera_raw(image)
@@ -197,6 +198,17 @@ def _claimed_size(image_format: str, data: bytes) -> tuple[int, int] | None:
         sides = int.from_bytes(data[21:25], "little")
         return 1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF)
     return None
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Hop from chunk to chunk to the picture, https://developers.google.com/speed/webp/docs/riff_container."""
+    at = len("RIFF....WEBP")
+    while at + 8 <= len(data) and data[at : at + 4] not in (b"VP8 ", b"ANMF"):
+        if data[at : at + 4] == b"VP8L":
+            return True
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8 + size + size % 2
+    return False
 
 
 def _refuse_pixels(width: int, height: int, frames: int, limits: Limits) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functions.process_image.photo import Photo
 from functions.process_image.processing.layout import Layout, lay_out
-from functions.process_image.processing.load import shrink_on_load
+from functions.process_image.processing.load import webp_scale
 from functions.process_image.rendition_set import RenditionSet
 
 _MB = 1_000_000
@@ -17,9 +17,12 @@ _LINES, _LINES_WITH_ALPHA = 4_000, 20_000
 
 #: Bytes per stored pixel that the decoder itself holds. PNG and TIFF may have 16 bits in 4 channels, of which the
 #: header as we read it says nothing.
-_DECODER = {"jpeg": 0.0, "png": 0.0, "webp": 6.0, "gif": 16.0, "tiff": 8.0, "avif": 16.0, "heic": 6.0}
-_WEBP_ALPHA = 5  # it is not shrunk with the colours
-_DECODER_PROGRESSIVE = {"jpeg": 6.5, "png": 8.0}
+_DECODER = {"jpeg": 0.0, "png": 0.0, "webp": 0.0, "gif": 16.0, "tiff": 8.0, "avif": 16.0, "heic": 6.0}
+_DECODER_PROGRESSIVE = {"jpeg": 6.5, "png": 8.0, "webp": 5.0}
+
+#: Beside these, of WebP: bytes per pixel of what the decoder shrinks to, and per stored pixel for the alpha, which it
+#: decodes before that.
+_WEBP_SCALED, _WEBP_ALPHA = 6, 1.5
 
 #: Bytes per rendition pixel: as it stands in memory, and what the encoder adds.
 _CANVAS = 4
@@ -58,8 +61,10 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     12 MP PNG, alpha                    100       162
     12 MP PNG, 16 bits                   65        97
     12 MP TIFF                           52       195
-    12 MP WebP                          110       171
-    49 MP WebP                          112       187
+    12 MP WebP                           43       114
+    49 MP WebP                           43       130
+    49 MP WebP, alpha                   110       332
+    49 MP WebP, lossless                207       374
     12 MP HEIC                           96       171
     49 MP HEIC                          233       406
     12 MP AVIF                          191       293
@@ -74,10 +79,9 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
 
     decoder = (_DECODER_PROGRESSIVE if photo.progressive else _DECODER).get(photo.format, _DECODER[photo.format])
     stored = photo.width * photo.height
-    alpha = stored * _WEBP_ALPHA if photo.format == "webp" and photo.has_alpha else 0
+    decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
     if photo.format == "webp":
-        stored //= shrink_on_load(photo, largest) ** 2
-    decoding = stored * decoder + alpha + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
+        decoding += stored * (_WEBP_SCALED * webp_scale(photo, largest) ** 2 + _WEBP_ALPHA * photo.has_alpha)
 
     # A still's sizes all stand in memory while two encoders are at work; of an animation, one size and the next.
     areas = sorted({layout: _area(layout) for layout, _ in targets}.values(), reverse=True)
