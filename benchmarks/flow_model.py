@@ -131,10 +131,10 @@ class Pollers:
         Hours of provisioned pollers so far.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, busy: float = 0) -> None:
         self._setting = setting
         self._calm = 0.0
-        self.count = float(setting.start)
+        self.count = float(max(setting.start, busy))
         self.provisioned_hours = 0.0
 
     def age(self, seconds: float, *, backlog: bool, busy: float) -> None:
@@ -159,24 +159,28 @@ class Throttles:
 
     An on-demand table takes twice its previous peak, where half an hour lies between. Its short bursts beyond that,
     and the SDK's own retries within a second, are left out: AWS is a little kinder than this.
+
+    Parameters
+    ----------
+    before:
+        Most images a second that the tables have seen.
     """
 
-    def __init__(self, use: Use, setting: Setting) -> None:
+    def __init__(self, use: Use, setting: Setting, before: float = 0) -> None:
         self._units = {
             "S3 PUT requests": use.puts,
             "S3 GET requests": use.gets,
             "write units of the tasks table": use.task_units,
             "write units of the images table": use.image_units,
         }
-        start = LIMITS["dynamodb.start"].value
         self._allowed = {
             "S3 PUT requests": LIMITS["s3.put"].value * setting.prefixes,
             "S3 GET requests": LIMITS["s3.get"].value * setting.prefixes,
-            "write units of the tasks table": start,
-            "write units of the images table": start,
         }
         self._tables = [name for name in self._units if name.startswith("write units")]
-        self._peaks = dict.fromkeys(self._tables, 0.0)
+        self._allowed |= dict.fromkeys(self._tables, LIMITS["dynamodb.start"].value)
+        self._peaks = {table: before * self._units[table] for table in self._tables}
+        self._grow()
         self._second, self._taken, self._window = -1, 0.0, 0
         self.bites: dict[str, float] = {}
 
@@ -209,9 +213,13 @@ class Throttles:
         self._second, self._taken, self._bitten = second, 0.0, None
         if second // _HALF_HOUR != self._window:
             self._window = second // _HALF_HOUR
-            for table in self._tables:
-                grown = min(LIMITS["dynamodb.growth"].value * self._peaks[table], LIMITS["dynamodb.most"].value)
-                self._allowed[table] = max(self._allowed[table], grown)
+            self._grow()
+
+    def _grow(self) -> None:
+        """Let the tables take twice what they have seen."""
+        for table in self._tables:
+            grown = min(LIMITS["dynamodb.growth"].value * self._peaks[table], LIMITS["dynamodb.most"].value)
+            self._allowed[table] = max(self._allowed[table], grown)
 
 
 @dataclass

@@ -34,6 +34,7 @@ def simulate(
     *,
     use: Use | None = None,
     faults: Faults | None = None,
+    busy: int = 0,
     seed: int = 0,
     horizon: float = 2 * DAY,
 ) -> Outcome:
@@ -43,11 +44,14 @@ def simulate(
     ----------
     uploads:
         Their moments, ascending.
+    busy:
+        Batches at once at which the flow has been before: for so many there are pollers and warm environments at the
+        start, and tables have seen what they ask.
     horizon:
         Seconds after which the rest counts as waiting.
     """
     random.seed(seed)  # the function's backoff draws from there
-    return _Simulation(setting, batches, use or Use(), faults or Faults(), seed).run(uploads, horizon)
+    return _Simulation(setting, batches, use or Use(), faults or Faults(), busy, seed).run(uploads, horizon)
 
 
 @dataclass(slots=True)
@@ -59,15 +63,15 @@ class _Message:
 class _Simulation:
     """The queue, its pollers, the function's environments, as SimPy's events move them."""
 
-    def __init__(self, setting: Setting, batches: Batches, use: Use, faults: Faults, seed: int) -> None:
+    def __init__(self, setting: Setting, batches: Batches, use: Use, faults: Faults, busy: int, seed: int) -> None:
         self._batches, self._faults = batches, faults
-        self._throttles = Throttles(use, setting)
+        self._throttles = Throttles(use, setting, busy / batches.seconds(1))
         self._environment = simpy.Environment()
         self._chance = random.Random(seed)
         self._waiting: deque[_Message] = deque()
         self._hidden = 0  # received and not deleted: at work, or waiting for another attempt
-        self._busy, self._pollers = 0, Pollers(setting)
-        self._warm: list[float] = []  # when each idle environment was used last; the last one is taken first
+        self._busy, self._pollers = 0, Pollers(setting, busy)
+        self._warm = [0.0] * busy  # when each idle environment was used last; the last one is taken first
         self._uploading = True
         self._outcome = Outcome(setting.name)
 

@@ -31,6 +31,8 @@ DEFAULTS = Setting("template's defaults")
 #: What can be had without asking AWS for more.
 UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
 FAULTS = Faults(transient=0.001, crash=0.00001)
+#: So much of a day that is too large to be followed is followed; less if that is more than a million images.
+BUSIEST_SECONDS = 1800
 
 
 def recommended_concurrency(rate: float, batches: Batches) -> int:
@@ -121,8 +123,8 @@ def use_of(measured: Measured) -> Use:
 class Result:
     """One scenario's outcomes: with the defaults, as recommended, and with all that needs no asking.
 
-    ``recommended`` is None where the defaults are. ``checks`` are the same two of the fluid model, where every message
-    was followed.
+    ``recommended`` is None where the defaults are. Where every message was followed, ``checks`` are the same two of the
+    fluid model; where not, ``busiest`` are the load's busiest minutes as recommended, every message followed.
     """
 
     scenario: Scenario
@@ -130,6 +132,7 @@ class Result:
     recommended: Outcome | None
     unasked: Outcome | None
     checks: tuple[Outcome, ...]
+    busiest: Outcome | None
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -164,8 +167,18 @@ def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Resu
         checks = tuple(fluid(setting) for setting in settings) if scenario.fine else ()
         beyond = scenario.peak_rate * batches.seconds(1) > LIMITS["account"].value * 0.2
         unasked = fluid(UNASKED) if beyond else None
-        results.append(Result(scenario, outcomes[0], outcomes[1] if outcomes[1:] else None, unasked, checks))
+        busiest = None if scenario.fine else _busiest_minutes(scenario, batches, use, seed)
+        recommended = outcomes[1] if outcomes[1:] else None
+        results.append(Result(scenario, outcomes[0], recommended, unasked, checks, busiest))
     return results
+
+
+def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) -> Outcome:
+    """Noon, with as many functions at work when it begins as the rate wants."""
+    lasts = min(BUSIEST_SECONDS, _MOST_FOLLOWED / scenario.peak_rate)
+    uploads = arrivals(lambda second: scenario.rate((scenario.lasts - lasts) / 2 + second), lasts, seed)
+    busy = ceil(scenario.peak_rate * batches.seconds(1))
+    return simulate(uploads, scenario.recommended, batches, use=use, faults=FAULTS, busy=busy, seed=seed)
 
 
 def dollars_of(scenario: Scenario, outcome: Outcome, measured: Measured) -> float:

@@ -93,6 +93,11 @@ class TestPollers:
         assert quiet.peak_concurrency == 1
         assert not quiet.bites
 
+    def test_are_there_from_the_start_where_it_begins_in_the_middle_of_work(self) -> None:
+        cold = replace(SECOND, cold=3)
+        assert simulate([0.0] * 20, PLENTY, cold).max > NOTIFICATION_SECONDS + 4
+        assert simulate([0.0] * 20, PLENTY, cold, busy=20).max == NOTIFICATION_SECONDS + 1
+
     @pytest.mark.parametrize("most", [2, 7, 10])
     def test_maximum_concurrency_is_respected_and_used(self, most: int) -> None:
         outcome = simulate([0.0] * 500, replace(TWO, maximum_concurrency=most), SECOND)
@@ -183,6 +188,9 @@ class TestThrottles:
         assert throttles.take(1800, 1e6) == 4000
         assert throttles.take(3600, 1e6) == 8000
         assert [throttles.take(1800 * n, 1e6) for n in range(3, 7)] == [16_000, 20_000, 20_000, 20_000]
+
+    def test_a_table_takes_twice_what_it_has_seen_before(self) -> None:
+        assert Throttles(Use(image_units=2), PLENTY, before=3000).take(0, 1e6) == 6000
 
     def test_what_is_refused_comes_back(self) -> None:
         fast = replace(SECOND, each=0.01, size=10)
