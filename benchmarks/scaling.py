@@ -31,8 +31,6 @@ DEFAULTS = Setting("template's defaults")
 #: What can be had without asking AWS for more.
 UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
 FAULTS = Faults(transient=0.001, crash=0.00001)
-#: So much of a day that is too large to be followed is followed; less if that is more than a million images.
-BUSIEST_SECONDS = 1800
 
 
 def recommended_concurrency(rate: float, batches: Batches) -> int:
@@ -58,6 +56,11 @@ class Scenario:
     def peak_rate(self) -> float:
         """Most uploads a second."""
         return max(self.rate(self.lasts * step / 1000) for step in range(1000))
+
+    @property
+    def busiest_seconds(self) -> float:
+        """How much of it is followed where it is too large to be followed whole: half an hour, or a million images."""
+        return min(1800, _MOST_FOLLOWED / self.peak_rate)
 
 
 def scenarios(batches: Batches) -> tuple[Scenario, ...]:
@@ -175,7 +178,7 @@ def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Resu
 
 def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) -> Outcome:
     """Noon, with as many functions at work when it begins as the rate wants."""
-    lasts = min(BUSIEST_SECONDS, _MOST_FOLLOWED / scenario.peak_rate)
+    lasts = scenario.busiest_seconds
     uploads = arrivals(lambda second: scenario.rate((scenario.lasts - lasts) / 2 + second), lasts, seed)
     busy = ceil(scenario.peak_rate * batches.seconds(1))
     return simulate(uploads, scenario.recommended, batches, use=use, faults=FAULTS, busy=busy, seed=seed)

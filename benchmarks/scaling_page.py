@@ -15,7 +15,7 @@ from benchmarks.flow_model import CALM_SECONDS, NOTIFICATION_SECONDS, WARM_SECON
 from benchmarks.function_seconds import Measured, load
 from benchmarks.limits import DAY, LIMITS, TEMPLATE
 from benchmarks.prices import MB_PER_CPU
-from benchmarks.scaling import BUSIEST_SECONDS, DEFAULTS, FAULTS, UNASKED, Result, batches_of, dollars_of, run
+from benchmarks.scaling import DEFAULTS, FAULTS, UNASKED, Result, batches_of, dollars_of, run
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PAGE = _ROOT / "docs" / "scaling.md"
@@ -166,14 +166,14 @@ def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
             yield f"| {result.scenario.name} | {fine.setting} | " + " | ".join(f"{a} / {b}" for a, b in pairs) + " |"
         if busiest := result.busiest:
             p50, p99 = (f"{_time(busiest.quantile(q))} / {_time(result.best.quantile(q))}" for q in (0.5, 0.99))
-            lasts = f"busiest {min(BUSIEST_SECONDS, busiest.ended) / 60:.0f} min / whole day"
+            lasts = f"busiest {result.scenario.busiest_seconds / 60:.0f} min / whole day"
             backlog = f"{busiest.peak_backlog:,.0f} / {result.best.peak_backlog:,.0f}"
             yield f"| {result.scenario.name}, {lasts} | {busiest.setting} | {p50} | {p99} | {backlog} | |"
     yield ""
     yield (
         "The fluid knows no two uploads at the same moment: where functions are just enough, its p99 is too good, by"
-        " seconds, or, where it takes larger batches to keep up, a few seconds too bad. So read"
-        " the p99 of 10 M and 100 M a day as recommended here, not under *What comes of it*."
+        " seconds, or, where it takes larger batches to keep up, a few seconds too bad. So read the p99 of 10 M and"
+        " 100 M a day as recommended here, not under *What comes of it*."
     )
     yield ""
     if _THROUGHPUT.exists():
