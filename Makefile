@@ -151,10 +151,10 @@ cost: setup ## what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1
 	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS))
 
 cost-page: .local/bench/installed ## make docs/cost.md from the calculator
-	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost --page
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost_page
 
 scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and make docs/scaling.md (minutes)
-	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling_page
 
 throughput: setup ## images a second through the running laptop stack (IMAGES=1000)
 	@$(RUN) -m benchmarks.throughput $(if $(IMAGES),--images $(IMAGES))

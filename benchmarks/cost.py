@@ -1,48 +1,46 @@
 """`make cost`: what a month of images costs on AWS, component by component, beside the usual sample.
 
-The counts are those of the code: each is written here beside the module that causes it. The seconds are measured
-(`benchmarks.function_seconds`), the prices are AWS's (`benchmarks.prices`), what a call waits for AWS is assumed
-(`WAITS`). `make cost-page` writes docs/cost.md from the same numbers.
+The counts are those of the code and of the template: each is written here beside the module that causes it. The
+seconds are measured and assumed (`benchmarks.durations`), the prices are AWS's (`benchmarks.prices`).
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
-from pathlib import Path
+from math import ceil, inf
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import durations
 from benchmarks.function_seconds import Measured, load
-from benchmarks.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS, SOURCES
-from functions.process_image.rendition_set import load_rendition_set
-
-PROJECT = Path(__file__).resolve().parent.parent
-PAGE = PROJECT / "docs" / "cost.md"
-PLOT = PROJECT / "docs" / "plots" / "cost-by-memory.svg"
+from benchmarks.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS
+from benchmarks.template_counts import template_counts
+from functions.process_image.ports import Result
 
 SECONDS_A_MONTH = 30 * 86_400
 MEMORY_SIZES = (512, 768, 1024, 1280, 1536, 1769, 2048, 2560, 3008)
-#: A camera's JPEG: 12 megapixels in about 4 MB.
-MEGAPIXELS_PER_MB = 3
-#: Encoders at work at once, as the function has them: a third vCPU would have nothing to do.
-_MOST_CPUS = 2
-
-#: Seconds that a call waits, and bytes a second from S3 to a function: assumed, of the size that people report.
-WAITS = {"s3": 0.040, "dynamodb": 0.006, "sqs": 0.012}
-BYTES_PER_SECOND = 80e6
-
-# Names of the metrics in functions/process_image/reporting.py and layers/common/darkroom/reporting.py, ColdStart and
-# one error code among them. The smaller ones appear only in months in which they happen; all are counted.
-_METRICS = 13
-# Lambda's pollers ask an idle queue five at a time, and SQS answers after ReceiveMessageWaitTimeSeconds.
-_IDLE_POLLERS = 5
-_POLL_SECONDS = 10
+#: What the image function counts under the dimension ``service`` (its ``reporting``, darkroom.reporting, Powertools).
+METRICS = (
+    *(result.value for result in Result),
+    *("Retried", "Defects", "TakenOver", "BytesIn", "BytesOut"),
+    *("ProcessingTime", "QueueTime", "NotificationLatency", "ColdStart"),
+)
+# "Retried" and "Quarantined" are counted by error code, too: one of these in a month.
+_METRICS_BY_ERROR_CODE = 1
+# Lambda asks an idle queue five at a time, or two where no MaximumConcurrency is set, and waits up to 20 s each time.
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+_IDLE_POLLERS, _IDLE_POLLERS_OF_SAMPLE = 5, 2
+_POLL_SECONDS = 20
+# START, END and REPORT in the text format.
+_SAMPLE_LOG_BYTES = 400
+# What DynamoDB adds to the size of every stored item.
+_ITEM_OVERHEAD = 100
+# AWS bills binary gigabytes.
+_GB = 2**30
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,15 @@ class Load:
     Attributes
     ----------
     images:
-        A month.
+        In all.
     megabytes:
         Of one upload.
     batch:
         Messages that one invocation takes, on average: 1 while images come one by one, 10 when they queue.
     views:
         How often an image's largest rendition is sent to the internet.
+    seconds:
+        In which they come, evenly: a month.
     """
 
     images: float
@@ -68,16 +68,12 @@ class Load:
     region: str = "eu-central-1"
     batch: float = 1
     views: float = 0
+    seconds: float = SECONDS_A_MONTH
 
     @property
     def invocations(self) -> float:
-        """A month."""
+        """In all."""
         return self.images / self.batch
-
-    @property
-    def megapixels(self) -> float:
-        """Of one upload, if a camera took it."""
-        return self.megabytes * MEGAPIXELS_PER_MB
 
 
 @dataclass(frozen=True)
@@ -100,98 +96,42 @@ class Bill:
     kept: tuple[Line, ...]
 
     @property
+    def running_dollars(self) -> float:
+        """Of the images that came in."""
+        return sum(line.dollars for line in self.running)
+
+    @property
     def dollars(self) -> float:
-        """Of the images that came in: what runs and what is fixed, without what is kept."""
-        return sum(line.dollars for line in (*self.running, *self.fixed))
-
-
-def renditions() -> int:
-    """How many are made of every photo: of the rendition set as it stands."""
-    return len(load_rendition_set(PROJECT / "functions" / "process_image" / "renditions.toml").specs)
-
-
-def alarms() -> int:
-    """How many metric alarms the template makes."""
-    return len(re.findall(r"^    Type: AWS::CloudWatch::Alarm$", (PROJECT / "template.yaml").read_text(), re.MULTILINE))
-
-
-def rendering_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> float:
-    """How long a rendering takes with a function's share of the CPU.
-
-    Parameters
-    ----------
-    cpu_seconds:
-        On one core.
-    parallel:
-        The share of them that a second core can take over, 0 to 1 (Amdahl).
-    """
-    cpus = memory_mb / MB_PER_CPU
-    if cpus <= 1:
-        return cpu_seconds / cpus
-    return cpu_seconds * (1 - parallel + parallel / min(cpus, _MOST_CPUS))
-
-
-def parallel_share(one_core: float, two_cores: float) -> float:
-    """The share of a rendering that a second core takes over, from its wall time on one and on two."""
-    return min(max(2 * (1 - two_cores / one_core), 0), 1)
-
-
-def waiting_seconds(megabytes: float, *, s3: int, dynamodb: int, sqs: int) -> float:
-    """How long one image waits for AWS: its calls that follow one another, and its way from S3."""
-    calls = s3 * WAITS["s3"] + dynamodb * WAITS["dynamodb"] + sqs * WAITS["sqs"]
-    return calls + megabytes * 1e6 / BYTES_PER_SECOND
-
-
-def seconds_of_ours(load: Load, measured: Measured) -> tuple[float, float]:
-    """Seconds that an image waits, and seconds of the CPU that it takes with the function's memory.
-
-    One after the other: claim, GetObject, look-up, all PutObjects side by side, publish, announce, finish
-    (functions/process_image/process.py).
-    """
-    point = measured.at(load.megapixels)
-    parallel = parallel_share(point.one_core, point.two_cores)
-    return (
-        waiting_seconds(load.megabytes, s3=2, dynamodb=4, sqs=1),
-        rendering_seconds(point.ours, load.memory_mb, parallel),
-    )
-
-
-def seconds_of_sample(load: Load, measured: Measured) -> tuple[float, float]:
-    """The same of the usual sample: GetObject, then a PutObject after each size."""
-    point = measured.at(load.megapixels)
-    return (
-        waiting_seconds(load.megabytes, s3=1 + renditions(), dynamodb=0, sqs=0),
-        rendering_seconds(point.sample, load.memory_mb, parallel=0),
-    )
+        """Of what runs and what is fixed, without what is kept."""
+        return self.running_dollars + sum(line.dollars for line in self.fixed)
 
 
 def billed_seconds_of_ours(load: Load, measured: Measured) -> float:
-    """Seconds billed for an image: messages of a batch overlap, so that a batch waits about once."""
-    waiting, rendering = seconds_of_ours(load, measured)
-    return waiting / load.batch + rendering
+    """Seconds billed for an image: messages of a batch overlap."""
+    return durations.of_ours(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=True)
 
 
 def billed_seconds_of_sample(load: Load, measured: Measured) -> float:
     """Seconds billed for an image: records one after the other."""
-    return sum(seconds_of_sample(load, measured))
+    return durations.of_sample(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=False)
 
 
 def bill_of_ours(load: Load, measured: Measured) -> Bill:
-    """The bill of the flow as it stands."""
-    count = renditions()
+    """The bill of the flow as it stands, with all that the stack costs by the month."""
     task_units = ceil(measured.tasks_item_bytes / 1024)
     image_units = ceil(measured.images_item_bytes / 1024)
     logs = measured.log_bytes_per_image + measured.log_bytes_per_batch / load.batch
-    rate = load.invocations / SECONDS_A_MONTH
+    rate = load.invocations / load.seconds
     # One invocation a second is traced, and 5 % of the others.
     # https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html
     traced = min(rate, 1 + 0.05 * max(rate - 1, 0)) / rate if rate else 0
+    metrics = len(METRICS) + _METRICS_BY_ERROR_CODE
+    template = template_counts()
     line = _line_maker(load)
     return Bill(
         running=(
             *_compute(load, billed_seconds_of_ours(load, measured)),
-            line("S3", f"{count} PutObject per image, one for each rendition", load.images * count, "s3.put"),
-            line("S3", "1 GetObject per image", load.images, "s3.get"),
+            *_requests(load),
             line(
                 "SQS",
                 "2 messages sent per image (task, result), a receive and a delete per batch",
@@ -209,33 +149,37 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
             line(
                 "CloudWatch",
                 f"logs: {measured.log_bytes_per_image} bytes per image, {measured.log_bytes_per_batch:,} per batch",
-                load.images * logs / 1e9,
+                load.images * logs / _GB,
                 "cloudwatch.logs",
             ),
             line("X-Ray", f"traces: {traced:.0%} of the invocations", load.invocations * traced, "xray.trace"),
         ),
         fixed=(
-            line("CloudWatch", f"{_METRICS} custom metrics", _METRICS, "cloudwatch.metric"),
-            line("CloudWatch", f"{alarms()} alarms, of all flows", alarms(), "cloudwatch.alarm"),
+            line("CloudWatch", f"at most {metrics} custom metrics of the image flow", metrics, "cloudwatch.metric"),
             line(
-                "SQS",
-                f"{_IDLE_POLLERS} pollers on an idle queue, {_POLL_SECONDS} s a poll",
-                _IDLE_POLLERS * SECONDS_A_MONTH / _POLL_SECONDS,
-                "sqs.request",
+                "CloudWatch",
+                f"{template.alarm_metrics} metrics that alarms read",
+                template.alarm_metrics,
+                "cloudwatch.alarm",
             ),
+            line("CloudWatch", "composite alarm", template.composite_alarms, "cloudwatch.composite"),
+            line("CloudWatch", "dashboard", template.dashboards, "cloudwatch.dashboard"),
+            line("KMS", "key of the alarm topic", template.keys, "kms.key"),
+            line("Secrets Manager", "key of the payment provider", template.secrets, "secrets.secret"),
+            _idle_polls(load, template.polled_queues, _IDLE_POLLERS),
         ),
         kept=(
             *_kept(load, measured),
             line(
                 "DynamoDB",
                 "images and a month of tasks",
-                load.images * (measured.images_item_bytes + measured.tasks_item_bytes) / 2**30,
+                load.images * (measured.images_item_bytes + measured.tasks_item_bytes + 2 * _ITEM_OVERHEAD) / _GB,
                 "dynamodb.storage",
             ),
             line(
                 "DynamoDB",
                 "point-in-time recovery of the images",
-                load.images * measured.images_item_bytes / 2**30,
+                load.images * (measured.images_item_bytes + _ITEM_OVERHEAD) / _GB,
                 "dynamodb.recovery",
             ),
         ),
@@ -244,13 +188,11 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
 
 def bill_of_sample(load: Load, measured: Measured) -> Bill:
     """The bill of the usual sample with the same renditions: no record, no claim, no result, no metrics, no traces."""
-    count = renditions()
     line = _line_maker(load)
     return Bill(
         running=(
             *_compute(load, billed_seconds_of_sample(load, measured)),
-            line("S3", f"{count} PutObject per image", load.images * count, "s3.put"),
-            line("S3", "1 GetObject per image", load.images, "s3.get"),
+            *_requests(load),
             line(
                 "SQS",
                 "1 message sent per image, a receive and a delete per batch",
@@ -258,23 +200,26 @@ def bill_of_sample(load: Load, measured: Measured) -> Bill:
                 "sqs.request",
             ),
             line(
-                "CloudWatch", "logs: Lambda's own lines", load.invocations * _SAMPLE_LOG_BYTES / 1e9, "cloudwatch.logs"
+                "CloudWatch", "logs: Lambda's own lines", load.invocations * _SAMPLE_LOG_BYTES / _GB, "cloudwatch.logs"
             ),
         ),
-        fixed=(),
+        fixed=(_idle_polls(load, 1, _IDLE_POLLERS_OF_SAMPLE),),
         kept=_kept(load, measured),
     )
 
 
-# START, END and REPORT in the text format.
-_SAMPLE_LOG_BYTES = 400
-
-
 def best_memory(load: Load, measured: Measured) -> int:
-    """The memory size with the least cost; of those within 1 % of it the fastest."""
-    bills = {size: bill_of_ours(replace(load, memory_mb=size), measured).dollars for size in MEMORY_SIZES}
-    least = min(bills.values())
-    return max(size for size, dollars in bills.items() if dollars <= least * 1.01)
+    """The memory size whose Lambda cost times its time is least: a hundredth more may be paid for a hundredth of time.
+
+    The cheapest size alone is always a small one, where an image takes several times as long for a few per cent.
+    """
+
+    def cost_times_time(size: int) -> float:
+        of = replace(load, memory_mb=size)
+        seconds = billed_seconds_of_ours(of, measured)
+        return seconds * sum(line.dollars for line in _compute(of, seconds))
+
+    return min(MEMORY_SIZES, key=cost_times_time)
 
 
 def _line_maker(load: Load) -> Callable[[str, str, float, str], Line]:
@@ -298,49 +243,93 @@ def _compute(load: Load, seconds: float) -> tuple[Line, Line]:
     )
 
 
+def _requests(load: Load) -> tuple[Line, Line]:
+    line = _line_maker(load)
+    puts = 1 + durations.renditions()
+    return (
+        line("S3", f"{puts} PutObject per image: the upload, and every rendition", load.images * puts, "s3.put"),
+        line("S3", "1 GetObject per image", load.images, "s3.get"),
+    )
+
+
+def _idle_polls(load: Load, queues: int, pollers: int) -> Line:
+    return _line_maker(load)(
+        "SQS",
+        f"{queues} idle {'queues' if queues > 1 else 'queue'}, {pollers} pollers each, {_POLL_SECONDS} s a poll",
+        queues * pollers * SECONDS_A_MONTH / _POLL_SECONDS,
+        "sqs.request",
+    )
+
+
 def _kept(load: Load, measured: Measured) -> tuple[Line, ...]:
     line = _line_maker(load)
-    return (
-        line("S3", f"uploads of {load.megabytes:g} MB", load.images * load.megabytes / 1000, "s3.storage"),
+    lines = [
+        line("S3", f"uploads of {load.megabytes:g} MB", load.images * load.megabytes * 1e6 / _GB, "s3.storage"),
         line(
             "S3",
             f"renditions, {measured.renditions_bytes:,} bytes",
-            load.images * measured.renditions_bytes / 1e9,
+            load.images * measured.renditions_bytes / _GB,
             "s3.storage",
         ),
-        line(
-            "Transfer",
-            f"{load.views:g} views of each image",
-            load.images * load.views * measured.largest_rendition_bytes / 1e9,
-            "transfer.out",
-        ),
-    )
+    ]
+    if load.views:
+        views = load.images * load.views
+        size = measured.largest_rendition_bytes
+        lines += [
+            line("S3", f"{load.views:g} views of each image, a GetObject each", views, "s3.get"),
+            line("Transfer", f"their {size:,} bytes", views * size / _GB, "transfer.out"),
+        ]
+    return tuple(lines)
+
+
+def per_million(bill: Bill, load: Load) -> float:
+    """What a million images cost, at this load."""
+    return bill.dollars / load.images * 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the bill, or write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__)
-    parser.add_argument("--images", type=float, default=1e6, help="a month (default 1,000,000)")
-    parser.add_argument("--mb", type=float, default=4, help="of one upload (default 4)")
-    parser.add_argument("--memory", type=int, default=MB_PER_CPU, help="of the function, in MB (default 1769)")
-    parser.add_argument("--arch", choices=("arm64", "x86_64"), default="arm64")
-    parser.add_argument("--region", choices=REGIONS, default="eu-central-1")
-    parser.add_argument("--batch", type=float, default=1, help="messages an invocation takes, 1 to 10 (default 1)")
-    parser.add_argument("--views", type=float, default=0, help="of each image, sent to the internet (default 0)")
-    parser.add_argument("--page", action="store_true", help="write docs/cost.md and its plot instead")
+    parser = argparse.ArgumentParser(
+        prog="make cost",
+        usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0]",
+        description="What a month of images costs on AWS, component by component, beside the usual sample.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    number, usual = _number, Load(images=1_000_000)
+    parser.add_argument("--images", type=number(1), default=usual.images, metavar="IMAGES", help="a month")
+    parser.add_argument("--mb", type=number(0.01, 1000), default=usual.megabytes, metavar="MB", help="of one upload")
+    parser.add_argument(
+        "--memory", type=number(128, 10_240), default=usual.memory_mb, metavar="MEMORY", help="of the function, in MB"
+    )
+    parser.add_argument("--arch", choices=("arm64", "x86_64"), default=usual.architecture, help="of the function")
+    parser.add_argument("--region", choices=REGIONS, default=usual.region, help="whose prices are taken")
+    parser.add_argument(
+        "--batch", type=number(1, 10), default=usual.batch, metavar="BATCH", help="messages that an invocation takes"
+    )
+    parser.add_argument(
+        "--views", type=number(0), default=usual.views, metavar="VIEWS", help="of each image, sent to the internet"
+    )
     given = parser.parse_args(arguments)
-    if given.images <= 0 or given.mb <= 0 or not 128 <= given.memory <= 10240 or not 1 <= given.batch <= 10:
-        parser.error("images and mb must be above 0, memory from 128 to 10240, batch from 1 to 10")
-    measured = load()
-    if given.page:
-        from benchmarks import plots
-
-        PAGE.write_text(page_of(measured))
-        plots.plot_memory_sizes(measured, PLOT)
-        return 0
-    wanted = Load(given.images, given.mb, given.memory, given.arch, given.region, given.batch, given.views)
-    _print(Console(highlight=False, width=None if sys.stdout.isatty() else 110), wanted, measured)
+    wanted = Load(given.images, given.mb, int(given.memory), given.arch, given.region, given.batch, given.views)
+    _print(Console(highlight=False, width=None if sys.stdout.isatty() else 110), wanted, load())
     return 0
+
+
+def _number(least: float, most: float = inf) -> Callable[[str], float]:
+    """Read a number from ``least`` to ``most``. Raises ArgumentTypeError."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text.replace(",", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number, like 1000000 or 1e6") from None
+        if not (least <= value <= most and value < inf):
+            bounds = f"from {least:g} to {most:,.0f}" if most < inf else f"{least:g} or more"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {bounds}")
+        return value
+
+    return read
 
 
 def _print(console: Console, wanted: Load, measured: Measured) -> None:
@@ -354,141 +343,25 @@ def _print(console: Console, wanted: Load, measured: Measured) -> None:
     table.add_column("driven by")
     for column in ("quantity", "USD"):
         table.add_column(column, justify="right")
-    for line in (*ours.running, *ours.fixed):
-        table.add_row(line.component, line.driver, f"{line.quantity:,.0f}", f"{line.dollars:,.2f}")
+
+    def rows(lines: Sequence[Line], before: str = "") -> None:
+        for line in lines:
+            quantity = f"{line.quantity:,.0f}" if line.quantity >= 10 else f"{line.quantity:.2g}"
+            table.add_row(line.component, before + line.driver, quantity, f"{line.dollars:,.2f}")
+        table.add_section()
+
+    rows(ours.running)
+    rows(ours.fixed, "always: ")
+    for name, bill, style in (("Darkroom", ours, "bold"), ("The usual sample", sample, "")):
+        million = f"{per_million(bill, wanted):,.2f} USD a million images"
+        table.add_row(name, million, "", f"{bill.dollars:,.2f}", style=style)
     table.add_section()
-    table.add_row("[bold]Darkroom", f"{_per_million(ours, wanted):.2f} USD a million", "", f"[bold]{ours.dollars:,.2f}")
-    table.add_row("The usual sample", f"{_per_million(sample, wanted):.2f} USD a million", "", f"{sample.dollars:,.2f}")
-    table.add_section()
-    for line in ours.kept:
-        table.add_row(line.component, f"kept a month: {line.driver}", f"{line.quantity:,.0f}", f"{line.dollars:,.2f}")
+    rows(ours.kept, "while kept, a month: ")
     console.print(table)
     console.print(
-        f"The best memory size for this is {best_memory(wanted, measured)} MB. Measured on {measured.machine},"
-        f" {measured.measured_on}; prices of {AS_OF}, before free tiers."
+        f"Best memory size: {best_memory(wanted, measured)} MB. Measured on {measured.machine},"
+        f" {measured.measured_on}. Prices of {AS_OF}, before free tiers. What is in and what is not: docs/cost.md."
     )
-
-
-def _per_million(bill: Bill, wanted: Load) -> float:
-    return bill.dollars / wanted.images * 1e6
-
-
-def page_of(measured: Measured) -> str:
-    """docs/cost.md, from the calculator's own numbers."""
-    return "\n".join(_lines(measured)).rstrip() + "\n"
-
-
-def _lines(measured: Measured) -> Iterator[str]:
-    usual = Load(images=1e6)
-    ours, sample = bill_of_ours(usual, measured), bill_of_sample(usual, measured)
-    best = best_memory(usual, measured)
-    yield "<!-- Made by `make cost-page` from benchmarks/cost.py, prices.py and results. Do not edit. -->"
-    yield "# Cost"
-    yield ""
-    yield (
-        f"A million images of {usual.megabytes:g} MB a month cost **{ours.dollars:.0f} USD** in {usual.region} with"
-        f" {usual.memory_mb} MB and {usual.architecture}; the usual sample, with the same renditions and nothing else,"
-        f" **{sample.dollars:.0f} USD**. `make cost IMAGES=1000000 MB=4` says the same of your numbers"
-        " (MEMORY, ARCH, REGION, BATCH, VIEWS)."
-    )
-    yield ""
-    yield "| Component | Driven by | USD | The usual sample |"
-    yield "|---|---|---:|---:|"
-    theirs = {(line.component, line.price): line.dollars for line in sample.running}
-    for line in (*ours.running, *ours.fixed):
-        is_fixed = line in ours.fixed
-        beside = "" if is_fixed else f"{theirs.get((line.component, line.price), 0):.2f}"
-        yield f"| {line.component} | {line.driver}{', fixed' if is_fixed else ''} | {line.dollars:.2f} | {beside} |"
-    yield f"| | **Together** | **{ours.dollars:.2f}** | **{sample.dollars:.2f}** |"
-    yield ""
-    yield (
-        "The usual sample takes records one after the other, decodes the photo for each size and writes each rendition"
-        " when it is done. It knows no task, no version, no record and no result, so it pays nothing for them: what"
-        " Darkroom pays for DynamoDB, traces, metrics and alarms is the price of not doing a thing twice and of"
-        " knowing what became of it."
-    )
-    yield ""
-    yield "While the images are kept, every month:"
-    yield ""
-    yield "| | | USD a month |"
-    yield "|---|---|---:|"
-    for line in ours.kept:
-        yield f"| {line.component} | {line.driver} | {line.dollars:.2f} |"
-    yield ""
-    yield "## By volume"
-    yield ""
-    yield "USD a million images, arm64, 1769 MB. The fixed part is spread thin only from some hundred thousand on."
-    yield ""
-    yield "| Images a month | eu-central-1 | us-east-1 | the usual sample, eu-central-1 |"
-    yield "|---:|---:|---:|---:|"
-    for images in (1e4, 1e5, 1e6, 1e7, 1e8):
-        europe, america = replace(usual, images=images), replace(usual, images=images, region="us-east-1")
-        row = (
-            _per_million(bill_of_ours(europe, measured), europe),
-            _per_million(bill_of_ours(america, measured), america),
-            _per_million(bill_of_sample(europe, measured), europe),
-        )
-        yield f"| {images:,.0f} | " + " | ".join(f"{dollars:.2f}" for dollars in row) + " |"
-    yield ""
-    yield "## Memory"
-    yield ""
-    yield (
-        f"Below {MB_PER_CPU} MB a function has a part of a CPU and takes longer for the same price, but what it"
-        " waits for AWS costs less. Above it, it has part of a second one, which helps as far as two encoders run. Of"
-        f" the sizes within 1 % of the least cost the largest is the fastest: **{best} MB**."
-    )
-    yield ""
-    yield "![Cost and time by memory size](plots/cost-by-memory.svg)"
-    yield ""
-    yield "| MB | seconds an image | USD a million, arm64 | x86_64 | the usual sample, seconds | USD a million, arm64 |"
-    yield "|---:|---:|---:|---:|---:|---:|"
-    for size in MEMORY_SIZES:
-        arm, x86 = replace(usual, memory_mb=size), replace(usual, memory_mb=size, architecture="x86_64")
-        yield (
-            f"| {size} | {billed_seconds_of_ours(arm, measured):.2f} | {bill_of_ours(arm, measured).dollars:.2f} |"
-            f" {bill_of_ours(x86, measured).dollars:.2f} | {billed_seconds_of_sample(arm, measured):.2f} |"
-            f" {bill_of_sample(arm, measured).dollars:.2f} |"
-        )
-    yield ""
-    full = replace(usual, batch=10)
-    yield (
-        f"These are images that come one by one. When they queue, an invocation takes ten and waits for AWS about once:"
-        f" {bill_of_ours(full, measured).dollars:.2f} USD a million instead of {ours.dollars:.2f}, and"
-        f" {bill_of_sample(full, measured).dollars:.2f} instead of {sample.dollars:.2f}."
-    )
-    yield ""
-    yield "## What it rests on"
-    yield ""
-    yield (
-        f"Measured on {measured.machine}, {measured.measured_on} (`benchmarks/results/function_seconds.json`): CPU"
-        " seconds of one core, taken for those of a Lambda vCPU of either architecture. Yours will differ; measure with"
-        " `make bench`."
-    )
-    yield ""
-    yield "| Megapixels | Darkroom, CPU s | the usual sample, CPU s | Darkroom on one core, s | on two, s |"
-    yield "|---:|---:|---:|---:|---:|"
-    for point in measured.rendering:
-        yield (
-            f"| {point.megapixels:g} | {point.ours:.2f} | {point.sample:.2f} | {point.one_core:.2f} |"
-            f" {point.two_cores:.2f} |"
-        )
-    yield ""
-    waits = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in WAITS.items())
-    yield (
-        f"Assumed: a call waits {waits}; S3 sends {BYTES_PER_SECOND / 1e6:.0f} MB a second; {MEGAPIXELS_PER_MB}"
-        " megapixels to a MB of JPEG; no retries, no cold starts, no orders and no RabbitMQ; every image's first"
-        " version, so that nothing is tagged stale."
-    )
-    yield ""
-    yield f"List prices of {AS_OF}, before free tiers, volume discounts and taxes:"
-    yield ""
-    yield f"| | {REGIONS[0]}, USD | {REGIONS[1]}, USD | found in a public source for | |"
-    yield "|---|---:|---:|---|---|"
-    for price in PRICES.values():
-        scale, per = (1e6, "a million ") if price.dollars[REGIONS[0]] < 1e-3 else (1, "")
-        dollars = " | ".join(f"{price.dollars[region] * scale:.4g}" for region in REGIONS)
-        source = f"[{price.service}]({SOURCES[price.service]})"
-        yield f"| {per}{price.unit} | {dollars} | {', '.join(price.checked) or 'none'} | {source} |"
 
 
 if __name__ == "__main__":

@@ -1,24 +1,16 @@
-"""The image flow, simulated: S3 -> SQS -> Lambda under the limits of `benchmarks.limits`.
+"""The image flow, S3 -> SQS -> Lambda, under the limits of `benchmarks.limits`: what both simulations of it share.
 
-Two models. `simulate` (SimPy) follows every message: received in a batch, rendered, hidden after a fault, set aside
-after its last receive. `flow_through` takes seconds instead of messages, and shares of an image where it must, for
-loads too large for the other. Both run on the smaller loads, and docs/scaling.md shows how far they agree.
+`benchmarks.message_flow` follows every message, `benchmarks.fluid_flow` goes from second to second, for loads too
+large for the other. Both run on the smaller loads, and docs/scaling.md shows how far they agree.
 """
 
 from __future__ import annotations
 
 import random
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import ceil, cos, pi
-
-import simpy
-
-# How a transient fault waits: the function's own rule, and its numbers.
-from darkroom.batch import _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS
-from darkroom.retries import backoff
+from math import cos, pi
 
 from benchmarks.limits import DAY, LIMITS
 
@@ -28,10 +20,6 @@ WARM_SECONDS = 600
 # After so long without a backlog Lambda has gone back to few pollers: assumed, it gives no number.
 CALM_SECONDS = 60
 _HALF_HOUR = 1800
-# What is left of a fluid counts as nothing below this many images.
-_NOTHING = 0.5
-# In so many parts the fluid spreads what comes back, as jitter does.
-_SPREAD = 10
 
 
 @dataclass(frozen=True)
@@ -132,29 +120,67 @@ class Setting:
         return min(pollers + per_minute / 60 * seconds, self.most)
 
 
+class Pollers:
+    """Batches at once that Lambda takes as time goes by: more while messages wait, as few as before after a calm.
+
+    Attributes
+    ----------
+    count:
+        Batches at once.
+    provisioned_hours:
+        Hours of provisioned pollers so far.
+    """
+
+    def __init__(self, setting: Setting, busy: float = 0) -> None:
+        self._setting = setting
+        self._calm = 0.0
+        self.count = float(max(setting.start, busy))
+        self.provisioned_hours = 0.0
+
+    def age(self, seconds: float, *, backlog: bool, busy: float) -> None:
+        """Let so many seconds pass, with messages waiting or not, and so many batches at work."""
+        if self._setting.provisioned:
+            self.provisioned_hours += self.count / LIMITS["provisioned.each"].value * seconds / 3600
+        if backlog:
+            self._calm, self.count = 0.0, self._setting.grown(self.count, seconds)
+            return
+        self._calm += seconds
+        if self._calm >= CALM_SECONDS:
+            self.count = max(self._setting.start, busy)
+
+    @property
+    def holding_up(self) -> str:
+        """What keeps them from being more."""
+        return self._setting.binding if self.count >= self._setting.most else "growth of the pollers"
+
+
 class Throttles:
     """What S3 and DynamoDB take in each second; what is beyond it is refused.
 
     An on-demand table takes twice its previous peak, where half an hour lies between. Its short bursts beyond that,
     and the SDK's own retries within a second, are left out: AWS is a little kinder than this.
+
+    Parameters
+    ----------
+    before:
+        Most images a second that the tables have seen.
     """
 
-    def __init__(self, use: Use, setting: Setting) -> None:
+    def __init__(self, use: Use, setting: Setting, before: float = 0) -> None:
         self._units = {
             "S3 PUT requests": use.puts,
             "S3 GET requests": use.gets,
             "write units of the tasks table": use.task_units,
             "write units of the images table": use.image_units,
         }
-        start = LIMITS["dynamodb.start"].value
         self._allowed = {
             "S3 PUT requests": LIMITS["s3.put"].value * setting.prefixes,
             "S3 GET requests": LIMITS["s3.get"].value * setting.prefixes,
-            "write units of the tasks table": start,
-            "write units of the images table": start,
         }
         self._tables = [name for name in self._units if name.startswith("write units")]
-        self._peaks = dict.fromkeys(self._tables, 0.0)
+        self._allowed |= dict.fromkeys(self._tables, LIMITS["dynamodb.start"].value)
+        self._peaks = {table: before * self._units[table] for table in self._tables}
+        self._grow()
         self._second, self._taken, self._window = -1, 0.0, 0
         self.bites: dict[str, float] = {}
 
@@ -187,9 +213,13 @@ class Throttles:
         self._second, self._taken, self._bitten = second, 0.0, None
         if second // _HALF_HOUR != self._window:
             self._window = second // _HALF_HOUR
-            for table in self._tables:
-                grown = min(LIMITS["dynamodb.growth"].value * self._peaks[table], LIMITS["dynamodb.most"].value)
-                self._allowed[table] = max(self._allowed[table], grown)
+            self._grow()
+
+    def _grow(self) -> None:
+        """Let the tables take twice what they have seen."""
+        for table in self._tables:
+            grown = min(LIMITS["dynamodb.growth"].value * self._peaks[table], LIMITS["dynamodb.most"].value)
+            self._allowed[table] = max(self._allowed[table], grown)
 
 
 @dataclass
@@ -204,6 +234,8 @@ class Outcome:
         Images waiting, by second, once a minute.
     bites:
         Seconds in which a limit held images up, by limit.
+    poller_hours:
+        Hours of provisioned pollers.
     """
 
     setting: str
@@ -214,6 +246,7 @@ class Outcome:
     batches: float = 0
     cold_starts: float = 0
     peak_concurrency: float = 0
+    poller_hours: float = 0
     ended: float = 0
     latencies: list[tuple[float, float]] = field(default_factory=list)
     backlog: list[tuple[float, float]] = field(default_factory=list)
@@ -229,6 +262,10 @@ class Outcome:
     def mean_batch(self) -> float:
         """Messages in a batch, on average."""
         return (self.published + self.dead) / self.batches if self.batches else 1
+
+    def bite(self, limit: str, seconds: float) -> None:
+        """Note that a limit held images up for so many seconds more."""
+        self.bites[limit] = self.bites.get(limit, 0) + seconds
 
     @property
     def p50(self) -> float:
@@ -279,271 +316,3 @@ def arrivals(rate: Callable[[float], float], until: float, seed: int) -> Iterato
     while (now := now + chance.expovariate(highest)) < until:
         if chance.random() * highest < rate(now):
             yield now
-
-
-def simulate(
-    uploads: Iterator[float] | Sequence[float],
-    setting: Setting,
-    batches: Batches,
-    *,
-    use: Use | None = None,
-    faults: Faults | None = None,
-    seed: int = 0,
-    horizon: float = 2 * DAY,
-) -> Outcome:
-    """Follow every message.
-
-    Parameters
-    ----------
-    uploads:
-        Their moments, ascending.
-    horizon:
-        Seconds after which the rest counts as waiting.
-    """
-    random.seed(seed)  # the function's backoff draws from there
-    return _Simulation(setting, batches, use or Use(), faults or Faults(), seed).run(uploads, horizon)
-
-
-@dataclass(slots=True)
-class _Message:
-    uploaded: float
-    receives: int = 0
-
-
-class _Simulation:
-    """The queue, its pollers, the function's environments, as SimPy's events move them."""
-
-    def __init__(self, setting: Setting, batches: Batches, use: Use, faults: Faults, seed: int) -> None:
-        self._setting, self._batches, self._faults = setting, batches, faults
-        self._throttles = Throttles(use, setting)
-        self._environment = simpy.Environment()
-        self._chance = random.Random(seed)
-        self._waiting: deque[_Message] = deque()
-        self._hidden = 0  # received and not deleted: at work, or waiting for another attempt
-        self._busy, self._pollers, self._calm = 0, float(setting.start), 0
-        self._warm: list[float] = []  # when each idle environment was used last; the last one is taken first
-        self._uploading = True
-        self._outcome = Outcome(setting.name)
-
-    def run(self, uploads: Iterator[float] | Sequence[float], horizon: float) -> Outcome:
-        self._environment.process(self._upload(iter(uploads)))
-        watch = self._environment.process(self._watch())
-        self._environment.run(until=self._environment.any_of([watch, self._environment.timeout(horizon)]))
-        outcome = self._outcome
-        outcome.waiting = len(self._waiting) + self._hidden
-        for name, seconds in self._throttles.bites.items():
-            outcome.bites[name] = seconds
-        return outcome
-
-    def _upload(self, uploads: Iterator[float]) -> Generator[simpy.Event, None, None]:
-        for moment in uploads:
-            wait = moment + NOTIFICATION_SECONDS - self._environment.now
-            if wait > 0:
-                self._receive()  # what came until now, all at once
-                yield self._environment.timeout(wait)
-            self._outcome.arrived += 1
-            self._waiting.append(_Message(moment))
-        self._uploading = False
-        self._receive()
-
-    def _watch(self) -> Generator[simpy.Event, None, None]:
-        """Once a second: let Lambda scale its pollers, note what holds messages up."""
-        outcome = self._outcome
-        while True:
-            now = self._environment.now
-            if now % 60 == 0:
-                outcome.backlog.append((now, len(self._waiting)))
-            if self._waiting:
-                name = self._setting.binding if self._pollers >= self._setting.most else "growth of the pollers"
-                outcome.bites[name] = outcome.bites.get(name, 0) + 1
-                self._calm, self._pollers = 0, self._setting.grown(self._pollers, 1)
-                self._receive()
-            else:
-                self._calm += 1
-                if self._calm >= CALM_SECONDS:
-                    self._pollers = float(max(self._setting.start, self._busy))
-            outcome.ended = now
-            if not (self._uploading or self._waiting or self._hidden):
-                return
-            yield self._environment.timeout(1)
-
-    def _receive(self) -> None:
-        """Start batches while there are messages and pollers."""
-        while self._waiting and self._busy < int(self._pollers):
-            if self._hidden >= LIMITS["in_flight"].value:
-                self._outcome.bites["messages in flight"] = self._outcome.bites.get("messages in flight", 0) + 1
-                return
-            count = min(len(self._waiting), self._batches.size)
-            self._start([self._waiting.popleft() for _ in range(count)])
-
-    def _start(self, messages: list[_Message]) -> None:
-        now, outcome = self._environment.now, self._outcome
-        self._busy += 1
-        self._hidden += len(messages)
-        outcome.batches += 1
-        outcome.peak_concurrency = max(outcome.peak_concurrency, self._busy)
-        for message in messages:
-            message.receives += 1
-        served = int(self._throttles.take(now, len(messages)))
-        seconds = self._batches.seconds(served) if served else self._batches.waiting
-        if self._warm and now - self._warm[-1] <= WARM_SECONDS:
-            self._warm.pop()
-        else:
-            self._warm.clear()
-            outcome.cold_starts += 1
-            seconds += self._batches.cold
-        done = self._environment.timeout(seconds)
-        if self._chance.random() < self._faults.crash:
-            done.callbacks.append(lambda _: self._crash(messages))
-        else:
-            done.callbacks.append(lambda _: self._end(messages, served))
-
-    def _end(self, messages: list[_Message], served: int) -> None:
-        now, outcome = self._environment.now, self._outcome
-        self._busy -= 1
-        self._warm.append(now)
-        for position, message in enumerate(messages):
-            if position < served and self._chance.random() >= self._faults.transient:
-                outcome.published += 1
-                outcome.latencies.append((now - message.uploaded, 1))
-                self._hidden -= 1
-            else:
-                wait = backoff(message.receives, base=_FIRST_RETRY_SECONDS, longest=_LONGEST_RETRY_SECONDS)
-                self._return(message, wait)
-        self._receive()
-
-    def _crash(self, messages: list[_Message]) -> None:
-        self._busy -= 1
-        for message in messages:
-            self._return(message, LIMITS["visibility"].value - (self._environment.now % 1))
-        self._receive()
-
-    def _return(self, message: _Message, wait: float) -> None:
-        """Hide a message until it comes back, or set it aside after its last receive."""
-        if message.receives >= LIMITS["receives"].value:
-            self._outcome.dead += 1
-            self._hidden -= 1
-            return
-        back = self._environment.timeout(wait)
-        back.callbacks.append(lambda _: self._show(message))
-
-    def _show(self, message: _Message) -> None:
-        self._hidden -= 1
-        self._waiting.append(message)
-        self._receive()
-
-
-def makespan(messages: int, concurrency: int, batches: Batches) -> float:
-    """Seconds until a queue that is full at the start is empty, with so many functions there from the start."""
-    setting = Setting(
-        "all there", maximum_concurrency=None, account=concurrency, provisioned=(concurrency, concurrency)
-    )
-    outcome = simulate([0.0] * messages, setting, batches)
-    return outcome.max - NOTIFICATION_SECONDS
-
-
-def flow_through(
-    rate: Callable[[float], float],
-    setting: Setting,
-    batches: Batches,
-    *,
-    use: Use | None = None,
-    faults: Faults | None = None,
-    horizon: float = 2 * DAY,
-    step: float = 1,
-) -> Outcome:
-    """The same, slice by slice: images are a fluid, in cohorts of those that came in the same slice.
-
-    Parameters
-    ----------
-    step:
-        Seconds of a slice.
-    """
-    use, faults = use or Use(), faults or Faults()
-    throttles, outcome = Throttles(use, setting), Outcome(setting.name)
-    queue: deque[tuple[float, float, int]] = deque()  # uploaded, images, receives
-    # Images by the slice in which they come back and by receives: how many, and the sum of their uploads' moments.
-    hidden: dict[int, dict[int, tuple[float, float]]] = {}
-    waiting = in_hiding = 0.0
-    pollers, calm = float(setting.start), 0.0
-    warm: deque[tuple[float, float]] = deque()  # until, environments
-    lost = 1 - (1 - faults.transient) * (1 - faults.crash)
-    for number in range(int(horizon / step)):
-        now = number * step
-        if now % 60 == 0:
-            outcome.backlog.append((now, waiting))
-        came = rate(now - NOTIFICATION_SECONDS) * step if now >= NOTIFICATION_SECONDS else 0
-        if came:
-            queue.append((now - NOTIFICATION_SECONDS, came, 0))
-            outcome.arrived += came
-            waiting += came
-        for receives, (images, moments) in hidden.pop(number, {}).items():
-            queue.append((moments / images, images, receives))
-            waiting += images
-            in_hiding -= images
-        size = _batch_size(waiting / step, pollers, batches)
-        seconds = batches.seconds(size)
-        room = max(LIMITS["in_flight"].value - in_hiding, 0)
-        able = min(pollers * size / seconds * step, room)
-        taken = min(waiting, able)
-        needed = taken / step * seconds / size
-        while warm and warm[0][0] < now:
-            warm.popleft()
-        ready = warm[0][1] if warm else 0.0
-        cold = max(ceil(needed) - ready, 0) if taken > 1e-9 else 0
-        outcome.cold_starts += cold
-        while warm and warm[-1][1] <= needed:
-            warm.pop()
-        warm.append((now + WARM_SECONDS, max(ceil(needed), 0)))
-        outcome.peak_concurrency = max(outcome.peak_concurrency, needed)
-        outcome.batches += taken / size
-        served = throttles.take(now, taken / step) * step
-        good = served / taken * (1 - lost) if taken else 0
-        late = seconds + (batches.cold if needed and cold >= needed / 2 else 0)
-        rest = taken
-        while rest > 1e-9 and queue:
-            uploaded, images, receives = queue.popleft()
-            part = min(images, rest)
-            if part < images:
-                queue.appendleft((uploaded, images - part, receives))
-            rest -= part
-            waiting -= part
-            outcome.published += part * good
-            outcome.latencies.append((now - uploaded + late, part * good))
-            bad = part * (1 - good)
-            if receives + 1 >= LIMITS["receives"].value:
-                outcome.dead += bad
-            elif bad > 1e-12:
-                bound = min(_FIRST_RETRY_SECONDS * 2**receives, _LONGEST_RETRY_SECONDS)
-                least = min(_FIRST_RETRY_SECONDS / 2, bound)
-                for position in range(_SPREAD):
-                    wait = least + (bound - least) * (position + 0.5) / _SPREAD
-                    there = hidden.setdefault(number + ceil((late + wait) / step), {})
-                    before, moments = there.get(receives + 1, (0.0, 0.0))
-                    there[receives + 1] = (before + bad / _SPREAD, moments + uploaded * bad / _SPREAD)
-                in_hiding += bad
-        if size > 1 or waiting > max(came, 1):
-            name = setting.binding if pollers >= setting.most else "growth of the pollers"
-            name = "messages in flight" if room < pollers * size / seconds * step else name
-            outcome.bites[name] = outcome.bites.get(name, 0) + step
-            calm, pollers = 0, setting.grown(pollers, step)
-        else:
-            waiting = max(waiting, 0)
-            calm += step
-            if calm >= CALM_SECONDS:
-                pollers = max(setting.start, needed)
-        outcome.ended = now
-        if outcome.arrived and not came and waiting + in_hiding < _NOTHING:
-            break
-    for name, seconds in throttles.bites.items():
-        outcome.bites[name] = seconds * step
-    outcome.waiting = waiting + in_hiding
-    return outcome
-
-
-def _batch_size(rate: float, pollers: float, batches: Batches) -> int:
-    """The smallest batch with which so many pollers keep up; the largest if none does."""
-    for size in range(1, batches.size):
-        if rate * batches.seconds(size) / size <= pollers:
-            return size
-    return batches.size

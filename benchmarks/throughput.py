@@ -1,7 +1,7 @@
 """`python -m benchmarks.throughput`: images a second through the running laptop stack, by functions at once.
 
 Photos are uploaded while the queue is held back, so that what is timed is the queue being worked off. Beside it: what
-the simulation of `benchmarks.flow_model` says for the same number of messages, the same concurrency and the batches'
+the simulation of `benchmarks.message_flow` says for the same number of messages, the same concurrency and the batches'
 measured duration; and whether the functions' memory stays flat.
 """
 
@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.flow_model import Batches, makespan
+from benchmarks.flow_model import Batches
+from benchmarks.message_flow import makespan
 from local import emulator
 from local.disturbances import held_back_messages, kill_functions
 from local.machine import PROJECT, LaptopError, Place, this_place

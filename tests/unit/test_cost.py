@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
+from darkroom.batch import Attempt
+from darkroom.errors import NotAnImage, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.image_messages import ImageTask
+from darkroom.reporting import metrics
 
 from benchmarks import cost
-from benchmarks.cost import Load, bill_of_ours, bill_of_sample, page_of, rendering_seconds
+from benchmarks.cost import Load, bill_of_ours, bill_of_sample
+from benchmarks.cost_page import PAGE, page_of
+from benchmarks.durations import parallel_share, rendering_seconds, renditions
 from benchmarks.function_seconds import Measured, Seconds, item_bytes, load
+from benchmarks.function_settings import MEMORY_MB
 from benchmarks.prices import PRICES, REGIONS, SOURCES
+from benchmarks.template_counts import count, template_counts
+from functions.process_image.ports import Result
+from functions.process_image.process import Outcome
+from functions.process_image.reporting import report, report_taken_over
 
 # Round numbers: a second of the CPU for 12 megapixels, two for 24; the sample takes twice that; half of it parallel.
 MEASURED = Measured(
@@ -58,8 +76,8 @@ class TestTheBill:
         assert dollars(MILLION, "lambda.arm64") == pytest.approx(1e6 * seconds * 1769 / 1024 * 0.0000133334)
         assert dollars(MILLION, "lambda.request") == pytest.approx(0.20)
 
-    def test_of_s3_each_rendition_is_a_put(self) -> None:
-        assert dollars(MILLION, "s3.put") == pytest.approx(cost.renditions() * 5.0)
+    def test_of_s3_the_upload_and_each_rendition_is_a_put(self) -> None:
+        assert dollars(MILLION, "s3.put") == pytest.approx((1 + renditions()) * 5.0)
         assert dollars(MILLION, "s3.get") == pytest.approx(0.40)
 
     def test_of_sqs_two_messages_and_their_batch(self) -> None:
@@ -71,13 +89,15 @@ class TestTheBill:
         assert dollars(MILLION, "dynamodb.read") == pytest.approx(0.5 * 0.125)
 
     def test_of_logs_by_image_and_batch(self) -> None:
-        assert dollars(MILLION, "cloudwatch.logs") == pytest.approx(2.0 * 0.50)
-        assert dollars(replace(MILLION, batch=10), "cloudwatch.logs") == pytest.approx(0.65 * 0.50)
+        assert dollars(MILLION, "cloudwatch.logs") == pytest.approx(2e9 / 2**30 * 0.50)
+        assert dollars(replace(MILLION, batch=10), "cloudwatch.logs") == pytest.approx(0.65e9 / 2**30 * 0.50)
 
     def test_of_traces_beyond_one_a_second_a_twentieth(self) -> None:
         assert dollars(MILLION, "xray.trace") == pytest.approx(5.0)
         busy = replace(MILLION, images=11 * cost.SECONDS_A_MONTH)
         assert dollars(busy, "xray.trace") == pytest.approx(1.5 * cost.SECONDS_A_MONTH * 5e-6)
+        burst = Load(images=11 * 3600, seconds=3600)
+        assert dollars(burst, "xray.trace") == pytest.approx(1.5 * 3600 * 5e-6)
 
     def test_the_fixed_part_does_not_grow_with_the_images(self) -> None:
         few, many = (bill_of_ours(replace(MILLION, images=n), MEASURED).fixed for n in (1e3, 1e9))
@@ -86,13 +106,129 @@ class TestTheBill:
     def test_what_is_kept_is_not_part_of_what_runs(self) -> None:
         bill = bill_of_ours(MILLION, MEASURED)
         uploads = next(line for line in bill.kept if line.driver.startswith("uploads"))
-        assert uploads.dollars == pytest.approx(4000 * 0.023)
+        assert uploads.dollars == pytest.approx(4e12 / 2**30 * 0.023)
         assert bill.dollars == pytest.approx(sum(line.dollars for line in bill.running + bill.fixed))
+
+    def test_a_view_is_a_get_and_its_bytes(self) -> None:
+        without, viewed = (bill_of_ours(replace(MILLION, views=n), MEASURED).kept for n in (0, 2))
+        gets, sent = (line for line in viewed if line not in without)
+        assert gets.dollars == pytest.approx(2e6 * 0.4e-6)
+        assert sent.dollars == pytest.approx(2e6 * 250_000 / 2**30 * 0.09)
+
+
+class TestWhatIsThereWithoutAnyImage:
+    """Against sums made by hand, of the template as it stands."""
+
+    def test_costs_by_the_month(self) -> None:
+        fixed = {line.price: line.dollars for line in bill_of_ours(MILLION, MEASURED).fixed}
+        counts = template_counts()
+        assert fixed["cloudwatch.alarm"] == pytest.approx(counts.alarm_metrics * 0.10)
+        assert fixed["cloudwatch.composite"] == 0.50
+        assert fixed["cloudwatch.dashboard"] == 3.00
+        assert fixed["kms.key"] == 1.00
+        assert fixed["secrets.secret"] == 0.40
+        assert fixed["sqs.request"] == pytest.approx(2 * 5 * 30 * 86_400 / 20 * 0.40e-6)
+
+    def test_an_alarm_is_billed_for_every_metric_that_it_reads(self) -> None:
+        counts = count(
+            dedent("""\
+                Resources:
+                  One:
+                    Type: AWS::CloudWatch::Alarm
+                    Properties: {MetricName: Errors}
+                  Two:
+                    Type: AWS::CloudWatch::Alarm
+                    Properties:
+                      Metrics:
+                        - {Id: result, Expression: m1 + m2}
+                        - {Id: m1, MetricStat: {}}
+                        - {Id: m2, MetricStat: {}}
+                  Both:
+                    Type: AWS::CloudWatch::CompositeAlarm
+                """)
+        )
+        assert (counts.alarm_metrics, counts.composite_alarms) == (1 + 2, 1)
+
+    def test_what_only_a_broker_brings_is_not_counted(self) -> None:
+        counts = count(
+            dedent("""\
+                Resources:
+                  Ours:
+                    Type: AWS::SecretsManager::Secret
+                  TheBrokers:
+                    Type: AWS::SecretsManager::Secret
+                    Condition: CreatesRabbitMqBroker
+                """)
+        )
+        assert counts.secrets == 1
+
+    def test_a_queue_is_polled_for_every_function_that_it_starts(self) -> None:
+        assert template_counts().polled_queues == 2
+
+    def test_no_alarm_of_the_template_is_overlooked(self) -> None:
+        # Counted another way: every metric that an alarm reads stands under a name.
+        text = (Path(cost.__file__).resolve().parent.parent / "template.yaml").read_text()
+        alarms = re.findall(r"^    Type: AWS::CloudWatch::Alarm$.*?(?=^  \w+:$)", text, re.MULTILINE | re.DOTALL)
+        names = sum(alarm.count("MetricName: ") for alarm in alarms if "Condition: HasRabbitMqBroker" not in alarm)
+        assert template_counts().alarm_metrics == names
+
+    def test_the_metrics_are_those_that_the_function_reports(self, capsys: pytest.CaptureFixture[str]) -> None:
+        task = ImageTask("task-1", "uploads", "a.jpg", body="{}")
+        done = [Outcome(result, "task-1") for result in Result if result is not Result.QUARANTINED]
+        set_aside = Outcome(Result.QUARANTINED, "task-1", fault=NotAnImage("a text"))
+        outcomes: list[Outcome | TransientFault] = [*done, set_aside, ServiceUnavailable(""), UnexpectedError("")]
+        for outcome in outcomes:
+            report(Attempt(replace(task, event_time=UPLOADED), 1.0, 2.0, outcome), sent=0.5)
+        report_taken_over(task)
+        metrics.flush_metrics()
+        reported = {name for line in capsys.readouterr().out.splitlines() for name in _metrics(json.loads(line))}
+        assert set(cost.METRICS) - reported == {"ColdStart"}  # Powertools', at the first invocation
+        assert reported <= set(cost.METRICS)
+
+
+UPLOADED = datetime.fromtimestamp(0, tz=UTC)
+
+
+def _metrics(line: dict[str, Any]) -> Iterator[str]:
+    for directive in line.get("_aws", {}).get("CloudWatchMetrics", []):
+        yield from (metric["Name"] for metric in directive["Metrics"])
+
+
+class TestTheCommand:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--images", "abc"], "'abc' is not a number, like 1000000 or 1e6"),
+            (["--images", "0"], "0 is out of range: it must be 1 or more"),
+            (["--images", "nan"], "nan is out of range"),
+            (["--images", "inf"], "inf is out of range"),
+            (["--memory", "100"], "100 is out of range: it must be from 128 to 10,240"),
+            (["--batch", "11"], "11 is out of range: it must be from 1 to 10"),
+            (["--region", "mars"], "invalid choice: 'mars' (choose from"),
+        ],
+    )
+    def test_says_what_is_wrong_and_what_is_allowed(
+        self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as stopped:
+            cost.main(arguments)
+        assert stopped.value.code == 2
+        assert said in capsys.readouterr().err
+
+    def test_prints_a_bill_of_a_million_images_when_nothing_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cost.main([]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("1,000,000 images of 4 MB a month, eu-central-1")
+        assert f"{bill_of_ours(Load(images=1e6), load()).dollars:,.2f}" in said
+
+    def test_takes_numbers_as_people_write_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+        cost.main(["--images", "2,500,000", "--mb", "1e1"])
+        assert capsys.readouterr().out.startswith("2,500,000 images of 10 MB a month")
 
 
 class TestTheUsualSample:
     def test_waits_for_every_put_and_for_every_record(self) -> None:
-        seconds = 0.040 * (1 + cost.renditions()) + 0.050 + 2
+        seconds = 0.040 * (1 + renditions()) + 0.050 + 2
         for batch in (1, 10):
             of = replace(MILLION, batch=batch)
             assert cost.billed_seconds_of_sample(of, MEASURED) == pytest.approx(seconds)
@@ -118,14 +254,20 @@ class TestMemory:
         assert rendering_seconds(1, 4 * 1769, parallel=0.5) == rendering_seconds(1, 2 * 1769, parallel=0.5)
 
     def test_the_parallel_share_is_what_two_cores_save(self) -> None:
-        assert cost.parallel_share(one_core=1, two_cores=0.75) == 0.5
-        assert cost.parallel_share(one_core=1, two_cores=1.1) == 0
+        assert parallel_share(one_core=1, two_cores=0.75) == 0.5
+        assert parallel_share(one_core=1, two_cores=1.1) == 0
 
-    def test_the_best_size_costs_at_most_a_hundredth_more_than_any(self) -> None:
-        bills = {m: bill_of_ours(replace(MILLION, memory_mb=m), MEASURED).dollars for m in cost.MEMORY_SIZES}
-        best = cost.best_memory(MILLION, MEASURED)
-        assert bills[best] <= 1.01 * min(bills.values())
-        assert all(bills[size] > 1.01 * min(bills.values()) for size in bills if size > best)
+    def test_the_best_size_has_the_least_cost_times_time(self) -> None:
+        # Half of a rendering is parallel: from one CPU to two, time falls by a quarter and cost per second doubles.
+        assert cost.best_memory(MILLION, MEASURED) == 1769
+        # If all of it were, time would halve for the same cost.
+        parallel = replace(
+            MEASURED, rendering=tuple(replace(point, two_cores=point.one_core / 2) for point in MEASURED.rendering)
+        )
+        assert cost.best_memory(MILLION, parallel) == max(cost.MEMORY_SIZES)
+
+    def test_the_template_has_the_size_that_the_page_calls_usual(self) -> None:
+        assert str(Load(images=1).memory_mb) == MEMORY_MB
 
 
 class TestWhatWasMeasured:
@@ -146,7 +288,7 @@ class TestWhatWasMeasured:
 
 class TestThePage:
     def test_is_up_to_date(self) -> None:
-        assert cost.PAGE.read_text() == page_of(load()), "run make cost-page"
+        assert PAGE.read_text() == page_of(load()), "run make cost-page"
 
     def test_other_seconds_make_another_page(self) -> None:
         assert page_of(MEASURED) != page_of(replace(MEASURED, measured_on="2026-01-02"))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from benchmarks.flow_model import (
     NOTIFICATION_SECONDS,
@@ -19,17 +21,36 @@ from benchmarks.flow_model import (
     arrivals,
     burst_rate,
     day_rate,
-    flow_through,
-    makespan,
-    simulate,
 )
+from benchmarks.fluid_flow import flow_through
 from benchmarks.limits import DAY, LIMITS
-from benchmarks.scaling import recommended_concurrency
+from benchmarks.message_flow import makespan, simulate
+from benchmarks.scaling import DEFAULTS, recommended_concurrency
 
 SECOND = Batches(waiting=0, each=1, size=1)
 OURS = Batches(waiting=0.2, each=0.8)
 PLENTY = Setting("plenty", maximum_concurrency=1000)
 TWO = Setting("two", maximum_concurrency=2)
+
+
+SETTINGS = st.builds(
+    Setting,
+    st.just("any"),
+    maximum_concurrency=st.none() | st.integers(2, 50),
+    account=st.integers(1, 2000),
+    provisioned=st.none() | st.tuples(st.integers(2, 4), st.integers(4, 8)),
+)
+BATCHES = st.builds(
+    Batches,
+    waiting=st.floats(0, 1),
+    each=st.floats(0.1, 2),
+    overlap=st.booleans(),
+    size=st.integers(1, 10),
+    cold=st.floats(0, 3),
+)
+ANY_FAULTS = st.builds(Faults, transient=st.floats(0, 1), crash=st.floats(0, 0.5))
+USES = st.builds(Use, puts=st.sampled_from([0, 4, 1000]), task_units=st.sampled_from([0, 2, 800]))
+some_loads = settings(max_examples=60, deadline=None)
 
 
 def accounted_for(outcome: Outcome) -> float:
@@ -59,10 +80,23 @@ class TestPollers:
         assert setting.start == 50
         assert setting.grown(setting.start, 60) == 1050
 
+    def test_provisioned_ones_are_paid_for_by_the_hour_and_others_are_not(self) -> None:
+        setting = Setting("provisioned", provisioned=(6, 6), account=5000)
+        uploads = [float(n) * 10 for n in range(361)]  # an hour
+        paid = simulate(uploads, setting, SECOND)
+        assert paid.poller_hours == pytest.approx(6, rel=0.01)
+        assert flow_through(burst_rate(360, 3600), setting, SECOND).poller_hours == pytest.approx(6, rel=0.01)
+        assert simulate(uploads, PLENTY, SECOND).poller_hours == 0
+
     def test_grow_only_while_messages_wait(self) -> None:
         quiet = simulate([float(n) * 10 for n in range(50)], PLENTY, SECOND)
         assert quiet.peak_concurrency == 1
         assert not quiet.bites
+
+    def test_are_there_from_the_start_where_it_begins_in_the_middle_of_work(self) -> None:
+        cold = replace(SECOND, cold=3)
+        assert simulate([0.0] * 20, PLENTY, cold).max > NOTIFICATION_SECONDS + 4
+        assert simulate([0.0] * 20, PLENTY, cold, busy=20).max == NOTIFICATION_SECONDS + 1
 
     @pytest.mark.parametrize("most", [2, 7, 10])
     def test_maximum_concurrency_is_respected_and_used(self, most: int) -> None:
@@ -106,7 +140,21 @@ class TestNothingIsLost:
             assert accounted_for(outcome) == pytest.approx(outcome.arrived)
         assert outcome.arrived == pytest.approx(1000)
 
-    def test_a_message_is_set_aside_after_five_receives(self) -> None:
+    @given(SETTINGS, BATCHES, ANY_FAULTS, USES, st.integers(1, 150), st.sampled_from([30, 3000, DAY]))
+    @some_loads
+    def test_whatever_the_setting_the_faults_and_the_limits(
+        self, setting: Setting, batches: Batches, faults: Faults, use: Use, images: int, horizon: float
+    ) -> None:
+        uploads = [n * 0.1 for n in range(images)]
+        fine = simulate(uploads, setting, batches, use=use, faults=faults, horizon=horizon)
+        assert accounted_for(fine) == fine.arrived == images
+        coarse = flow_through(burst_rate(images, 20), setting, batches, use=use, faults=faults, horizon=horizon)
+        assert accounted_for(coarse) == pytest.approx(images)
+        for outcome in (fine, coarse):
+            assert outcome.peak_concurrency <= setting.most
+            assert sum(count for _, count in outcome.latencies) == pytest.approx(outcome.published)
+
+    def test_a_message_is_set_aside_after_its_last_receive(self) -> None:
         outcome = simulate([0.0] * 20, TWO, SECOND, faults=Faults(transient=1))
         assert (outcome.dead, outcome.batches) == (20, 20 * LIMITS["receives"].value)
 
@@ -141,6 +189,9 @@ class TestThrottles:
         assert throttles.take(3600, 1e6) == 8000
         assert [throttles.take(1800 * n, 1e6) for n in range(3, 7)] == [16_000, 20_000, 20_000, 20_000]
 
+    def test_a_table_takes_twice_what_it_has_seen_before(self) -> None:
+        assert Throttles(Use(image_units=2), PLENTY, before=3000).take(0, 1e6) == 6000
+
     def test_what_is_refused_comes_back(self) -> None:
         fast = replace(SECOND, each=0.01, size=10)
         for outcome in (
@@ -156,6 +207,37 @@ class TestAgainstTheory:
     def test_an_empty_system_adds_nothing_to_the_service(self) -> None:
         outcome = simulate([0.0], PLENTY, OURS)
         assert outcome.p50 == NOTIFICATION_SECONDS + 1.0
+
+    @given(BATCHES, st.integers(1, 30), st.floats(1.01, 3))
+    @some_loads
+    def test_below_all_limits_an_image_takes_its_service_and_the_notification(
+        self, batches: Batches, images: int, apart: float
+    ) -> None:
+        warm = replace(batches, cold=0)
+        uploads = [n * apart * warm.seconds(1) for n in range(images)]
+        outcome = simulate(uploads, PLENTY, warm, use=Use(puts=4, gets=1, task_units=2, image_units=2))
+        assert outcome.quantile(0) == pytest.approx(NOTIFICATION_SECONDS + warm.seconds(1))
+        assert outcome.max == pytest.approx(NOTIFICATION_SECONDS + warm.seconds(1))
+        assert not outcome.bites
+
+    @given(BATCHES, st.integers(1, 300), st.integers(1, 40), st.integers(1, 40))
+    @some_loads
+    def test_more_functions_never_take_longer_for_a_full_queue(
+        self, batches: Batches, messages: int, functions: int, more: int
+    ) -> None:
+        slow, fast = (makespan(messages, count, batches) for count in (functions, functions + more))
+        assert fast <= slow + 1e-6
+
+    def test_a_rate_beyond_them_waits_as_the_difference_adds_up(self) -> None:
+        # D/D/c: 8 uploads a second, 5 functions of a second each. After t seconds 3 t wait; the last of n waits
+        # until all before it are done, n / 5, less the n / 8 that it took to come.
+        setting, images = Setting("five", maximum_concurrency=5), 4000
+        fine = simulate([n / 8 for n in range(images)], setting, SECOND)
+        coarse = flow_through(burst_rate(images, images / 8), setting, SECOND)
+        for outcome in (fine, coarse):
+            assert outcome.peak_backlog == pytest.approx(3 * images / 8, rel=0.1)
+            assert outcome.max - NOTIFICATION_SECONDS == pytest.approx(images / 5 - images / 8, rel=0.01)
+            assert outcome.p50 - NOTIFICATION_SECONDS == pytest.approx((images / 5 - images / 8) / 2, rel=0.02)
 
     def test_a_full_queue_takes_as_long_as_its_rounds(self) -> None:
         assert makespan(100, 4, Batches(waiting=0.5, each=0.1, size=10)) == pytest.approx(3 * 1.5)
@@ -218,6 +300,6 @@ class TestDeterminism:
         assert once(1) != once(2)
 
 
-def test_the_recommended_concurrency_leaves_a_fifth_free() -> None:
+def test_the_recommended_concurrency_leaves_a_fifth_free_and_is_never_below_the_default() -> None:
     assert recommended_concurrency(80, SECOND) == 100
-    assert recommended_concurrency(0.1, SECOND) == 5
+    assert recommended_concurrency(0.1, SECOND) == DEFAULTS.most == 10
