@@ -27,6 +27,11 @@ class _Answer(BaseHTTPRequestHandler):
     folder: Path
     s3_seconds: float
 
+    def handle_expect_100(self) -> bool:
+        answer = super().handle_expect_100()
+        self.wfile.flush()  # boto3 waits a second for it
+        return answer
+
     def do_GET(self) -> None:
         sleep(self.s3_seconds)
         name = unquote(self.path.partition("?")[0]).rpartition("/")[2]

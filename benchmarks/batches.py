@@ -18,11 +18,13 @@ from benchmarks.processes import Measured, aws, cores, worker
 _S3_SECONDS = 0.04
 _BATCH = 10
 _HANDLERS = ("ours", "usual sample")
+_TINY_IMAGES = 50  # at a time: the CPU of living children is known to the hundredth of a second only
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:
     """Measure everything; returns what ``results/batch.json`` holds."""
     all_cores = set(cores())
+    own, apart = _beside(3 * rounds, console)
     return {
         "rounds": rounds,
         "s3_seconds": _S3_SECONDS,
@@ -30,7 +32,8 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
             _batch("2mp.jpg", all_cores, rounds, console),
             _batch("0.3mp.jpg", {cores()[-1]}, rounds, console),
         ],
-        "beside": asdict(spread(_beside(10 * rounds, console))),
+        "handler": asdict(spread(own)),
+        "apart": asdict(spread(apart)),
         "with_aws_calls": asdict(spread([m.cpu * 1000 for m in _with_aws_calls(10 * rounds, console)])),
     }
 
@@ -56,7 +59,7 @@ def _batch(photo: str, on: set[int], rounds: int, console: Console) -> dict[str,
             if number > 0:
                 alone.append(chain)
     ours, sample = batches["ours"], batches["usual sample"]
-    longest = [max(batch.cpu, chain.seconds) for batch, chain in zip(ours, alone, strict=True)]
+    longest = [max(batch.cpu / len(on), chain.seconds) for batch, chain in zip(ours, alone, strict=True)]
     return {
         "photo": photo,
         "cores": len(on),
@@ -75,19 +78,29 @@ def _times(measured: list[Measured]) -> dict[str, Any]:
     }
 
 
-def _beside(times: int, console: Console) -> list[float]:
-    """Milliseconds of CPU that Darkroom's handler takes over ports in memory and a tiny photo, less its rendering's."""
+def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
+    """Milliseconds of CPU that an image of 16 x 16 pixels takes beside its rendering.
+
+    Returns
+    -------
+    tuple of two lists of float
+        What Darkroom's handler takes itself, over ports in memory; and what it takes that each image is rendered in a
+        process of its own: forking it, its first touch of every page, its end.
+    """
     command = [sys.executable, "-m", "benchmarks.handlers"]
     on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
+    own, apart = [], []
     with (
         worker([*command, "beside network"], cores=on, endpoint=nowhere) as handler,
         worker([*command, "rendering alone"], cores=on) as rendering,
     ):
-        pairs = [
-            (handler.do({"keys": ["any"]}), rendering.do({}))
-            for _ in track(range(times + 5), "Handler", console=console, transient=True)
-        ]
-    return [(whole.cpu - codec.cpu) * 1000 for whole, codec in pairs[5:]]
+        for number in track(range(times + 1), "Handler", console=console, transient=True):
+            whole = handler.do({"keys": ["any"] * _TINY_IMAGES})
+            alone = sum(rendering.do({}).cpu for _ in range(_TINY_IMAGES))
+            if number > 0:  # the first warms up
+                own.append(whole.own_cpu / _TINY_IMAGES * 1000)
+                apart.append((whole.cpu - whole.own_cpu - alone) / _TINY_IMAGES * 1000)
+    return own, apart
 
 
 def _with_aws_calls(times: int, console: Console) -> list[Measured]:

@@ -30,10 +30,11 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One job: wall clock and CPU in seconds, and the bytes of all renditions."""
+    """One job: wall clock and CPU in seconds, the CPU without its children's, and the bytes of all renditions."""
 
     seconds: float
     cpu: float
+    own_cpu: float
     bytes: int
 
 

@@ -1,8 +1,8 @@
 """A process that does one contender's work: ``python -m benchmarks.worker NAME``.
 
 It takes one job per line of its standard input, ``{"path": ..., "set": "webp" or "jpeg", "keep": folder or null}``,
-and answers each with a line of JSON: ``seconds``, ``cpu`` (seconds, with those of its children) and ``bytes``. With
-``keep`` the renditions stand in that folder as ``0``, ``1`` and so on, in the set's order.
+and answers each with a line of JSON: ``seconds``, ``cpu`` (seconds, with those of its children), ``own_cpu`` and
+``bytes``. With ``keep`` the renditions stand in that folder as ``0``, ``1`` and so on, in the set's order.
 ``benchmarks/sharp/worker.mjs`` speaks the same.
 """
 
@@ -17,7 +17,11 @@ from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from time import perf_counter
 from typing import Any
 
+import psutil
+
 from benchmarks.contenders import CONTENDERS
+
+_ME = psutil.Process()
 
 
 def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
@@ -26,18 +30,27 @@ def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the work prints, as a function prints its log, is no answer
     for line in sys.stdin:
         job = json.loads(line)
-        cpu, started = _cpu(), perf_counter()
+        own, children, started = _own_cpu(), _childrens_cpu(), perf_counter()
         made = work(job)
-        measured = {"seconds": perf_counter() - started, "cpu": _cpu() - cpu, "bytes": sum(map(len, made))}
+        seconds, own_cpu = perf_counter() - started, _own_cpu() - own
+        cpu = own_cpu + _childrens_cpu() - children
+        measured = {"seconds": seconds, "cpu": cpu, "own_cpu": own_cpu, "bytes": sum(map(len, made))}
         if job.get("keep"):
             for number, body in enumerate(made):
                 (Path(job["keep"]) / str(number)).write_bytes(body)
         print(json.dumps(measured), file=answers, flush=True)
 
 
-def _cpu() -> float:
-    mine, ended = (getrusage(whose) for whose in (RUSAGE_SELF, RUSAGE_CHILDREN))
-    return mine.ru_utime + mine.ru_stime + ended.ru_utime + ended.ru_stime
+def _own_cpu() -> float:
+    usage = getrusage(RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _childrens_cpu() -> float:
+    """Of those that have ended; and, to the hundredth of a second, of the living and of theirs that have ended."""
+    ended = getrusage(RUSAGE_CHILDREN)
+    living = (seconds for child in _ME.children() for seconds in child.cpu_times()[:4])
+    return ended.ru_utime + ended.ru_stime + sum(living)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,10 @@ for await (const line of createInterface({ input: process.stdin })) {
   const made = await work(await readFile(job.path), job);
   const seconds = Number(process.hrtime.bigint() - started) / 1e9;
   const { user, system } = process.cpuUsage(before);
+  const cpu = (user + system) / 1e6;
   if (job.keep) {
     await Promise.all(made.map((body, number) => writeFile(join(job.keep, String(number)), body)));
   }
   const bytes = made.reduce((sum, body) => sum + body.length, 0);
-  process.stdout.write(JSON.stringify({ seconds, cpu: (user + system) / 1e6, bytes }) + "\n");
+  process.stdout.write(JSON.stringify({ seconds, cpu, own_cpu: cpu, bytes }) + "\n");
 }
