@@ -764,7 +764,7 @@ def functions_and_layers_follow_the_runtime_parameters(template: Template) -> li
 
 
 def functions_and_layers_are_built_by_bundle(template: Template) -> list[str]:
-    """Which alone leaves bytecode in them: docs/decisions/0018-bytecode.md."""
+    """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-custom-runtimes.html"""
     wanted = ("makefile", {"Fn::Sub": "bundle/${PythonRuntime}/${Architecture}"})
     return [
         f"{name} is not built by bundle/ for its runtime and architecture"
