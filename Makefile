@@ -141,7 +141,7 @@ sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 api-page: setup ## make docs/api.md from api/openapi.yaml
 	@.venv/bin/python -m api.page
 
-bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch")
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
