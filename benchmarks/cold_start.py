@@ -129,6 +129,8 @@ def _build() -> None:
     )
     shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
     shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:
+        (folder / "__pycache__").touch()  # a file, so that as in Lambda none can be written: the render server would
     os.sync()  # only what stands on the disk can be evicted
 
 
