@@ -5,6 +5,8 @@ RUN := PYTHONPATH=layers/common .venv/bin/python
 MEASURE := PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks
 # A stack in AWS, for those commands that know one; without PROFILE the laptop's.
 IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)") $(if $(REGION),--region "$(REGION)")
+# With Lambda's runtime for Python come boto3 and what it needs: no layer brings them again.
+IN_RUNTIME := boto3 botocore s3transfer jmespath python-dateutil six urllib3
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
@@ -139,7 +141,7 @@ sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 api-page: setup ## make docs/api.md from api/openapi.yaml
 	@.venv/bin/python -m api.page
 
-bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch")
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
@@ -172,7 +174,9 @@ fuzz-guided: setup
 lock: setup ## pin the newest versions that the .in files allow
 	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security; do \
 	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --no-header --no-annotate $$file.in -o $$file.txt || exit 1; done
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  $$(case $$file in layers/*) echo $(foreach name,$(IN_RUNTIME),--no-emit-package $(name));; esac) \
+	  $$file.in -o $$file.txt || exit 1; done
 	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \
 	  --exclude-newer 2026-03-05 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  requirements/localstack.in -o requirements/localstack.txt

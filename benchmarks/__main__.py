@@ -1,6 +1,6 @@
 """`make bench`: measures, writes docs/performance.md, and compares with ``budget.toml``.
 
-Exit code 1 if a budget is not kept. The parts: ``render``, ``batch`` and ``encoders``; ``page`` only
+Exit code 1 if a budget is not kept. The parts: ``render``, ``batch``, ``encoders`` and ``cold``; ``page`` only
 writes the page again. It runs in ``.local/bench``; reads over HTTP are measured by ``benchmarks.api_reads``.
 """
 
@@ -13,10 +13,11 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batches, encoders, page, rendering
+from benchmarks import batches, cold_start, encoders, page, rendering
 from benchmarks.figures import bounds
 
-_PARTS = ("render", "batch", "encoders", "page")
+_PARTS = ("render", "batch", "encoders", "cold", "page")
+_STARTS_A_ROUND = 5  # each takes but a second or two
 _SLOW_FROM = 10  # photos: a run that long has time for the slow AVIF efforts
 
 
@@ -41,6 +42,8 @@ def main() -> int:
         page.save("batch", batches.measure(rounds, console))
     if "encoders" in parts:
         page.save("encoders", encoders.measure(photos, slow=photos >= _SLOW_FROM, console=console))
+    if "cold" in parts:
+        page.save("cold_start", cold_start.measure(_STARTS_A_ROUND * rounds, console))
     page.write()
     _print_targets(console)
     broken = page.broken()

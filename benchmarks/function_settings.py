@@ -1,4 +1,4 @@
-"""What the image function is told where it is measured, as the template tells the deployed one."""
+"""What the functions are told where they are measured, as the template tells the deployed ones."""
 
 from __future__ import annotations
 
@@ -22,4 +22,26 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "process-image",
     "POWERTOOLS_METRICS_NAMESPACE": "ImageProcessing",
     "POWERTOOLS_LOG_LEVEL": "INFO",
+}
+
+ORDER_ENVIRONMENT = {
+    "ORDERS_TABLE": "orders",
+    "INVENTORY_TABLE": "inventory",
+    "ORDER_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:events",
+    "ORDER_QUEUE_URL": "http://127.0.0.1/orders",
+    "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
+    "MAX_RECEIVES": "15",
+    "PAYMENT_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payments-AbCdEf",
+    "PAYMENTS_URL": "https://api.stripe.com",
+    "POWERTOOLS_SERVICE_NAME": "process-order",
+    "POWERTOOLS_METRICS_NAMESPACE": "OrderProcessing",
+}
+
+RELAY_ENVIRONMENT = {
+    "IMAGE_TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
+    "ORDER_QUEUE_URL": "http://127.0.0.1/orders",
+    "REJECTS_QUEUE_URL": "http://127.0.0.1/rejects",
+    "ROUTES": "{}",
+    "POWERTOOLS_SERVICE_NAME": "relay-rabbitmq",
+    "POWERTOOLS_METRICS_NAMESPACE": "RabbitMqIntake",
 }

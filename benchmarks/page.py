@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cold_start import FUNCTIONS
 from benchmarks.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
 from benchmarks.figures import Bound, bounds
 from benchmarks.plots import plot_front, plot_rendering
@@ -71,7 +72,23 @@ def figures() -> dict[str, float]:
         for batch in batches["batches"]:
             found[f"batch, {batch['photo']} / wall"] = batch["wall_to_longest"]["median"]
             found[f"batch, {batch['photo']} / usual sample"] = batch["sample_to_ours"]["median"]
+    if cold := load("cold_start"):
+        found |= _figures_of_starts(cold)
     return found
+
+
+def _figures_of_starts(measured: dict[str, Any]) -> dict[str, float]:
+    ours = [row for row in measured["starts"] if row["contender"] == "ours"]
+    found = {f"start, {row['cache']} / {row['function']}": row["ratio"]["median"] for row in ours}
+    return found | {"zipped MB": max(_zipped(measured).values())}
+
+
+def _zipped(measured: dict[str, Any]) -> dict[str, float]:
+    """Megabytes of each function with its layers."""
+    sizes = measured["sizes"]
+    return {
+        name: sum(sizes[part]["zipped"] for part in (name, *function.layers)) for name, function in FUNCTIONS.items()
+    }
 
 
 def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -117,7 +134,7 @@ def _wanted(bound: Bound, value: float) -> str:
 def write() -> None:
     """Write the page and its plots."""
     _PLOTS.mkdir(exist_ok=True)
-    rendering, batches, encoders = load("render"), load("batch"), load("encoders")
+    rendering, batches, encoders, cold = load("render"), load("batch"), load("encoders"), load("cold_start")
     parts = [_HEAD, *_targets()]
     if rendering:
         parts += _rendering(rendering)
@@ -125,6 +142,8 @@ def write() -> None:
         parts += _batches(batches)
     if encoders:
         parts += _encoders(encoders)
+    if cold:
+        parts += _cold_starts(cold)
     _PAGE.write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
@@ -308,3 +327,56 @@ def _marked(name: str) -> str:
 
 
 _ADVICE = "Which setting when: [docs/decisions/0017-encoder-settings.md](decisions/0017-encoder-settings.md)."
+
+
+def _cold_starts(measured: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Cold starts",
+        "",
+        _about(measured),
+        "",
+        "A fresh process on one core that imports the handler out of what `sam build` made, until it is ready for its",
+        "first event; for images that includes the render server. Beside it a process that makes the same clients by",
+        "`boto3.client` and imports its codec alone: pyvips, Pillow and pi-heif for images, pydantic and Stripe's",
+        "library for orders, pydantic for the relay. `evicted`: the kernel has forgotten every file of the build, of",
+        "boto3 and of the standard library. Lambda's clock is another; the ratios are what counts.",
+        "",
+        "| Function | Page cache | | wall s (middle half) | CPU s | MB read | wall, through the least (middle half) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in measured["starts"]:
+        wall, ratio = row["seconds"], row["ratio"]
+        lines.append(
+            f"| {row['function']} | {row['cache']} | {row['contender']}"
+            f" | {wall['median']:.2f} ({wall['low']:.2f} to {wall['high']:.2f})"
+            f" | {row['cpu']['median']:.2f} | {row['read_mb']['median']:.0f}"
+            f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"
+        )
+    lines += [
+        "",
+        "### What is imported",
+        "",
+        "`-X importtime`, milliseconds by package, the largest; without the time in which clients are made.",
+        "",
+        "| Function | all | |",
+        "|---|---|---|",
+    ]
+    for name, imports in measured["imports"].items():
+        packages = ", ".join(f"{package} {ms:.0f}" for package, ms in imports["packages"].items())
+        lines.append(f"| {name} | {imports['all']:.0f} | {packages} |")
+    lines += [
+        "",
+        "### What is deployed",
+        "",
+        "MB by part, built for this machine; Lambda's differ by the size of the wheels.",
+        "",
+        "| Part | zipped | of it bytecode | unpacked |",
+        "|---|---|---|---|",
+    ]
+    for name, size in measured["sizes"].items():
+        lines.append(f"| {name} | {size['zipped']:.2f} | {size['bytecode']:.2f} | {size['unpacked']:.1f} |")
+    lines += [
+        f"| **{name} with its layers** | **{megabytes:.1f}** | | |" for name, megabytes in _zipped(measured).items()
+    ]
+    return lines

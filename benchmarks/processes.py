@@ -60,7 +60,7 @@ class Worker:
 def worker(command: list[str], *, cores: set[int], endpoint: str | None = None) -> Iterator[Worker]:
     """Start a worker on some cores; it ends with the block. ``endpoint`` is what it takes for AWS."""
     environment = _ENVIRONMENT | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
-    with _pinned(cores):
+    with pinned(cores):
         process = subprocess.Popen(  # noqa: S603
             command, cwd=PROJECT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -93,7 +93,7 @@ def cores() -> list[int]:
 
 
 @contextmanager
-def _pinned(to: set[int]) -> Iterator[None]:
+def pinned(to: set[int]) -> Iterator[None]:
     """Have what is started inside the block, and all its threads, run on these cores, where that can be said."""
     if not hasattr(os, "sched_setaffinity"):  # only Linux has it
         yield

@@ -110,7 +110,6 @@ def template_parameters(place: Place) -> dict[str, str]:
     return {
         "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
         "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
-        "ThirdPartyBuildMethod": "makefile",
         "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
         "ProcessOrderConcurrency": "4",
         "PaymentsUrl": place.payments_url,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What a deployment is made of; a change of anything else needs no new one.
-_SOURCES = ("template.yaml", "samconfig.toml", "api", "functions", "layers")
+_SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
 _WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
@@ -193,7 +193,8 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     if arguments[0] in _WITH_PARAMETERS:
         command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters(place).items())]
     environment = os.environ | {
-        # The layers' makefiles and sam build find the interpreter that the emulator runs functions with.
+        # The build finds the interpreter that the emulator runs functions with, and builds for it instead of Lambda's.
+        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
         "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
         "AWS_ENDPOINT_URL": place.endpoint_url,
         "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,

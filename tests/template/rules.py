@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from bundle.bundle import FUNCTIONS
 from tests.template.template import (
     ALARM,
     API,
@@ -729,8 +730,8 @@ def functions_have_their_import_path_in_lambda_too(template: Template) -> list[s
     return [
         f"{name} has no handler at {values['Handler']}"
         for name, values in properties(template, FUNCTION).items()
-        if template["Resources"][name].get("Metadata", {}).get("BuildProperties") != {"ParentPackageMode": "auto"}
-        or values["Handler"] != f"{values['CodeUri'].replace('/', '.')}app.lambda_handler"
+        if values["Handler"] != f"{values['CodeUri'].replace('/', '.')}app.lambda_handler"
+        or f"{FUNCTIONS.get(name)}/" != values["CodeUri"]
         or not (ROOT / values["CodeUri"] / "app.py").exists()
     ]
 
@@ -758,9 +759,19 @@ def functions_and_layers_follow_the_runtime_parameters(template: Template) -> li
         for name, values in properties(template, LAYER).items()
         if (values.get("CompatibleRuntimes"), values.get("CompatibleArchitectures")) != ([runtime], [architecture])
         or template["Resources"][name]["Metadata"]["BuildArchitecture"] != architecture
-        or target(template["Resources"][name]["Metadata"]["BuildMethod"]) not in template["Parameters"]
     ]
     return functions + layers
+
+
+def functions_and_layers_are_built_by_bundle(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/building-custom-runtimes.html"""
+    wanted = ("makefile", {"Fn::Sub": "bundle/${PythonRuntime}/${Architecture}"})
+    return [
+        f"{name} is not built by bundle/ for its runtime and architecture"
+        for name in (*properties(template, FUNCTION), *properties(template, LAYER))
+        for metadata in [template["Resources"][name].get("Metadata", {})]
+        if (metadata.get("BuildMethod"), metadata.get("ContextPath")) != wanted
+    ]
 
 
 def layers_are_those_of_the_template(template: Template) -> list[str]:
@@ -1270,13 +1281,9 @@ def parameters_stand_in_one_group_each(template: Template) -> list[str]:
 
 def the_runtime_is_one_that_lambda_supports_for_long(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html"""
-    parameters = template["Parameters"]
-    wrong = [
-        f"{name} is {parameters[name]['Default']} by default"
-        for name in ("PythonRuntime", "ThirdPartyBuildMethod")
-        if parameters[name]["Default"] != "python3.13"
-    ]
-    allowed = parameters["Architecture"]["AllowedValues"]
+    runtime = template["Parameters"]["PythonRuntime"]["Default"]
+    wrong = [] if runtime == "python3.13" else [f"PythonRuntime is {runtime} by default"]
+    allowed = template["Parameters"]["Architecture"]["AllowedValues"]
     return wrong + ([] if sorted(allowed) == ["arm64", "x86_64"] else [f"Architecture allows {', '.join(allowed)}"])
 
 

@@ -143,8 +143,6 @@ GROUP = {"RabbitMqSecurityGroupIds": "sg-1"}
     ("parameters", "reasons"),
     [
         ({}, []),
-        ({"PythonRuntime": "python3.12"}, ["ThirdPartyBuildMethod must have the value of PythonRuntime."]),
-        ({"PythonRuntime": "python3.11", "ThirdPartyBuildMethod": "makefile"}, []),
         (BROKER | SECRET, []),
         (BROKER, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),
         (SECRET, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),

@@ -543,7 +543,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.functions_have_their_import_path_in_lambda_too,
-        drop("ProcessImageFunction/Metadata"),
+        put(f"{FUNCTION}/CodeUri", "functions/process_order/"),
         "ProcessImageFunction has no handler at functions.process_image.app.lambda_handler",
     ),
     (
@@ -562,9 +562,14 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ImagingLayer has a runtime or an architecture of its own",
     ),
     (
-        rules.functions_and_layers_follow_the_runtime_parameters,
+        rules.functions_and_layers_are_built_by_bundle,
         put("CommonLayer/Metadata/BuildMethod", "python3.12"),
-        "CommonLayer has a runtime or an architecture of its own",
+        "CommonLayer is not built by bundle/ for its runtime and architecture",
+    ),
+    (
+        rules.functions_and_layers_are_built_by_bundle,
+        put("RelayRabbitMqFunction/Metadata/ContextPath", {"Fn::Sub": "bundle/python3.13/${Architecture}"}),
+        "RelayRabbitMqFunction is not built by bundle/ for its runtime and architecture",
     ),
     (
         rules.layers_are_those_of_the_template,

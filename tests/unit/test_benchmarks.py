@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.cold_start import FUNCTIONS, by_package
 from benchmarks.figures import Bound, Encoded, at_ssim, bounds, geometric_mean, price, ratio_of_pairs, spread
+from tests.template.template import FUNCTION, ROOT, load, properties
 
 AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)
 AT_MOST = Bound("memory", "how much memory", target=100, budget=140, at_least=False)
@@ -95,3 +97,26 @@ class TestBounds:
         named = [bound.figure for bound in bounds()]
 
         assert len(named) == len(set(named))
+
+
+class TestWhatIsImported:
+    def test_it_is_summed_by_package_without_the_handlers_own_time(self) -> None:
+        lines = [
+            "import time: self [us] | cumulative | imported package",
+            "import time:      1500 |       1500 |     botocore.utils",
+            "import time:       500 |       2000 |   botocore",
+            "import time:       250 |        250 |   functions.relay_rabbitmq",
+            "import time:    400000 |     402250 | functions.relay_rabbitmq.app",
+            "/opt/python: a warning",
+        ]
+
+        assert by_package(lines, "functions.relay_rabbitmq.app") == {
+            "all": 2.25,
+            "packages": {"botocore": 2.0, "functions": 0.25},
+        }
+
+    def test_every_function_is_measured_with_the_layers_that_the_template_gives_it(self) -> None:
+        functions = properties(load((ROOT / "template.yaml").read_text()), FUNCTION)
+
+        in_template = {name: {layer["Ref"] for layer in values["Layers"]} for name, values in functions.items()}
+        assert {name: set(function.layers) for name, function in FUNCTIONS.items()} == in_template

@@ -172,7 +172,7 @@ def _limit_memory(ceiling: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
-    Image.init()  # Pillow imports its formats when it opens the first file: better here once than in every process
+    Image.preinit()  # Pillow imports formats when it opens the first file: better here once than in every process
     gc.freeze()
     with socket.socket(fileno=0) as function:
         with suppress(ConnectionError):  # it may be gone already

@@ -1,0 +1,123 @@
+"""What `sam build` runs for each function and layer, in a copy of its folder: puts together what Lambda gets.
+
+All that a build method of our own is told is where its Makefile stands. So the template names
+``bundle/<runtime>/<architecture>``, whose Makefile calls this. Nothing is needed beside the standard library.
+docs/decisions/0018-bytecode.md
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# The same import path in Lambda, in tests and on the laptop.
+FUNCTIONS = {
+    "ProcessImageFunction": "functions/process_image",
+    "ProcessOrderFunction": "functions/process_order",
+    "RelayRabbitMqFunction": "functions/relay_rabbitmq",
+}
+_LAYER = "python"  # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+# What of a layer no path of ours imports, where it is half a megabyte of the archive or more; and pip's commands.
+NOT_NEEDED = (
+    "PIL/_imagingft.*",  # text on images, and the four libraries that only it needs
+    "pillow.libs/libfreetype*",
+    "pillow.libs/libharfbuzz*",
+    "pillow.libs/libbrotli*",
+    "aws_lambda_powertools/event_handler",  # HTTP routers
+    "stripe/params",  # types
+    "bin",
+)
+# Of Amazon Linux 2023, which these runtimes stand on; a wheel may ask for an older C library, never for a newer.
+_GLIBC = 34
+_OLDEST_GLIBC = 17
+_RUNTIMES_ON_IT = ("python3.12", "python3.13", "python3.14")
+_MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+# There is no wheel of it. Without libvips' headers, which it looks for through pkg-config, it is Python alone; what is
+# compiled comes with pyvips-binary.
+_SOURCE_ALONE = "pyvips"
+_WITHOUT_HEADERS = {"PKG_CONFIG": "false"}
+# Set by the laptop stack, whose functions run here and not in Lambda.
+_FOR_THIS_MACHINE = "DARKROOM_BUILD_FOR_THIS_MACHINE"
+
+
+def bundle(runtime: str, architecture: str, source: Path, target: Path) -> None:
+    """Install what a folder asks for, or copy it; leave out what is not needed; compile the rest.
+
+    Parameters
+    ----------
+    runtime, architecture : str
+        As Lambda calls them: ``python3.13``, ``arm64``.
+    source : Path
+        A folder with a requirements.txt, or with code.
+    target : Path
+        Where it goes.
+    """
+    interpreters = [name for name in (runtime, "python3", "python") if _runs(name, "-c", _is_version(runtime))]
+    if (source / "requirements.txt").exists():
+        _install(runtime, architecture, [*interpreters, sys.executable], source / "requirements.txt", target)
+    else:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".*"), dirs_exist_ok=True)
+    for path in (path for pattern in NOT_NEEDED for path in target.glob(pattern)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if interpreters:
+        _compile(interpreters[0], target)
+    else:
+        print(  # noqa: T201 # sam shows it; what stands on standard error it shows of a failure alone
+            f"There is no {runtime} on the PATH: this is built without bytecode, and starts seconds slower.", flush=True
+        )
+
+
+def _is_version(runtime: str) -> str:
+    return f"import sys; sys.exit('python%d.%d' % sys.version_info[:2] != '{runtime}')"
+
+
+def _runs(*command: str) -> bool:
+    """Whether a command is there and succeeds; a name on the PATH may be the shim of a Python that is not."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
+    except OSError:
+        return False
+
+
+def _install(runtime: str, architecture: str, interpreters: list[str], requirements: Path, target: Path) -> None:
+    with_pip = next((name for name in interpreters if _runs(name, "-m", "pip", "--version")), None)
+    if with_pip is None:
+        sys.exit(f"There is no pip for {interpreters[0]}. Install it: {interpreters[0]} -m ensurepip")
+    command = [with_pip, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]
+    command += ["--require-hashes", "--requirement", str(requirements), "--target", str(target)]
+    if not os.environ.get(_FOR_THIS_MACHINE):
+        command += _for_lambda(runtime, architecture)
+    if subprocess.run(command, check=False, env=os.environ | _WITHOUT_HEADERS).returncode != 0:  # noqa: S603
+        sys.exit(f"pip could not install {requirements.name} for {runtime} on {architecture}: see above.")
+
+
+def _for_lambda(runtime: str, architecture: str) -> list[str]:
+    """Options of pip for wheels that run there, whatever this machine is."""
+    if runtime not in _RUNTIMES_ON_IT:
+        sys.exit(f"{runtime} is for the laptop stack alone; Lambda's has a C library too old for the image codecs.")
+    machine = _MACHINES[architecture]
+    platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC, _OLDEST_GLIBC - 1, -1)]
+    platforms.append(f"manylinux2014_{machine}")
+    return [
+        *("--only-binary", ":all:", "--no-binary", _SOURCE_ALONE),
+        *("--implementation", "cp", "--python-version", runtime.removeprefix("python")),
+        *(word for name in platforms for word in ("--platform", name)),
+    ]
+
+
+def _compile(interpreter: str, target: Path) -> None:
+    """Write bytecode that is taken unseen: SAM gives every file another date, and Lambda lets nothing be written.
+
+    Without the folder's path in it the same source gives the same bytes anywhere, and is not published again.
+    """
+    command = [interpreter, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(target)]
+    subprocess.run([*command, str(target)], check=True, stdout=sys.stderr)  # noqa: S603
+
+
+if __name__ == "__main__":
+    makefile, resource = sys.argv[1:]
+    runtime, architecture = Path(makefile).parts[-3:-1]
+    bundle(runtime, architecture, Path.cwd(), Path(os.environ["ARTIFACTS_DIR"]) / FUNCTIONS.get(resource, _LAYER))
