@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import Counter
+from collections.abc import Iterable
 from operator import mul
 
 from functions.process_image.processing.canvas import Canvas
@@ -79,22 +80,24 @@ def _transform(
     channel: list[float], width: int, height: int, across: int, down: int
 ) -> tuple[float, list[float], float]:
     """Take the low frequencies of a cosine transform: the constant, the others as 0 to 1, and what scales them."""
+    down_waves = [[fy for fy in _wave(height, cy) for _ in range(width)] for cy in range(down)]
     factors = {}
     for cx in range(across):
-        wave = [math.cos(math.pi / width * cx * (x + 0.5)) for x in range(width)]
-        waved = [value * fx for value, fx in zip(channel, wave * height, strict=True)]
+        waved = list(map(mul, channel, _wave(width, cx) * height))
         for cy in range(down):
             # Of the rectangle of frequencies only the triangle at its origin is kept.
             if cx * down < across * (down - cy):
-                wave_down = (math.cos(math.pi / height * cy * (y + 0.5)) for y in range(height))
-                column = [fy for fy in wave_down for _ in range(width)]
-                factors[cy, cx] = _sum(list(map(mul, waved, column))) / (width * height)
+                factors[cy, cx] = _sum(map(mul, waved, down_waves[cy])) / (width * height)
     constant, *varying = (factors[place] for place in sorted(factors))
     scale = max(map(abs, varying), default=0.0)
     return constant, [0.5 + 0.5 / scale * factor for factor in varying] if scale else varying, scale
 
 
-def _sum(values: list[float]) -> float:
+def _wave(length: int, frequency: int) -> list[float]:
+    return [math.cos(math.pi / length * frequency * (place + 0.5)) for place in range(length)]
+
+
+def _sum(values: Iterable[float]) -> float:
     """Add in order, as the reference does.
 
     ``sum`` compensates its rounding errors from Python 3.12 on, and with factors that are zero but for rounding that
