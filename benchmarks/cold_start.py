@@ -31,11 +31,13 @@ from rich.progress import track
 from benchmarks.figures import ratio_of_pairs, spread
 from benchmarks.function_settings import ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
 from benchmarks.processes import PROJECT, cores, pinned
-from local.machine import template_parameters, this_place, tool
+from local.machine import this_place
+from local.stack import run_sam
 
 _BUILD = PROJECT / ".local" / "cold-start" / "build"
 _WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
-CACHES = ("warm", "evicted")
+#: Of the kernel's pages. Only Linux can be told to forget them.
+CACHES = ("warm", "evicted") if hasattr(os, "posix_fadvise") else ("warm",)
 CONTENDERS = ("ours", "without bytecode", "clients and codec")
 _WITH_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
 _SHARED = ("CommonLayer", "PowertoolsLayer")
@@ -109,24 +111,9 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def _build() -> None:
-    parameters = [f"{name}={value}" for name, value in template_parameters(this_place()).items()]
-    environment = os.environ | {
-        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
-        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
-    }
-    environment.pop("PYTHONPATH", None)
-    command: list[str | Path] = [
-        tool("sam", "sam"),
-        "build",
-        "--config-env",
-        "local",
-        "--no-cached",
-        "--build-dir",
-        _BUILD,
-    ]
-    subprocess.run(  # noqa: S603
-        [*command, "--parameter-overrides", *parameters], cwd=PROJECT, env=environment, check=True, capture_output=True
-    )
+    place = this_place()
+    place.logs.mkdir(parents=True, exist_ok=True)
+    run_sam(place, ["build", "--no-cached", "--build-dir", str(_BUILD)], log="cold-start.log")
     shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
     shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:
@@ -248,13 +235,13 @@ def _size(part: Path) -> dict[str, float]:
     """Megabytes of a function or layer, zipped as SAM does, and as Lambda unpacks it; and of its bytecode, zipped."""
     files = list(_files(part))
     return {
-        "zipped": _zipped(part, files),
-        "bytecode": _zipped(part, [path for path in files if path.suffix == ".pyc"]),
+        "zipped": _archived(part, files),
+        "bytecode": _archived(part, [path for path in files if path.suffix == ".pyc"]),
         "unpacked": sum(path.stat().st_size for path in files) / 1e6,
     }
 
 
-def _zipped(part: Path, files: Sequence[Path]) -> float:
+def _archived(part: Path, files: Sequence[Path]) -> float:
     archive = BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as written:
         for path in files:

@@ -288,7 +288,7 @@ def per_million(bill: Bill, load: Load) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the bill, or write the page; returns the exit code."""
+    """Print the bill; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="make cost",
         usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0]",

@@ -36,7 +36,7 @@ def page_of(measured: Measured) -> str:
 def _bill(usual: Load, measured: Measured) -> Iterator[str]:
     ours, sample = bill_of_ours(usual, measured), bill_of_sample(usual, measured)
     fixed = ours.dollars - ours.running_dollars
-    yield "<!-- Made by `make cost-page` from benchmarks/cost.py, prices.py and results. Do not edit. -->"
+    yield "<!-- Made by `make cost-page` from benchmarks/cost_page.py, prices.py and results. Do not edit. -->"
     yield "# Cost"
     yield ""
     yield (

@@ -308,10 +308,15 @@ def burst_rate(images: float, seconds: float) -> Callable[[float], float]:
     return lambda second: images / seconds if second < seconds else 0
 
 
+def peak_of(rate: Callable[[float], float], until: float) -> float:
+    """The most that a rate reaches before a moment."""
+    return max(rate(until * step / 1000) for step in range(1000))
+
+
 def arrivals(rate: Callable[[float], float], until: float, seed: int) -> Iterator[float]:
     """Moments of uploads that come independently of one another, at a rate that changes (thinning)."""
     chance = random.Random(seed)
-    highest = max(rate(until * step / 1000) for step in range(1000))
+    highest = peak_of(rate, until)
     now = 0.0
     while (now := now + chance.expovariate(highest)) < until:
         if chance.random() * highest < rate(now):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from math import ceil
 
 # How a transient fault waits: the function's own numbers.
-from darkroom.batch import _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS
+from darkroom.batch import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 
 from benchmarks.flow_model import (
     NOTIFICATION_SECONDS,
@@ -154,8 +154,8 @@ class _Fluid:
 
     def _hide(self, number: int, uploaded: float, images: float, receives: int, late: float) -> None:
         """Let images come back as the function's backoff does, whose jitter spreads them."""
-        bound = min(_FIRST_RETRY_SECONDS * 2 ** (receives - 1), _LONGEST_RETRY_SECONDS)
-        least = min(_FIRST_RETRY_SECONDS / 2, bound)
+        bound = min(FIRST_RETRY_SECONDS * 2 ** (receives - 1), LONGEST_RETRY_SECONDS)
+        least = min(FIRST_RETRY_SECONDS / 2, bound)
         for position in range(_SPREAD):
             wait = least + (bound - least) * (position + 0.5) / _SPREAD
             there = self._hidden.setdefault(number + ceil((late + wait) / self._step), {})

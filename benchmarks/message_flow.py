@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import simpy
 
 # How a transient fault waits: the function's own rule, and its numbers.
-from darkroom.batch import _FIRST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS
+from darkroom.batch import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 from darkroom.retries import backoff
 
 from benchmarks.flow_model import (
@@ -153,7 +153,7 @@ class _Simulation:
                 outcome.latencies.append((now - message.uploaded, 1))
                 self._hidden -= 1
             else:
-                wait = backoff(message.receives, base=_FIRST_RETRY_SECONDS, longest=_LONGEST_RETRY_SECONDS)
+                wait = backoff(message.receives, base=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
                 self._return(message, wait)
         self._receive()
 

@@ -69,6 +69,7 @@ def figures() -> dict[str, float]:
         found |= _figures_of_rendering(rendering["rows"])
     if batches := load("batch"):
         found["handler ms"] = batches["handler"]["median"]
+        found["process ms"] = batches["apart"]["median"]
         for batch in batches["batches"]:
             found[f"batch, {batch['photo']} / wall"] = batch["wall_to_longest"]["median"]
             found[f"batch, {batch['photo']} / usual sample"] = batch["sample_to_ours"]["median"]

@@ -20,6 +20,7 @@ from benchmarks.flow_model import (
     arrivals,
     burst_rate,
     day_rate,
+    peak_of,
 )
 from benchmarks.fluid_flow import flow_through
 from benchmarks.function_seconds import Measured
@@ -55,7 +56,7 @@ class Scenario:
     @property
     def peak_rate(self) -> float:
         """Most uploads a second."""
-        return max(self.rate(self.lasts * step / 1000) for step in range(1000))
+        return peak_of(self.rate, self.lasts)
 
     @property
     def busiest_seconds(self) -> float:
@@ -78,7 +79,7 @@ _MOST_FOLLOWED = 1e6
 def _scenario(
     name: str, images: float, rate: Callable[[float], float], lasts: float, batches: Batches, *, fine: bool
 ) -> Scenario:
-    peak = max(rate(lasts * step / 1000) for step in range(1000))
+    peak = peak_of(rate, lasts)
     wanted = recommended_concurrency(peak, batches)
     prefixes = max(1, ceil(peak * durations.renditions() / (0.7 * LIMITS["s3.put"].value)))
     if wanted <= LIMITS["pollers.maximum_concurrency"].value:

@@ -32,7 +32,7 @@ def page_of(results: Sequence[Result], measured: Measured) -> str:
 def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     batches, most = batches_of(measured), DEFAULTS.most
     together = most * 10 / batches.seconds(10)
-    yield "<!-- Made by `make scaling` from benchmarks/scaling.py. Do not edit. -->"
+    yield "<!-- Made by `make scaling` from benchmarks/scaling_page.py. Do not edit. -->"
     yield "# Scaling"
     yield ""
     yield (

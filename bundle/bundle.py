@@ -26,9 +26,10 @@ NOT_NEEDED = (
     "pillow.libs/libfreetype*",
     "pillow.libs/libharfbuzz*",
     "pillow.libs/libbrotli*",
-    "aws_lambda_powertools/event_handler",  # HTTP routers
+    "aws_lambda_powertools/event_handler",  # HTTP routers; idempotency of pydantic models would want it too
     "stripe/params",  # types
     "bin",
+    "*.dist-info/RECORD",  # holds the path of the interpreter that installed
 )
 # Of Amazon Linux 2023, which these runtimes stand on; a wheel may ask for an older C library, never for a newer.
 _GLIBC = 34
@@ -38,7 +39,8 @@ _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
 # There is no wheel of it. Without libvips' headers, which it looks for through pkg-config, it is Python alone; what is
 # compiled comes with pyvips-binary.
 _SOURCE_ALONE = "pyvips"
-_WITHOUT_HEADERS = {"PKG_CONFIG": "false"}
+# Whatever the user has set for installations of their own.
+_PIP_ENVIRONMENT = {"PKG_CONFIG": "false", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0"}
 # Set by the laptop stack, whose functions run here and not in Lambda.
 _FOR_THIS_MACHINE = "DARKROOM_BUILD_FOR_THIS_MACHINE"
 
@@ -66,7 +68,9 @@ def bundle(runtime: str, architecture: str, source: Path, target: Path) -> None:
         _compile(interpreters[0], target)
     else:
         print(  # noqa: T201 # sam shows it; what stands on standard error it shows of a failure alone
-            f"There is no {runtime} on the PATH: this is built without bytecode, and starts seconds slower.", flush=True
+            f"There is no {runtime} on the PATH: this is built without bytecode, and starts half again as slowly. "
+            "Install it, then build once with --no-cached.",
+            flush=True,
         )
 
 
@@ -90,7 +94,7 @@ def _install(runtime: str, architecture: str, interpreters: list[str], requireme
     command += ["--require-hashes", "--requirement", str(requirements), "--target", str(target)]
     if not os.environ.get(_FOR_THIS_MACHINE):
         command += _for_lambda(runtime, architecture)
-    if subprocess.run(command, check=False, env=os.environ | _WITHOUT_HEADERS).returncode != 0:  # noqa: S603
+    if subprocess.run(command, check=False, env={**os.environ, **_PIP_ENVIRONMENT}).returncode != 0:  # noqa: S603
         sys.exit(f"pip could not install {requirements.name} for {runtime} on {architecture}: see above.")
 
 
@@ -103,7 +107,7 @@ def _for_lambda(runtime: str, architecture: str) -> list[str]:
     platforms.append(f"manylinux2014_{machine}")
     return [
         *("--only-binary", ":all:", "--no-binary", _SOURCE_ALONE),
-        *("--implementation", "cp", "--python-version", runtime.removeprefix("python")),
+        *("--implementation", "cp", "--python-version", runtime[len("python") :]),
         *(word for name in platforms for word in ("--platform", name)),
     ]
 
@@ -113,8 +117,8 @@ def _compile(interpreter: str, target: Path) -> None:
 
     Without the folder's path in it the same source gives the same bytes anywhere, and is not published again.
     """
-    command = [interpreter, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", str(target)]
-    subprocess.run([*command, str(target)], check=True, stdout=sys.stderr)  # noqa: S603
+    command = [interpreter, "-I", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
+    subprocess.run([*command, "-s", str(target), str(target)], check=True, stdout=sys.stderr)  # noqa: S603
 
 
 if __name__ == "__main__":

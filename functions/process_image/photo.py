@@ -56,7 +56,7 @@ class Photo:
         EXIF orientation, 1 to 8: what must be done to the stored pixels to show them upright.
     has_alpha : bool
         Whether the file has an alpha channel or a transparent colour.
-    progressive : bool
+    decoded_whole : bool
         A progressive JPEG, an interlaced PNG or a lossless WebP: decoding holds all of it in memory.
     camera : str or None
         Maker and model, such as ``Canon EOS 5D``.
@@ -72,7 +72,7 @@ class Photo:
     frames: int = 1
     orientation: int = 1
     has_alpha: bool = False
-    progressive: bool = False
+    decoded_whole: bool = False
     camera: str | None = None
     taken_at: str | None = None
     location: tuple[float, float] | None = None

@@ -227,7 +227,7 @@ _PHOTO_FIELDS: Final[dict[str, Callable[[Any], bool]]] = {
     "frames": _is_count,
     "orientation": lambda value: _is_count(value, 8),
     "has_alpha": _is_flag,
-    "progressive": _is_flag,
+    "decoded_whole": _is_flag,
     "camera": _is_text_or_none,
     "taken_at": _is_text_or_none,
     "location": _is_place,

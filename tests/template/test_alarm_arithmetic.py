@@ -40,8 +40,8 @@ def receives(function: str, *, slowly: bool) -> list[float]:
     """When a message that always fails is received, seconds from the first time, with the longest or shortest waits."""
     moments = [0.0]
     for attempt in range(1, max_receives(function)):
-        longest = min(batch._LONGEST_RETRY_SECONDS, batch._FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
-        moments.append(moments[-1] + (longest if slowly else batch._FIRST_RETRY_SECONDS / 2))
+        longest = min(batch.LONGEST_RETRY_SECONDS, batch.FIRST_RETRY_SECONDS * 2 ** (attempt - 1))
+        moments.append(moments[-1] + (longest if slowly else batch.FIRST_RETRY_SECONDS / 2))
     return moments
 
 

@@ -76,8 +76,60 @@ class TestBytecode:
 
         assert (tmp_path / "target" / "handler.py").exists()
         assert not bytecode_of(tmp_path / "target").exists()
-        said = f"There is no {RUNTIME} on the PATH: this is built without bytecode, and starts seconds slower.\n"
-        assert capsys.readouterr().out == said
+        assert f"There is no {RUNTIME} on the PATH: this is built without bytecode" in capsys.readouterr().out
+
+    def test_the_builders_own_settings_do_not_matter(
+        self, source: Path, tmp_path: Path, interpreter: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "elsewhere"))
+        monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+
+        bundle(RUNTIME, "arm64", source, tmp_path / "target")
+
+        assert bytecode_of(tmp_path / "target").exists()
+
+
+class TestPackages:
+    @pytest.fixture
+    def said(self, path: Path, tmp_path: Path) -> Path:
+        """What a python3.13 that does nothing was told, line by line."""
+        said = tmp_path / "said"
+        (path / "python3.13").write_text(f'#!/bin/sh\necho "$PIP_REQUIRE_VIRTUALENV $PIP_USER $@" >>{said}\n')
+        (path / "python3.13").chmod(0o755)
+        return said
+
+    @pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x86_64", "x86_64")])
+    def test_they_are_wheels_for_lambda_with_the_hashes_that_are_pinned(
+        self, architecture: str, machine: str, said: Path, source: Path, tmp_path: Path
+    ) -> None:
+        (source / "requirements.txt").touch()
+
+        bundle("python3.13", architecture, source, tmp_path / "target")
+
+        (install,) = (line for line in said.read_text().splitlines() if " install " in line)
+        assert install.startswith("0 0 -m pip install "), "whatever pip was told for the user's own installations"
+        for options in (
+            "--require-hashes",
+            "--no-deps",
+            "--only-binary :all: --no-binary pyvips",
+            "--implementation cp --python-version 3.13",
+            f"--platform manylinux_2_34_{machine}",
+            f"--platform manylinux_2_28_{machine}",
+            f"--platform manylinux2014_{machine}",
+            f"--requirement {source}/requirements.txt --target {tmp_path}/target",
+        ):
+            assert options in install
+        assert "manylinux_2_35" not in install, "Lambda's C library is older"
+
+    def test_for_the_laptop_they_are_for_this_machine(
+        self, said: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("DARKROOM_BUILD_FOR_THIS_MACHINE", "1")
+        (source / "requirements.txt").touch()
+
+        bundle("python3.13", "arm64", source, tmp_path / "target")
+
+        assert "--platform" not in said.read_text()
 
 
 class TestContent:

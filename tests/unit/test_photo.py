@@ -94,7 +94,7 @@ class TestFormats:
         ],
     )
     def test_what_needs_the_whole_picture_in_memory_is_seen(self, data: bytes, expected: bool) -> None:
-        assert identify(data, LIMITS).progressive is expected
+        assert identify(data, LIMITS).decoded_whole is expected
 
     @pytest.mark.parametrize(
         ("data", "what"),

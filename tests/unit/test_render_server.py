@@ -36,7 +36,7 @@ from darkroom.errors import (
     TooLarge,
     TooManyPixels,
 )
-from PIL import Image
+from PIL import Image, ImageChops
 
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits
@@ -222,6 +222,18 @@ class TestMemory:
     ) -> None:
         large = encoded(Image.new("RGB", (6000, 4000)), "WEBP", method=0, **options)
         assert server.render(large, in_seconds())[0].width == 6000
+
+    @pytest.mark.parametrize("frames", [1, 2])
+    def test_a_tall_webp_may_have_its_alpha(self, server: RenderServer, frames: int) -> None:
+        # A gradient from corner to corner: simpler alpha is stored as a palette, which takes a fifth to decode.
+        upwards = Image.linear_gradient("L")
+        gradient = ImageChops.add(upwards, upwards.transpose(Image.Transpose.ROTATE_90), scale=2)
+        tall = Image.new("RGB", (1500, 16_000), (20, 90, 160))
+        tall.putalpha(gradient.resize(tall.size, Image.Resampling.BICUBIC))
+        more = [tall.rotate(180)] * (frames - 1)
+        data = encoded(tall, "WEBP", quality=60, method=4, save_all=frames > 1, append_images=more)
+        seen, _ = server.render(data, in_seconds())
+        assert (seen.height, seen.frames) == (16_000, frames)
 
     def test_a_file_that_leaves_no_room_to_look_at_it_is_not_sent(self) -> None:
         with started(capacity=BESIDE) as renderer, pytest.raises(TooLarge, match="866 bytes"):

@@ -137,7 +137,7 @@ def identify(data: bytes, limits: Limits) -> Photo:
                 height=height,
                 frames=frames,
                 has_alpha=image.has_transparency_data,
-                progressive=bool(image.info.get("progressive") or image.info.get("interlace"))
+                decoded_whole=bool(image.info.get("progressive") or image.info.get("interlace"))
                 or (image_format == "webp" and _is_lossless_webp(data)),
                 **metadata,
             )

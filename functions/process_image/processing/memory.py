@@ -18,11 +18,11 @@ _LINES, _LINES_WITH_ALPHA = 4_000, 20_000
 #: Bytes per stored pixel that the decoder itself holds. PNG and TIFF may have 16 bits in 4 channels, of which the
 #: header as we read it says nothing.
 _DECODER = {"jpeg": 0.0, "png": 0.0, "webp": 0.0, "gif": 16.0, "tiff": 8.0, "avif": 16.0, "heic": 6.0}
-_DECODER_PROGRESSIVE = {"jpeg": 6.5, "png": 8.0, "webp": 5.0}
+_DECODER_WHOLE = {"jpeg": 6.5, "png": 8.0, "webp": 5.0}
 
 #: Beside these, of WebP: bytes per pixel of what the decoder shrinks to, and per stored pixel for the alpha, which it
-#: decodes before that.
-_WEBP_SCALED, _WEBP_ALPHA = 6, 1.5
+#: decodes before that, and for the two canvases of an animation.
+_WEBP_SCALED, _WEBP_ALPHA, _WEBP_ANIMATED = 6, 5, 10
 
 #: Bytes per rendition pixel: as it stands in memory, and what the encoder adds.
 _CANVAS = 4
@@ -63,8 +63,9 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     12 MP TIFF                           52       195
     12 MP WebP                           43       114
     49 MP WebP                           43       130
-    49 MP WebP, alpha                   110       332
+    24 MP WebP, 1500 x 16000, alpha     122       183
     49 MP WebP, lossless                207       374
+    2 frames of that                    303       567
     12 MP HEIC                           96       171
     49 MP HEIC                          233       406
     12 MP AVIF                          191       293
@@ -77,11 +78,12 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     targets = [(lay_out(upright, (s.width, s.height), s.fit), s.format) for s in rendition_set.specs]
     largest = max((layout for layout, _ in targets), key=_area)
 
-    decoder = (_DECODER_PROGRESSIVE if photo.progressive else _DECODER).get(photo.format, _DECODER[photo.format])
+    decoder = (_DECODER_WHOLE if photo.decoded_whole else _DECODER).get(photo.format, _DECODER[photo.format])
     stored = photo.width * photo.height
     decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
     if photo.format == "webp":
-        decoding += stored * (_WEBP_SCALED * webp_scale(photo, largest) ** 2 + _WEBP_ALPHA * photo.has_alpha)
+        decoding += stored * _WEBP_SCALED * webp_scale(photo, largest) ** 2
+        decoding += stored * (_WEBP_ALPHA * photo.has_alpha + _WEBP_ANIMATED * (photo.frames > 1))
 
     # A still's sizes all stand in memory while two encoders are at work; of an animation, one size and the next.
     areas = sorted({layout: _area(layout) for layout, _ in targets}.values(), reverse=True)

@@ -28,8 +28,8 @@ _T = TypeVar("_T", contravariant=True)
 _SECONDS_TO_ANSWER = 3
 # Of these, kept back for the answer itself.
 _SECONDS_TO_RETURN = 0.5
-_FIRST_RETRY_SECONDS = 10
-_LONGEST_RETRY_SECONDS = 900
+FIRST_RETRY_SECONDS = 10
+LONGEST_RETRY_SECONDS = 900
 
 _logger = Logger()
 
@@ -176,5 +176,5 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
 
 def _wait(fault: TransientFault, receives: int) -> float:
     """Seconds until a task is worth another attempt."""
-    wait = backoff(receives, base=_FIRST_RETRY_SECONDS, longest=_LONGEST_RETRY_SECONDS)
+    wait = backoff(receives, base=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
     return fault.retry_after + wait / 10 if isinstance(fault, InProgressElsewhere) else wait
