@@ -18,6 +18,7 @@ from benchmarks.processes import Measured, aws, cores, worker
 _S3_SECONDS = 0.04
 _BATCH = 10
 _HANDLERS = ("ours", "usual sample")
+SMALL = "0.3mp.jpg"
 _TINY_IMAGES = 50  # at a time: the CPU of living children is known to the hundredth of a second only
 
 
@@ -30,11 +31,11 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
         "s3_seconds": _S3_SECONDS,
         "batches": [
             _batch("2mp.jpg", all_cores, rounds, console),
-            _batch("0.3mp.jpg", {cores()[-1]}, rounds, console),
+            _batch(SMALL, {cores()[-1]}, rounds, console),
         ],
         "handler": asdict(spread(own)),
         "apart": asdict(spread(apart)),
-        "with_aws_calls": asdict(spread([m.cpu * 1000 for m in _with_aws_calls(10 * rounds, console)])),
+        "with_aws_calls": asdict(spread([1000 * seconds for seconds in handler_cpu("ours", 3 * rounds, console)])),
     }
 
 
@@ -103,14 +104,23 @@ def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
     return own, apart
 
 
-def _with_aws_calls(times: int, console: Console) -> list[Measured]:
-    """The same with boto3's calls to a stand-in that answers at once, and a photo of 0.3 megapixels."""
+def handler_cpu(name: str, rounds: int, console: Console) -> list[float]:
+    """Seconds of CPU that a photo of 0.3 megapixels takes a whole handler, over AWS that answers at once.
+
+    Parameters
+    ----------
+    name : str
+        ``ours`` or ``usual sample``.
+    rounds : int
+        How many times a batch of ten.
+    """
     folder = inputs()[0].path.parent
     with (
         aws(folder, 0, core=cores()[0]) as endpoint,
-        worker([sys.executable, "-m", "benchmarks.handlers", "ours"], cores={cores()[-1]}, endpoint=endpoint) as ours,
+        worker([sys.executable, "-m", "benchmarks.handlers", name], cores={cores()[-1]}, endpoint=endpoint) as handler,
     ):
-        return [
-            ours.do({"keys": ["0.3mp.jpg"]})
-            for _ in track(range(times + 5), "AWS calls", console=console, transient=True)
-        ][5:]
+        batches = [
+            handler.do({"keys": [SMALL] * _BATCH})
+            for _ in track(range(rounds + 1), "AWS calls", console=console, transient=True)
+        ]
+    return [batch.cpu / _BATCH for batch in batches[1:]]  # the first warms up

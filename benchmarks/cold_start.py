@@ -31,8 +31,7 @@ from rich.progress import track
 from benchmarks.figures import ratio_of_pairs, spread
 from benchmarks.function_settings import ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
 from benchmarks.processes import PROJECT, cores, pinned
-from local.machine import this_place
-from local.stack import run_sam
+from local.machine import template_parameters, this_place, tool
 
 _BUILD = PROJECT / ".local" / "cold-start" / "build"
 _WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
@@ -111,9 +110,16 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def _build() -> None:
-    place = this_place()
-    place.logs.mkdir(parents=True, exist_ok=True)
-    run_sam(place, ["build", "--no-cached", "--build-dir", str(_BUILD)], log="cold-start.log")
+    """As the laptop stack does. Raises CalledProcessError; why stands on the terminal."""
+    parameters = (f"{name}={value}" for name, value in template_parameters(this_place()).items())
+    environment = os.environ | {
+        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
+        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
+    }
+    environment.pop("PYTHONPATH", None)
+    command: list[str | Path] = [tool("sam", "sam"), "build", "--config-env", "local", "--no-cached"]
+    command += ["--build-dir", _BUILD, "--parameter-overrides", *parameters]
+    subprocess.run(command, cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
     shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:

@@ -148,6 +148,12 @@ def _grounds(measured: Measured) -> Iterator[str]:
             f" {point.two_cores:.2f} |"
         )
     yield ""
+    ours, sample = (f"{seconds * 1000:.0f} ms" for seconds in (measured.handler_ours, measured.handler_sample))
+    yield (
+        f"To each comes what the handler takes beside rendering, its calls of AWS first: {ours} with Darkroom, which also"
+        f" renders each image in a process of its own, {sample} with the sample."
+    )
+    yield ""
     waits = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in WAITS.items())
     yield (
         f"Assumed: a call waits {waits}; S3 sends {BYTES_PER_SECOND / 1e6:.0f} MB a second; {MEGAPIXELS_PER_MB}"

@@ -22,10 +22,10 @@ _RENDITIONS = Path(__file__).resolve().parent.parent / "functions" / "process_im
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds that an image waits for AWS, and seconds of the CPU that it takes with the function's memory."""
+    """Seconds that an image waits for AWS, and that it is computed with the function's share of the CPU."""
 
     waiting: float
-    rendering: float
+    computing: float
 
     def billed(self, batch: float, *, overlap: bool) -> float:
         """Seconds billed for an image of a batch of so many.
@@ -35,7 +35,7 @@ class Duration:
         overlap:
             Whether the images of a batch wait side by side, so that the batch waits about once.
         """
-        return self.waiting / (batch if overlap else 1) + self.rendering
+        return self.waiting / (batch if overlap else 1) + self.computing
 
 
 @cache
@@ -44,8 +44,8 @@ def renditions() -> int:
     return len(load_rendition_set(_RENDITIONS).specs)
 
 
-def rendering_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> float:
-    """How long a rendering takes with a function's share of the CPU.
+def computing_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> float:
+    """How long computing takes with a function's share of the CPU.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def of_ours(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
     point = measured.at(megabytes * MEGAPIXELS_PER_MB)
     parallel = parallel_share(point.one_core, point.two_cores)
     return Duration(
-        _waiting_seconds(megabytes, s3=2, dynamodb=4, sqs=1), rendering_seconds(point.ours, memory_mb, parallel)
+        _waiting_seconds(megabytes, s3=2, dynamodb=4, sqs=1),
+        computing_seconds(point.ours, memory_mb, parallel) + computing_seconds(measured.handler_ours, memory_mb, 0),
     )
 
 
@@ -83,7 +84,7 @@ def of_sample(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
     point = measured.at(megabytes * MEGAPIXELS_PER_MB)
     return Duration(
         _waiting_seconds(megabytes, s3=1 + renditions(), dynamodb=0, sqs=0),
-        rendering_seconds(point.sample, memory_mb, parallel=0),
+        computing_seconds(point.sample + measured.handler_sample, memory_mb, parallel=0),
     )
 
 

@@ -51,6 +51,9 @@ class Measured:
     ----------
     rendering:
         By size, ascending.
+    handler_ours, handler_sample:
+        CPU seconds that a whole handler takes an image beside its rendering: calls of AWS, messages, records, and that
+        ours renders each image in a process of its own.
     renditions_bytes, largest_rendition_bytes:
         All renditions of the 12-megapixel photo together, and the largest of them.
     log_bytes_per_image, log_bytes_per_batch:
@@ -64,6 +67,8 @@ class Measured:
     machine: str
     measured_on: str
     rendering: tuple[Seconds, ...]
+    handler_ours: float
+    handler_sample: float
     renditions_bytes: int
     largest_rendition_bytes: int
     log_bytes_per_image: int
@@ -164,10 +169,13 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
             sizes = [len(rendition.body) for rendition in rendered.renditions]
             item = _images_item_bytes(photo, rendered, WEBP.fingerprint, len(data))
     per_image, per_batch = _log_bytes()
+    handlers = _beside_rendering(rounds)
     return Measured(
         machine=f"{processor()}, {len(cores)} cores, Python {platform.python_version()}",
         measured_on=date.today().isoformat(),  # noqa: DTZ011 # the day, for people
         rendering=tuple(rendering),
+        handler_ours=handlers["ours"],
+        handler_sample=handlers["usual sample"],
         renditions_bytes=sum(sizes),
         largest_rendition_bytes=max(sizes),
         log_bytes_per_image=per_image,
@@ -178,7 +186,24 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
     )
 
 
-def _cpu_seconds(call: Callable[[], None]) -> float:
+def _beside_rendering(rounds: int) -> dict[str, float]:
+    """What each handler takes an image of 0.3 megapixels, less what rendering it takes."""
+    from rich.console import Console
+
+    from benchmarks.batches import SMALL, handler_cpu
+    from benchmarks.contenders import CONTENDERS
+    from benchmarks.photos import inputs
+
+    (photo,) = (each.path for each in inputs() if each.name == SMALL)
+    beside = {}
+    for name in ("ours", "usual sample"):
+        whole = statistics.median(handler_cpu(name, rounds, Console(stderr=True)))
+        alone = statistics.median(_cpu_seconds(lambda: CONTENDERS[name](photo, "webp")) for _ in range(5 * rounds))  # noqa: B023
+        beside[name] = round(whole - alone, 4)
+    return beside
+
+
+def _cpu_seconds(call: Callable[[], object]) -> float:
     started = process_time()
     call()
     return process_time() - started

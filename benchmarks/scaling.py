@@ -110,7 +110,7 @@ def _round_up(value: float) -> int:
 def batches_of(measured: Measured, memory_mb: int = MB_PER_CPU) -> Batches:
     """The function's batches, of 12-megapixel photos as measured."""
     duration = durations.of_ours(cost.Load.megabytes, memory_mb, measured)
-    return Batches(duration.waiting, duration.rendering, cold=measured.cold_start_seconds * MB_PER_CPU / memory_mb)
+    return Batches(duration.waiting, duration.computing, cold=measured.cold_start_seconds * MB_PER_CPU / memory_mb)
 
 
 def use_of(measured: Measured) -> Use:

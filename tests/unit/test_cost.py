@@ -20,7 +20,7 @@ from darkroom.reporting import metrics
 from benchmarks import cost
 from benchmarks.cost import Load, bill_of_ours, bill_of_sample
 from benchmarks.cost_page import PAGE, page_of
-from benchmarks.durations import parallel_share, rendering_seconds, renditions
+from benchmarks.durations import computing_seconds, parallel_share, renditions
 from benchmarks.function_seconds import Measured, Seconds, item_bytes, load
 from benchmarks.function_settings import MEMORY_MB
 from benchmarks.prices import PRICES, REGIONS, SOURCES
@@ -37,6 +37,8 @@ MEASURED = Measured(
         Seconds(megapixels=12, ours=1, sample=2, one_core=1, two_cores=0.75),
         Seconds(megapixels=24, ours=2, sample=4, one_core=2, two_cores=1.5),
     ),
+    handler_ours=0.1,
+    handler_sample=0.05,
     renditions_bytes=500_000,
     largest_rendition_bytes=250_000,
     log_bytes_per_image=500,
@@ -71,8 +73,8 @@ class TestTheBill:
     """A million images in us-east-1, against sums made by hand."""
 
     def test_of_the_function(self) -> None:
-        # Waits: 2 x 40 + 4 x 6 + 12 ms for calls, 4 MB at 80 MB/s; then a second of the CPU.
-        seconds = 0.080 + 0.024 + 0.012 + 0.050 + 1
+        # Waits: 2 x 40 + 4 x 6 + 12 ms for calls, 4 MB at 80 MB/s; then a second of the CPU, and the handler's tenth.
+        seconds = 0.080 + 0.024 + 0.012 + 0.050 + 1.1
         assert dollars(MILLION, "lambda.arm64") == pytest.approx(1e6 * seconds * 1769 / 1024 * 0.0000133334)
         assert dollars(MILLION, "lambda.request") == pytest.approx(0.20)
 
@@ -228,14 +230,14 @@ class TestTheCommand:
 
 class TestTheUsualSample:
     def test_waits_for_every_put_and_for_every_record(self) -> None:
-        seconds = 0.040 * (1 + renditions()) + 0.050 + 2
+        seconds = 0.040 * (1 + renditions()) + 0.050 + 2.05
         for batch in (1, 10):
             of = replace(MILLION, batch=batch)
             assert cost.billed_seconds_of_sample(of, MEASURED) == pytest.approx(seconds)
 
     def test_ours_waits_once_for_a_batch(self) -> None:
         alone, ten = (cost.billed_seconds_of_ours(replace(MILLION, batch=n), MEASURED) for n in (1, 10))
-        assert [alone, ten] == pytest.approx([1.166, 1.0166])
+        assert [alone, ten] == pytest.approx([1.266, 1.1166])
 
     def test_pays_for_no_table(self) -> None:
         assert not [line for line in bill_of_sample(MILLION, MEASURED).running if line.component == "DynamoDB"]
@@ -243,15 +245,15 @@ class TestTheUsualSample:
 
 class TestMemory:
     def test_below_one_cpu_time_grows_as_memory_shrinks(self) -> None:
-        assert rendering_seconds(1, 1769, parallel=0.5) == 1
-        assert rendering_seconds(1, 884, parallel=0.5) == pytest.approx(1769 / 884)
+        assert computing_seconds(1, 1769, parallel=0.5) == 1
+        assert computing_seconds(1, 884, parallel=0.5) == pytest.approx(1769 / 884)
 
     def test_a_second_cpu_takes_only_the_parallel_share(self) -> None:
-        assert rendering_seconds(1, 2 * 1769, parallel=0.5) == 0.75
-        assert rendering_seconds(1, 2 * 1769, parallel=0) == 1
+        assert computing_seconds(1, 2 * 1769, parallel=0.5) == 0.75
+        assert computing_seconds(1, 2 * 1769, parallel=0) == 1
 
     def test_a_third_cpu_has_nothing_to_do(self) -> None:
-        assert rendering_seconds(1, 4 * 1769, parallel=0.5) == rendering_seconds(1, 2 * 1769, parallel=0.5)
+        assert computing_seconds(1, 4 * 1769, parallel=0.5) == computing_seconds(1, 2 * 1769, parallel=0.5)
 
     def test_the_parallel_share_is_what_two_cores_save(self) -> None:
         assert parallel_share(one_core=1, two_cores=0.75) == 0.5
