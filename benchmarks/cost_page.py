@@ -150,8 +150,8 @@ def _grounds(measured: Measured) -> Iterator[str]:
     yield ""
     ours, sample = (f"{seconds * 1000:.0f} ms" for seconds in (measured.handler_ours, measured.handler_sample))
     yield (
-        f"To each comes what the handler takes beside rendering, its calls of AWS first: {ours} with Darkroom, which also"
-        f" renders each image in a process of its own, {sample} with the sample."
+        f"To each comes what the handler takes beside rendering, calls of AWS most of all: {ours} with Darkroom, which"
+        f" also renders each image in a process of its own, {sample} with the sample."
     )
     yield ""
     waits = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in WAITS.items())
