@@ -284,8 +284,10 @@ def _encoders(measured: dict[str, Any]) -> list[str]:
         "",
         _about(measured),
         "",
-        f"{measured['photos']} photos. All at one SSIM, by interpolation between four qualities:"
-        " that of WebP at effort 4 and quality 80.",
+        f"{measured['photos']} photos. All at one SSIM, by interpolation between qualities: that of WebP at effort 4"
+        " and quality 80.",
+        "A photo is left out of a row where the qualities tried do not span that:"
+        f" {min(row['photos'] for row in rows)} are left at least.",
         "1 is WebP at effort 4. To the left is faster, down is smaller.",
         "",
         "![Bytes over time of every setting](performance/encoders.svg)",
