@@ -1,18 +1,14 @@
-"""The arithmetic of measurements: medians, ratios of pairs, prices, and whether a figure keeps its bound."""
+"""The arithmetic of measurements: medians, ratios of pairs, prices."""
 
 from __future__ import annotations
 
 import statistics
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log
-from pathlib import Path
 
 from benchmarks.prices import MB_PER_CPU, PRICES
-
-_BUDGET = Path(__file__).with_name("budget.toml")
 
 _REGION = "us-east-1"
 _MONTHS = 12
@@ -74,27 +70,3 @@ def price(seconds: float, size: float, views: float) -> float:
         "cloudfront.out": gigabytes * views,
     }
     return sum(PRICES[name].of(quantity, _REGION) for name, quantity in bought.items())
-
-
-@dataclass(frozen=True)
-class Bound:
-    """One target: a figure, what it should be, and the generous bound that `make bench` insists on."""
-
-    figure: str
-    what: str
-    target: float
-    budget: float
-    at_least: bool
-
-    def is_met(self, measured: float) -> bool:
-        """Whether the target is met."""
-        return measured >= self.target if self.at_least else measured <= self.target
-
-    def is_kept(self, measured: float) -> bool:
-        """Whether the budget is kept."""
-        return measured >= self.budget if self.at_least else measured <= self.budget
-
-
-def bounds() -> list[Bound]:
-    """All targets, in the order of the page. Raises TypeError or ValueError if ``budget.toml`` is not made of them."""
-    return [Bound(**target) for target in tomllib.loads(_BUDGET.read_text())["target"]]

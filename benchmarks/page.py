@@ -2,134 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cold_start import FUNCTIONS
 from benchmarks.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
-from benchmarks.figures import Bound, bounds
+from benchmarks.measurements import load
 from benchmarks.plots import plot_front, plot_rendering
-from benchmarks.processes import processor
+from benchmarks.targets import bounds, figures, wanted, zipped
 
 _PROJECT = Path(__file__).resolve().parent.parent
-RESULTS = _PROJECT / "benchmarks" / "results"
 _PAGE = _PROJECT / "docs" / "performance.md"
 _PLOTS = _PROJECT / "docs" / "performance"
-
-
-def save(name: str, measured: dict[str, Any]) -> None:
-    """Keep what was measured, with what it was measured on."""
-    RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"machine": _machine(), **measured}, indent=1)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _machine() -> dict[str, str]:
-    packages = ("pyvips", "pyvips-binary", "pillow", "pi-heif", "boto3")
-    return {
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "processor": f"{processor()}, {os.cpu_count()} cores",
-        "system": f"{platform.system()} {platform.machine()}",
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages), *_others()]
-        ),
-    }
-
-
-def _others() -> Iterator[str]:
-    package = json.loads((_PROJECT / "benchmarks" / "sharp" / "package.json").read_text())
-    yield f"sharp {package['dependencies']['sharp']}"
-    for command in (["node", "--version"], ["vips", "--version"]):
-        try:
-            said = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-        except (OSError, subprocess.CalledProcessError):
-            continue
-        yield f"{command[0]} {said.stdout.split()[0].strip('v').removeprefix('ips-')}"
-
-
-def load(name: str) -> dict[str, Any] | None:
-    """What was measured last; None if it never was."""
-    path = RESULTS / f"{name}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    return found
-
-
-def figures() -> dict[str, float]:
-    """Every figure that a target may name, from the results that there are."""
-    found: dict[str, float] = {}
-    if rendering := load("render"):
-        found |= _figures_of_rendering(rendering["rows"])
-    if batches := load("batch"):
-        found["handler ms"] = batches["handler"]["median"]
-        found["process ms"] = batches["apart"]["median"]
-        for batch in batches["batches"]:
-            found[f"batch, {batch['photo']} / wall"] = batch["wall_to_longest"]["median"]
-            found[f"batch, {batch['photo']} / usual sample"] = batch["sample_to_ours"]["median"]
-    if cold := load("cold_start"):
-        found |= _figures_of_starts(cold)
-    return found
-
-
-def _figures_of_starts(measured: dict[str, Any]) -> dict[str, float]:
-    ours = [row for row in measured["starts"] if row["contender"] == "ours"]
-    found = {f"start, {row['cache']} / {row['function']}": row["ratio"]["median"] for row in ours}
-    return found | {"zipped MB": max(_zipped(measured).values())}
-
-
-def _zipped(measured: dict[str, Any]) -> dict[str, float]:
-    """Megabytes of each function with its layers."""
-    sizes = measured["sizes"]
-    return {
-        name: sum(sizes[part]["zipped"] for part in (name, *function.layers)) for name, function in FUNCTIONS.items()
-    }
-
-
-def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    mine = {(row["photo"], row["set"]): row for row in rows if row["contender"] == "ours"}
-    lost, grown = [], []
-    for row in (row for row in rows if row["megapixels"] >= 12):
-        names = [f"{row['set']} / {row['contender']}"]
-        names += [f"{names[0]} / profile"] if "p3" in row["photo"] else []
-        ratio = row["ratio"]["median"]
-        for name in names:
-            if row["contender"] == "parts alone":
-                found[name] = max(found.get(name, 0), 1 / ratio)
-            else:
-                found[name] = min(found.get(name, ratio), ratio)
-        ours = mine[row["photo"], row["set"]]
-        lost.append(row["ssim"] - ours["ssim"] if row["ssim"] else 0.0)
-        if row["contender"] == "sharp, per size":
-            grown.append(ours["bytes"] / row["bytes"])
-        if row["contender"] == "ours":
-            name = f"peak MB, {row['photo']}"
-            found[name] = max(found.get(name, 0), row["peak_mb"])
-    found["ssim lost"] = max(lost)
-    if grown:
-        found["bytes"] = max(grown)
-    return found
-
-
-def broken() -> list[str]:
-    """The budgets that are not kept, in words."""
-    measured = figures()
-    return [
-        f"{bound.what}: {measured[bound.figure]:.3g}, budget {_wanted(bound, bound.budget)}"
-        for bound in bounds()
-        if bound.figure in measured and not bound.is_kept(measured[bound.figure])
-    ]
-
-
-def _wanted(bound: Bound, value: float) -> str:
-    return f"{'≥' if bound.at_least else '≤'} {value:g}"
 
 
 def write() -> None:
@@ -167,7 +50,7 @@ def _targets() -> list[str]:
         value = measured.get(bound.figure)
         said = "not measured" if value is None else f"{value:.3g}"
         met = "" if value is None else "yes" if bound.is_met(value) else "**no**"
-        lines.append(f"| {bound.what[0].upper()}{bound.what[1:]} | {_wanted(bound, bound.target)} | {said} | {met} |")
+        lines.append(f"| {bound.what[0].upper()}{bound.what[1:]} | {wanted(bound, bound.target)} | {said} | {met} |")
     note = "Ratios are the least, or the most, over the photos of 12 megapixels and more: each photo has to keep them."
     return [*lines, "", note]
 
@@ -380,6 +263,6 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
     for name, size in measured["sizes"].items():
         lines.append(f"| {name} | {size['zipped']:.2f} | {size['bytecode']:.2f} | {size['unpacked']:.1f} |")
     lines += [
-        f"| **{name} with its layers** | **{megabytes:.1f}** | | |" for name, megabytes in _zipped(measured).items()
+        f"| **{name} with its layers** | **{megabytes:.1f}** | | |" for name, megabytes in zipped(measured).items()
     ]
     return lines

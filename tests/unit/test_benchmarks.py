@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cold_start import FUNCTIONS, by_package
-from benchmarks.figures import Bound, Encoded, at_ssim, bounds, geometric_mean, price, ratio_of_pairs, spread
+from benchmarks.figures import Encoded, at_ssim, geometric_mean, price, ratio_of_pairs, spread
+from benchmarks.targets import Bound, bounds, figures
 from tests.template.template import FUNCTION, ROOT, load, properties
 
 AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)
@@ -92,6 +93,9 @@ class TestBounds:
     def test_every_budget_is_more_generous_than_its_target(self) -> None:
         assert bounds()
         assert [bound.what for bound in bounds() if not bound.is_kept(bound.target)] == []
+
+    def test_every_bound_is_of_something_that_was_measured(self) -> None:
+        assert {bound.figure for bound in bounds()} <= figures().keys()
 
     def test_each_figure_has_one_bound(self) -> None:
         named = [bound.figure for bound in bounds()]
