@@ -32,7 +32,6 @@ from functions.process_image.rendition_set import RenditionSpec
 LIMITS = Limits(max_bytes=50_000_000, max_pixels=100_000_000, max_frames=300)
 
 _LANCZOS = Image.Resampling.LANCZOS
-_HEADROOM = 1.25  # as ours: a larger shrink in the decoder would cost SSIM
 
 
 def ours(path: Path, rendition_set: str) -> list[bytes]:
@@ -65,7 +64,7 @@ def pillow_done_well(path: Path, rendition_set: str) -> list[bytes]:
     made: dict[str, bytes] = {}
     with Image.open(path) as opened:
         width, height = _fitted(opened, specs[0])
-        opened.draft("RGB", (round(_HEADROOM * width), round(_HEADROOM * height)))
+        opened.draft("RGB", (width, height))
         opened.load()
         profile, exif = opened.info.get("icc_profile"), opened.getexif()
         photo: Image.Image = opened

