@@ -207,7 +207,7 @@ def _beside_the_laptop() -> Iterator[str]:
             f" {row['simulated_seconds'] / row['seconds'] - 1:+.0%} |"
         )
     yield ""
-    yield "More functions than the machine has cores bring nothing there: they share them."
+    yield "One function renders the images of its batch on all cores of this machine; more functions only share them."
     yield ""
 
 
