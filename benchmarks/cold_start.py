@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.figures import ratio_of_pairs, spread
-from benchmarks.function_settings import ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
+from benchmarks.function_settings import AWS_ENVIRONMENT, ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
 from benchmarks.processes import PROJECT, cores, pinned
-from local.machine import template_parameters, this_place, tool
+from local.machine import build_environment, sam_command, this_place
 
 _BUILD = PROJECT / ".local" / "cold-start" / "build"
 _WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
@@ -42,7 +42,6 @@ _WITH_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", 
 _SHARED = ("CommonLayer", "PowertoolsLayer")
 _PACKAGES_SHOWN = 12
 _BLOCK = 512  # bytes, of ru_inblock
-_AWS = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark", "AWS_DEFAULT_REGION": "eu-central-1"}
 
 
 @dataclass(frozen=True)
@@ -111,15 +110,10 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 def _build() -> None:
     """As the laptop stack does. Raises CalledProcessError; why stands on the terminal."""
-    parameters = (f"{name}={value}" for name, value in template_parameters(this_place()).items())
-    environment = os.environ | {
-        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
-        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
-    }
-    environment.pop("PYTHONPATH", None)
-    command: list[str | Path] = [tool("sam", "sam"), "build", "--config-env", "local", "--no-cached"]
-    command += ["--build-dir", _BUILD, "--parameter-overrides", *parameters]
-    subprocess.run(command, cwd=PROJECT, env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    command = sam_command(this_place(), ["build", "--no-cached", "--build-dir", str(_BUILD)])
+    subprocess.run(  # noqa: S603
+        command, cwd=PROJECT, env=build_environment(), check=True, stdout=subprocess.DEVNULL
+    )
     shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
     shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:
@@ -183,7 +177,7 @@ def _process(name: str, contender: str) -> tuple[list[str], Path, dict[str, str]
     root = _WITHOUT_BYTECODE if contender == "without bytecode" else _BUILD
     function = FUNCTIONS[name]
     path = [root / name, *(root / layer / "python" for layer in function.layers)]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))} | _AWS
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))} | AWS_ENVIRONMENT
     return [sys.executable, "-B"], root / name, environment | function.environment
 
 

@@ -166,9 +166,8 @@ def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
         by_setting.setdefault(row["setting"], []).append(row)
     for name, sizes in by_setting.items():
         if len(sizes) == len(SIZES):
-            made = [
-                (row["seconds_ratio"] * of_standard["seconds"], row["bytes_ratio"] * of_standard["bytes"])
-                for row in sizes
-                for of_standard in [standard[row["size"]]]
-            ]
-            yield name, [1e6 * sum(price(seconds, size, views) for seconds, size in made) for views in VIEWS]
+            yield name, [1e6 * sum(_price(row, standard[row["size"]], views) for row in sizes) for views in VIEWS]
+
+
+def _price(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
+    return price(row["seconds_ratio"] * standard["seconds"], row["bytes_ratio"] * standard["bytes"], views)

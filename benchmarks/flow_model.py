@@ -273,11 +273,6 @@ class Outcome:
         return self.quantile(0.5)
 
     @property
-    def p90(self) -> float:
-        """Nine of ten."""
-        return self.quantile(0.9)
-
-    @property
     def p99(self) -> float:
         """All but one of a hundred."""
         return self.quantile(0.99)

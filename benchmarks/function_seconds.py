@@ -23,7 +23,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from benchmarks.function_settings import ENVIRONMENT, MEMORY_MB
+from benchmarks.function_settings import AWS_ENVIRONMENT, ENVIRONMENT, MEMORY_MB
 from benchmarks.processes import processor
 
 RESULTS = Path(__file__).with_name("results") / "function_seconds.json"
@@ -318,9 +318,7 @@ def _python(program: str) -> subprocess.CompletedProcess[bytes]:
     environment = {
         **os.environ,
         **ENVIRONMENT,
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_ACCESS_KEY_ID": "none",
-        "AWS_SECRET_ACCESS_KEY": "none",
+        **AWS_ENVIRONMENT,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": MEMORY_MB,
         "PYTHONPATH": f"{_PROJECT}{os.pathsep}{_PROJECT / 'layers' / 'common'}",

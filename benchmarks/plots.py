@@ -20,6 +20,8 @@ from benchmarks.function_seconds import Measured
 _OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"
 # The most of so many minutes is one point: a file of a few kilobytes.
 _MINUTES = 15
+# What is written at the axis of latencies, by seconds.
+_TIMES = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 86_400 * 14: "kept: 14 days"}
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -113,9 +115,6 @@ def plot_latencies(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path)
             axes.tick_params(axis="x", rotation=30)
         grid[0].set_ylabel("upload to published")
         grid[1].legend(fontsize=8, loc="upper right")
-
-
-_TIMES = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 86_400 * 14: "kept: 14 days"}
 
 
 def plot_ramp(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path) -> None:

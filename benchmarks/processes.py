@@ -16,14 +16,14 @@ from typing import Any
 
 import psutil
 
+from benchmarks.function_settings import AWS_ENVIRONMENT
+
 PROJECT = Path(__file__).resolve().parent.parent
 _SAMPLE_SECONDS = 0.005
 _ENVIRONMENT = {
     **os.environ,
     "PYTHONPATH": f"{PROJECT}{os.pathsep}{PROJECT / 'layers' / 'common'}",
-    "AWS_ACCESS_KEY_ID": "benchmark",
-    "AWS_SECRET_ACCESS_KEY": "benchmark",
-    "AWS_DEFAULT_REGION": "eu-central-1",
+    **AWS_ENVIRONMENT,
     "VIPS_CONCURRENCY": "1",
 }
 

@@ -32,6 +32,10 @@ DEFAULTS = Setting("template's defaults")
 #: What can be had without asking AWS for more.
 UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
 FAULTS = Faults(transient=0.001, crash=0.00001)
+# Images that SimPy follows one by one in minutes.
+_MOST_FOLLOWED = 1e6
+# Beyond this much of the account's functions others of the account would want for some.
+_SHARE_OF_ACCOUNT = 0.8 * LIMITS["account"].value
 
 
 def recommended_concurrency(rate: float, batches: Batches) -> int:
@@ -73,9 +77,6 @@ def scenarios(batches: Batches) -> tuple[Scenario, ...]:
     return (*days, _scenario("1 M in an hour", 1e6, burst_rate(1e6, 3600), 3600, batches, fine=True))
 
 
-_MOST_FOLLOWED = 1e6
-
-
 def _scenario(
     name: str, images: float, rate: Callable[[float], float], lasts: float, batches: Batches, *, fine: bool
 ) -> Scenario:
@@ -95,10 +96,6 @@ def _scenario(
             prefixes=prefixes,
         )
     return Scenario(name, images, rate, lasts, setting, fine)
-
-
-# Beyond this much of the account's functions others of the account would want for some.
-_SHARE_OF_ACCOUNT = 0.8 * LIMITS["account"].value
 
 
 def _round_up(value: float) -> int:

@@ -13,8 +13,8 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-from time import perf_counter
+from resource import RUSAGE_CHILDREN, getrusage
+from time import perf_counter, process_time
 from typing import Any
 
 import psutil
@@ -30,20 +30,15 @@ def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the work prints, as a function prints its log, is no answer
     for line in sys.stdin:
         job = json.loads(line)
-        own, children, started = _own_cpu(), _childrens_cpu(), perf_counter()
+        own, children, started = process_time(), _childrens_cpu(), perf_counter()
         made = work(job)
-        seconds, own_cpu = perf_counter() - started, _own_cpu() - own
+        seconds, own_cpu = perf_counter() - started, process_time() - own
         cpu = own_cpu + _childrens_cpu() - children
         measured = {"seconds": seconds, "cpu": cpu, "own_cpu": own_cpu, "bytes": sum(map(len, made))}
         if job.get("keep"):
             for number, body in enumerate(made):
                 (Path(job["keep"]) / str(number)).write_bytes(body)
         print(json.dumps(measured), file=answers, flush=True)
-
-
-def _own_cpu() -> float:
-    usage = getrusage(RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def _childrens_cpu() -> float:

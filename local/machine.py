@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
+# Commands of the SAM CLI that take the template's parameters.
+_WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
 class LaptopError(Exception):
@@ -115,3 +118,24 @@ def template_parameters(place: Place) -> dict[str, str]:
         "PaymentsUrl": place.payments_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
     }
+
+
+def sam_command(place: Place, arguments: Sequence[str]) -> list[str | Path]:
+    """A command of the SAM CLI with the laptop stack's settings. Raises LaptopError if the SAM CLI is missing."""
+    command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
+    if arguments[0] in _WITH_PARAMETERS:
+        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters(place).items())]
+    return command
+
+
+def build_environment() -> dict[str, str]:
+    """The environment in which ``sam build`` finds the interpreter that the emulator runs functions with.
+
+    It builds for that instead of Lambda's.
+    """
+    environment = os.environ | {
+        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
+        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    environment.pop("PYTHONPATH", None)
+    return environment

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -23,7 +22,7 @@ from botocore.config import Config
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
 from local import emulator, mq_poller, payments, rabbitmq
-from local.machine import PROJECT, LaptopError, Place, template_parameters, tool
+from local.machine import PROJECT, LaptopError, Place, build_environment, sam_command, template_parameters
 from local.processes import check_free
 from local.rabbitmq_queues import declare_queues
 from operations.deployed import DeployedStack
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 # What a deployment is made of; a change of anything else needs no new one.
 _SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
-_WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
 @dataclass(frozen=True)
@@ -189,13 +187,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
     LaptopError
         It failed; with its last words. Only where it speaks to a log.
     """
-    command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
-    if arguments[0] in _WITH_PARAMETERS:
-        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters(place).items())]
-    environment = os.environ | {
-        # The build finds the interpreter that the emulator runs functions with, and builds for it instead of Lambda's.
-        "DARKROOM_BUILD_FOR_THIS_MACHINE": "1",
-        "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
+    environment = build_environment() | {
         "AWS_ENDPOINT_URL": place.endpoint_url,
         "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
@@ -203,7 +195,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
         "SAM_CLI_TELEMETRY": "0",
         "__SAM_CLI_APP_DIR": str(place.folder / "sam-cli"),  # and not the home folder
     }
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "PYTHONPATH"):
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         environment.pop(name, None)
     path = place.logs / log if log else None
     # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
@@ -212,7 +204,7 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
         path.open("wb") if path else nullcontext() as output,
     ):
         code = subprocess.run(
-            command,
+            sam_command(place, arguments),
             env=environment | {"TMPDIR": temporary},
             cwd=PROJECT,
             check=False,
