@@ -11,7 +11,7 @@ export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
 .PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
-  rabbitmq-queues sam api-page bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
+  rabbitmq-queues sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -137,9 +137,6 @@ rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
-
-api-page: setup ## make docs/api.md from api/openapi.yaml
-	@.venv/bin/python -m api.page
 
 bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads

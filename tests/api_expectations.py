@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from api.page import load
+from api.description import load
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -14,7 +14,7 @@ from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.page import load
+from api.description import load
 
 API = load()
 SCHEMAS = API["components"]["schemas"]

@@ -1,0 +1,18 @@
+"""The API's OpenAPI description, for the tests that hold code and documentation to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+OPENAPI = Path(__file__).with_name("openapi.yaml")
+
+
+def load() -> dict[str, Any]:
+    """Read the description; CloudFormation's functions in it are plain mappings."""
+    description: dict[str, Any] = yaml.safe_load(OPENAPI.read_text())
+    json.dumps(description)  # nothing in it that JSON does not know
+    return description
