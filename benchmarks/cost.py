@@ -131,7 +131,7 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
     return Bill(
         running=(
             *_compute(load, billed_seconds_of_ours(load, measured)),
-            *_requests(load),
+            *_requests(load, durations.objects(load.megabytes * durations.MEGAPIXELS_PER_MB)),
             line(
                 "SQS",
                 "2 messages sent per image (task, result), a receive and a delete per batch",
@@ -192,7 +192,7 @@ def bill_of_sample(load: Load, measured: Measured) -> Bill:
     return Bill(
         running=(
             *_compute(load, billed_seconds_of_sample(load, measured)),
-            *_requests(load),
+            *_requests(load, durations.renditions()),
             line(
                 "SQS",
                 "1 message sent per image, a receive and a delete per batch",
@@ -243,11 +243,13 @@ def _compute(load: Load, seconds: float) -> tuple[Line, Line]:
     )
 
 
-def _requests(load: Load) -> tuple[Line, Line]:
+def _requests(load: Load, renditions: int) -> tuple[Line, Line]:
     line = _line_maker(load)
-    puts = 1 + durations.renditions()
+    puts = 1 + renditions
     return (
-        line("S3", f"{puts} PutObject per image: the upload, and every rendition", load.images * puts, "s3.put"),
+        line(
+            "S3", f"{puts} PutObject per image: the upload, every rendition that differs", load.images * puts, "s3.put"
+        ),
         line("S3", "1 GetObject per image", load.images, "s3.get"),
     )
 

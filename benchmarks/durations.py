@@ -44,6 +44,13 @@ def renditions() -> int:
     return len(load_rendition_set(_RENDITIONS).specs)
 
 
+def objects(megapixels: float) -> int:
+    """How many objects they are: the renditions of a photo smaller than their boxes are equal, and stored once."""
+    longer_side = (megapixels * 1e6 * 4 / 3) ** 0.5
+    made = load_rendition_set(_RENDITIONS).specs
+    return len({(min(s.width, longer_side), s.fit, s.format, s.quality, s.effort) for s in made})
+
+
 def computing_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> float:
     """How long computing takes with a function's share of the CPU.
 

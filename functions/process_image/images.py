@@ -56,7 +56,7 @@ def version_order(last_modified: datetime, sequencer: str | None, source: str) -
 
 @dataclass(frozen=True)
 class StoredRendition:
-    """A rendition as it stands in the renditions bucket. Width and height in pixels."""
+    """A rendition as it stands in the renditions bucket. Width and height in pixels. Equal ones have one ``key``."""
 
     name: str
     key: str

@@ -177,7 +177,8 @@ def _standing(item: Mapping[str, Any]) -> Standing:
         dominant_colour=values["dominant_colour"],
         renditions=tuple(_rendition(r) for r in values["renditions"]),
     )
-    standing = Standing(record, replaced=tuple(r["key"] for r in values["replaced"]))
+    # Equal renditions share a key.
+    standing = Standing(record, replaced=tuple(dict.fromkeys(r["key"] for r in values["replaced"])))
     # Of two rendition sets that take turns, each is what the other replaced.
     return replace(standing, replaced=tuple(key for key in standing.replaced if key not in standing.rendition_keys))
 

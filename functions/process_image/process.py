@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from operator import itemgetter
 
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
@@ -24,7 +25,7 @@ from functions.process_image.images import (
     rendition_key,
     version_order,
 )
-from functions.process_image.photo import Limits, check_size
+from functions.process_image.photo import Limits, Rendition, check_size
 from functions.process_image.ports import (
     SECONDS_TO_RENDER,
     Budget,
@@ -139,7 +140,7 @@ def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first
         flow.renditions.mark_stale(standing.replaced)
         flow.images.forget_replaced(standing)
     flow.results.announce(task.task_id, standing.record)
-    bytes_out = sum(rendition.bytes for rendition in standing.record.renditions)
+    bytes_out = sum({rendition.key: rendition.bytes for rendition in standing.record.renditions}.values())
     return Outcome(Result.PROCESSED, task.task_id, bytes_in=upload.size, bytes_out=bytes_out)
 
 
@@ -152,7 +153,7 @@ def _version(task: ImageTask, upload: Upload, standing: Standing | None, renditi
 
 
 def _rendition_keys(key: str, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
-    """Where the renditions of a version stand, in the order of the rendition set."""
+    """Where the renditions of a version may stand, in the order of the rendition set; equal ones share an object."""
     return tuple(rendition_key(key, version, spec.name, spec.extension) for spec in rendition_set.specs)
 
 
@@ -178,8 +179,8 @@ def _render(
     with flow.download_budget.reserve(upload.size):
         deadline.require(SECONDS_TO_RENDER, "render an image")
         photo, rendered = flow.renderer.render(upload.read(), deadline)
-    keyed = dict(zip(_rendition_keys(key, version, flow.rendition_set), rendered.renditions, strict=True))
-    flow.renditions.put(keyed)
+    keys = _keys_of_equals(_rendition_keys(key, version, flow.rendition_set), rendered.renditions)
+    flow.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
     return ImageRecord(
         image_key=key,
         bucket=task.bucket,
@@ -198,6 +199,16 @@ def _render(
         dominant_colour=rendered.dominant_colour,
         renditions=tuple(
             StoredRendition(r.name, stored_as, r.content_type, r.width, r.height, len(r.body))
-            for stored_as, r in keyed.items()
+            for stored_as, r in zip(keys, rendered.renditions, strict=True)
         ),
     )
+
+
+def _keys_of_equals(keys: tuple[str, ...], renditions: tuple[Rendition, ...]) -> tuple[str, ...]:
+    """Give renditions with the same bytes, as of a photo smaller than several boxes, the first of their keys.
+
+    The first by the alphabet: the order of the blocks in ``renditions.toml`` leaves the version's name as it is.
+    """
+    by_key = sorted(zip(keys, renditions, strict=True), key=itemgetter(0), reverse=True)
+    first = {(r.content_type, r.body): key for key, r in by_key}
+    return tuple(first[r.content_type, r.body] for r in renditions)

@@ -277,7 +277,7 @@ class FakeImages:
                 pass
             elif old.record.version.source == version.source or old.record.version.order < version.order:
                 live = {r.key for r in record.renditions}
-                replaced = (*old.replaced, *(r.key for r in old.record.renditions))
+                replaced = tuple(dict.fromkeys((*old.replaced, *(r.key for r in old.record.renditions))))
                 item.standing = Standing(record, replaced=tuple(key for key in replaced if key not in live))
             item.latest_fault = item.latest_fault if item.standing is old else None
             assert item.standing

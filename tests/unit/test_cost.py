@@ -78,8 +78,10 @@ class TestTheBill:
         assert dollars(MILLION, "lambda.arm64") == pytest.approx(1e6 * seconds * 1769 / 1024 * 0.0000133334)
         assert dollars(MILLION, "lambda.request") == pytest.approx(0.20)
 
-    def test_of_s3_the_upload_and_each_rendition_is_a_put(self) -> None:
-        assert dollars(MILLION, "s3.put") == pytest.approx((1 + renditions()) * 5.0)
+    @pytest.mark.parametrize(("megabytes", "objects"), [(4, 4), (0.5, 4), (0.3, 3), (0.04, 2)])
+    def test_of_s3_the_upload_and_each_rendition_that_differs_is_a_put(self, megabytes: float, objects: int) -> None:
+        load = replace(MILLION, megabytes=megabytes)
+        assert dollars(load, "s3.put") == pytest.approx((1 + objects) * 5.0)
         assert dollars(MILLION, "s3.get") == pytest.approx(0.40)
 
     def test_of_sqs_two_messages_and_their_batch(self) -> None:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
-from functions.process_image.rendition_set import RenditionSet
+from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET
 from tests.unit.fakes import (
     ONE_SIZE,
@@ -31,6 +31,16 @@ from tests.unit.fakes import (
     plain_task,
     upload_event,
 )
+
+#: The same boxes in another order are the same rendition set.
+_BOXES = (
+    (("thumb", 4), ("small", 8), ("large", 9)),
+    (("large", 9), ("small", 8), ("thumb", 4)),
+)
+
+
+def _png(name: str, side: int) -> RenditionSpec:
+    return RenditionSpec(name, side, side, format="png")
 
 
 @pytest.fixture
@@ -69,6 +79,18 @@ class TestAnUploadIsProcessed:
         assert world.announced == [(outcome.task_id, record)]
         assert world.tasks[outcome.task_id].outcome is Result.PROCESSED
         assert world.dead_letters == []
+
+    def test_renditions_that_are_equal_are_one_object_that_each_of_their_entries_names(self, world: World) -> None:
+        world.upload(data=photo(size=(6, 6)))
+        sets = [rendition_set_of(tuple(_png(*box) for box in sizes)) for sizes in _BOXES]
+        for number, rendition_set in enumerate((*sets, TWO_SIZES)):
+            outcome = world.deliver(plain_task(task_id=str(number)), rendition_set=rendition_set)
+            renditions = world.record().renditions
+            assert {r.key for r in renditions} == live_renditions(world)
+            assert outcome.bytes_out == sum(len(o.body) for o in world.renditions.values() if not o.stale)
+            if rendition_set in sets:
+                keys = {r.name: r.key.rpartition("/")[2] for r in renditions}
+                assert keys == {"thumb": "thumb.png", "small": "large.png", "large": "large.png"}
 
     def test_its_record_says_what_was_uploaded(self, world: World) -> None:
         version = world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
