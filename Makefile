@@ -10,7 +10,7 @@ IN_RUNTIME := boto3 botocore s3transfer jmespath python-dateutil six urllib3
 export PORT
 export SAM_CLI_TELEMETRY = 0
 .DEFAULT_GOAL := help
-.PHONY: help setup check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
+.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
   rabbitmq-queues sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
@@ -19,7 +19,8 @@ help: ## list the targets
 setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
 	  || { echo "Darkroom needs Python 3.11 to 3.14, as Lambda has them; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Choose another: make $(MAKECMDGOALS) PYTHON=python3.13"; exit 1; }
-	@$(MAKE) --silent -j4 .venv/installed .local/emulator/installed .local/payments/installed .local/sam/installed
+	@$(MAKE) --silent -j4 .venv/installed .local/emulator/installed .local/payments/installed .local/sam/installed rabbitmq \
+	  $(if $(filter setup,$(MAKECMDGOALS)),RABBITMQ=--again)
 
 .venv/installed: requirements/dev.txt
 	@$(call install,.venv,the project's tools)
@@ -29,6 +30,10 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(call install,.local/payments,the payment provider's emulator)
 .local/sam/installed: requirements/sam.txt
 	@$(call install,.local/sam,the SAM CLI)
+
+# The system's broker, or one in .local. What failed before is tried again where somebody types "make setup".
+rabbitmq:
+	@$(PYTHON) -m local.rabbitmq_install $(RABBITMQ)
 
 # Environments that only some targets need.
 .local/bench/installed: requirements/bench.txt | setup

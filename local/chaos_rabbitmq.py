@@ -14,7 +14,7 @@ from typing import Any
 
 from darkroom.messages import hash_id
 
-from local import chaos_images, chaos_orders, rabbitmq
+from local import chaos_images, chaos_orders, rabbitmq, rabbitmq_install
 from local.audit import Audit, set_aside_rightly, total
 from local.chaos_flow import Flow, in_portions
 from local.chaos_images import Upload
@@ -51,7 +51,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
         What all ids of this run begin with.
     """
     if not deployed.rabbitmq_url:
-        raise LaptopError(rabbitmq.HOW_TO_INSTALL)
+        raise LaptopError(rabbitmq_install.why_left_out())
     folder = f"{run}/rabbitmq"
     rejected = [_invalid(f"{run}-rabbitmq-invalid-{number:05}") for number in range(max(1, int(items * _INVALID)))]
     valid = items - len(rejected)

@@ -12,17 +12,11 @@ import pika
 import psutil
 from pika.exceptions import NackError, UnroutableError
 
+from local import rabbitmq_install
 from local.machine import LaptopError, Place
 from local.processes import Server, check_free
 from local.rabbitmq_queues import QUEUES, dead_letter_queue, open_channel
 
-HOW_TO_INSTALL = "RabbitMQ is missing. Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq"
-_PROGRAMS = (
-    "/usr/lib/rabbitmq/bin/rabbitmq-server",  # Debian; what lies in /usr/sbin changes the user and wants to be root
-    f"{os.environ.get('HOMEBREW_PREFIX', '/opt/homebrew')}/sbin/rabbitmq-server",
-    "/opt/homebrew/sbin/rabbitmq-server",
-    "/usr/local/sbin/rabbitmq-server",
-)
 # Alarms that stop publishers: a laptop with a full disk has other worries, and the broker's own memory stays far below.
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -55,7 +49,7 @@ class _Broker(Server):
 
 def installed() -> bool:
     """Whether this machine has RabbitMQ."""
-    return _program() is not None
+    return rabbitmq_install.find() is not None
 
 
 def running(place: Place) -> psutil.Process | None:
@@ -72,7 +66,7 @@ def start(place: Place) -> None:
         It is not installed, a port is taken, or it does not come up.
     """
     if not installed():
-        raise LaptopError(HOW_TO_INSTALL)
+        raise LaptopError(rabbitmq_install.why_left_out())
     for port in (place.rabbitmq_port, place.rabbitmq_node_port):
         check_free(port)
     _forget(place)  # after one that was killed
@@ -128,10 +122,6 @@ def queue_depths(place: Place) -> dict[str, int]:
         return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
 
 
-def _program() -> Path | None:
-    return next((path for path in map(Path, _PROGRAMS) if path.is_file()), None)
-
-
 def _folder(place: Place) -> Path:
     return place.folder / "rabbitmq"
 
@@ -146,8 +136,8 @@ def _start(place: Place) -> None:
     plugins.write_text("[].\n")
     node = f"darkroom-{place.rabbitmq_port}@localhost"
     environment = {
+        **rabbitmq_install.environment(program),
         "HOME": str(folder),  # of its cookie
-        "PATH": os.pathsep.join([os.environ["PATH"], str(program.parent.parent / "bin")]),  # Homebrew's erl
         "RABBITMQ_NODENAME": node,
         "RABBITMQ_BASE": str(folder),
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
@@ -174,7 +164,7 @@ def _server(place: Place) -> Server:
     pid_file = place.folder / "rabbitmq.pid"
     return _Broker(
         name="RabbitMQ",
-        script=_program() or Path(_PROGRAMS[0]),
+        script=rabbitmq_install.find() or Path("rabbitmq-server"),
         pid_file=pid_file,
         log=place.logs / "rabbitmq.log",
         health_url=place.rabbitmq_url,

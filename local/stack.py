@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from rich.markup import escape
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local import emulator, mq_poller, payments, rabbitmq
+from local import emulator, mq_poller, payments, rabbitmq, rabbitmq_install
 from local.machine import PROJECT, LaptopError, Place, build_environment, sam_command, template_parameters
 from local.processes import check_free
 from local.rabbitmq_queues import declare_queues
@@ -122,7 +123,8 @@ def _up(place: Place, console: Console) -> Stack:
         if rabbitmq in missing:
             console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{place.rabbitmq_port}")
     if not stack.rabbitmq_url:
-        console.print(f"[yellow]![/] {rabbitmq.HOW_TO_INSTALL}. Without it there is no RabbitMQ intake.")
+        reason = escape(rabbitmq_install.why_left_out())
+        console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
     elif mq_poller.running(place) is None:
         mq_poller.start(place, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
     return stack

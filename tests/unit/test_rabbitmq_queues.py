@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pika.exceptions import ChannelClosedByBroker
 from rich.console import Console
 
-from local import rabbitmq, rabbitmq_queues
-from local.machine import PROJECT, LaptopError, Place
+from local import rabbitmq_queues
+from local.machine import LaptopError
 from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
 
 
@@ -166,10 +166,3 @@ class TestPassword:
             parameters = connection_parameters(rabbitmq_queues._with_password("amqps://us%40er@broker.example"))
         assert isinstance(parameters.credentials, pika.PlainCredentials)
         assert (parameters.credentials.username, parameters.credentials.password) == ("us@er", password)
-
-
-def test_a_machine_without_rabbitmq_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rabbitmq, "_PROGRAMS", ("/nowhere/rabbitmq-server",))
-    assert not rabbitmq.installed()
-    with pytest.raises(LaptopError, match="apt-get install rabbitmq-server; macOS: brew install rabbitmq"):
-        rabbitmq.start(Place(PROJECT / ".local" / "none", 4566))
