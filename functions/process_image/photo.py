@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from darkroom.errors import TooLarge
-
-#: The formats we take: our name, how people write it, and the Pillow plugin that reads its header.
-FORMATS: Final = {
-    "jpeg": ("JPEG", "JPEG"),  # MPO, the phones' JPEG with a second picture behind, is read by the same plugin
-    "png": ("PNG", "PNG"),
-    "webp": ("WebP", "WEBP"),
-    "gif": ("GIF", "GIF"),
-    "tiff": ("TIFF", "TIFF"),
-    "avif": ("AVIF", "AVIF"),
-    "heic": ("HEIC", "HEIF"),
-}
-
-ALLOWED: Final = "allowed are JPEG, PNG, WebP, GIF, TIFF, AVIF and HEIC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +33,7 @@ class Photo:
     Parameters
     ----------
     format : str
-        A key of :data:`FORMATS`: ``jpeg``, ``png``, ``webp``, ``gif``, ``tiff``, ``avif`` or ``heic``.
+        A key of :data:`~functions.process_image.formats.INPUT_FORMATS`, such as ``jpeg``.
     width, height : int
         In pixels, as stored (HEIC: as decoded, its rotation belongs to the decoding).
     frames : int

@@ -24,7 +24,8 @@ from darkroom.errors import (
     UnsupportedFormat,
 )
 
-from functions.process_image.photo import FORMATS, Limits, Photo, Rendered, Rendition
+from functions.process_image.formats import INPUT_FORMATS
+from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.rendition_set import LARGEST_SIDE, RenditionSet, RenditionSpec
 
 #: How many seconds an image may take, and how many bytes of the file follow.
@@ -163,7 +164,7 @@ def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tupl
 
     def put_together(bodies: list[bytes]) -> Rendered:
         renditions = (
-            Rendition(spec.name, body, f"image/{spec.format}", spec.extension, *size[:3])
+            Rendition(spec.name, body, spec.output.content_type, spec.extension, *size[:3])
             for spec, size, body in zip(specs, sizes, bodies, strict=True)
         )
         return Rendered(tuple(renditions), placeholder, colour)
@@ -221,7 +222,7 @@ def _is_size(value: object) -> bool:
 
 
 _PHOTO_FIELDS: Final[dict[str, Callable[[Any], bool]]] = {
-    "format": lambda value: isinstance(value, str) and value in FORMATS,
+    "format": lambda value: isinstance(value, str) and value in INPUT_FORMATS,
     "width": _is_count,
     "height": _is_count,
     "frames": _is_count,

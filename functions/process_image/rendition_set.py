@@ -15,16 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from functions.process_image.formats import OUTPUT_FORMATS, OutputFormat
+
 #: Counted up when the pipeline makes other pixels or bytes from the same settings; part of the fingerprint.
 PIPELINE_VERSION = 1
 
 LARGEST_SIDE = 8192
 FITS = ("inside", "cover")
-FORMATS = ("webp", "jpeg", "png", "avif")
-
-#: Formats that have an effort: its highest value and its default. The numbers are libvips's
-#: (https://www.libvips.org/API/current/method.Image.webpsave.html, .../method.Image.heifsave.html).
-EFFORTS = {"webp": (6, 4), "avif": (9, 0)}
 
 
 class InvalidRenditionSet(ValueError):
@@ -44,9 +41,9 @@ class RenditionSpec:
     fit : str
         ``inside`` (all of the photo) or ``cover`` (fill and crop).
     format : str
-        ``webp``, ``jpeg``, ``png`` or ``avif``.
+        A key of :data:`~functions.process_image.formats.OUTPUT_FORMATS`.
     quality : int
-        1 to 100; without effect for png.
+        1 to 100; without effect for formats that lose nothing.
     effort : int or None
         The encoder's effort; None for formats that have none.
     """
@@ -60,9 +57,14 @@ class RenditionSpec:
     effort: int | None = None
 
     @property
+    def output(self) -> OutputFormat:
+        """What is known of its format."""
+        return OUTPUT_FORMATS[self.format]
+
+    @property
     def extension(self) -> str:
         """What the names of its files end in."""
-        return "jpg" if self.format == "jpeg" else self.format
+        return self.output.extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def rendition_set_of(specs: tuple[RenditionSpec, ...]) -> RenditionSet:
 
 def _what_affects_output(spec: RenditionSpec) -> dict[str, Any]:
     fields = asdict(spec)
-    if spec.format == "png":
+    if not spec.output.takes_quality:
         del fields["quality"]
     return fields
 
@@ -155,7 +157,7 @@ _FIELDS = {
     "width": _Field(_SIDE, _whole_number(1, LARGEST_SIDE), None),
     "height": _Field(_SIDE, _whole_number(1, LARGEST_SIDE), lambda block: block.get("width")),
     "fit": _Field(", ".join(FITS), _one_of(FITS), lambda _: "inside"),
-    "format": _Field(", ".join(FORMATS), _one_of(FORMATS), lambda _: "webp"),
+    "format": _Field(", ".join(OUTPUT_FORMATS), _one_of(tuple(OUTPUT_FORMATS)), lambda _: "webp"),
     "quality": _Field("whole numbers from 1 to 100", _whole_number(1, 100), lambda _: 80),
 }
 
@@ -204,7 +206,8 @@ def _fields_of(block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
             values[name] = field.default(block)
 
     image_format = values["format"]
-    highest, usual = EFFORTS.get(image_format if isinstance(image_format, str) else "", (None, None))
+    output = OUTPUT_FORMATS.get(image_format) if isinstance(image_format, str) else None
+    highest, usual = (output and output.efforts) or (None, None)
     values["effort"] = block.get("effort", usual)
     if "effort" in block and highest is not None and not _whole_number(0, highest)(block["effort"]):
         faults.append(

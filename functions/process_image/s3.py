@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import ObjectGone
 
+from functions.process_image.formats import content_type_of
 from functions.process_image.photo import Rendition
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class S3Renditions:
                     CopySource={"Bucket": self.bucket, "Key": key},
                     # S3 copies an object onto itself only if its metadata is given anew.
                     MetadataDirective="REPLACE",
-                    ContentType=f"image/{key.rpartition('.')[2].replace('jpg', 'jpeg')}",
+                    ContentType=content_type_of(key),
                     CacheControl=_CACHE_CONTROL,
                     TaggingDirective="REPLACE",
                     Tagging=urlencode(_STALE),

@@ -78,7 +78,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
     miniature = lay_out(upright, (SIDE, SIDE), "inside")
 
     distinct = {_essence(target): target for target in targets}
-    moving = {key: target for key, target in distinct.items() if photo.frames > 1 and target.spec.format == "webp"}
+    moving = {key: target for key, target in distinct.items() if photo.frames > 1 and target.spec.output.is_animated}
     still = {key: target for key, target in distinct.items() if key not in moving}
 
     encoding: dict[_Essence, Future[Rendition]] = {}

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from darkroom.errors import DamagedImage
 
-from functions.process_image.photo import FORMATS, Photo
+from functions.process_image.formats import INPUT_FORMATS
+from functions.process_image.photo import Photo
 
 #: How libvips and the decoders under it say that they were refused memory; they have no error of its own for it.
 _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|creating thread", re.IGNORECASE)
@@ -25,5 +26,5 @@ def damage_has_a_name(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
     except faults as error:
         if _NO_MEMORY.search(str(error)):
             raise MemoryError from error
-        label, _ = FORMATS[photo.format]
+        label = INPUT_FORMATS[photo.format].label
         raise DamagedImage(f"the {label} file is damaged or cut short: its pixels cannot be decoded") from error

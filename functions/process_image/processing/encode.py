@@ -17,7 +17,7 @@ def encode(canvas: Canvas, target: Target) -> Rendition:
     return Rendition(
         name=spec.name,
         body=_body(_one_image(canvas), spec),
-        content_type=f"image/{spec.format}",
+        content_type=spec.output.content_type,
         extension=spec.extension,
         width=first.width,
         height=first.height,
@@ -38,12 +38,10 @@ def _one_image(canvas: Canvas) -> Any:
 
 
 def _body(image: Any, spec: RenditionSpec) -> bytes:
-    if spec.format == "webp":
-        body = image.webpsave_buffer(Q=spec.quality, effort=spec.effort, keep="none")
-    elif spec.format == "jpeg":
-        body = image.jpegsave_buffer(Q=spec.quality, optimize_coding=True, interlace=True, keep="none")
-    elif spec.format == "avif":
-        body = image.heifsave_buffer(Q=spec.quality, compression="av1", effort=spec.effort, keep="none")
-    else:
-        body = image.pngsave_buffer(keep="none")
-    return bytes(body)
+    output = spec.output
+    options = dict(output.options)
+    if output.takes_quality:
+        options["Q"] = spec.quality
+    if output.efforts:
+        options["effort"] = spec.effort
+    return bytes(getattr(image, f"{output.saver}_buffer")(keep="none", **options))

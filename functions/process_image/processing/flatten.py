@@ -10,8 +10,8 @@ WHITE = [255, 255, 255]
 
 
 def flatten(canvas: Canvas, target: Target) -> Canvas:
-    """Remove the alpha channel of a jpeg rendition."""
-    if target.spec.format != "jpeg":
+    """Remove the alpha channel."""
+    if target.spec.output.has_alpha:
         return canvas
     flat = (frame.flatten(background=WHITE) if frame.hasalpha() else frame for frame in canvas.frames)
     return replace(canvas, frames=tuple(flat))

@@ -26,7 +26,8 @@ from darkroom.errors import (
 )
 from PIL import AvifImagePlugin, ExifTags, Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from functions.process_image.photo import ALLOWED, FORMATS, Limits, Photo, check_size
+from functions.process_image.formats import ALLOWED, INPUT_FORMATS, InputFormat
+from functions.process_image.photo import Limits, Photo, check_size
 
 pi_heif.register_heif_opener()
 
@@ -40,16 +41,6 @@ Image.MAX_IMAGE_PIXELS = None
 
 # Pillow says by warning that metadata are odd. Odd metadata are simply absent here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-
-#: How the formats we take begin. AVIF and HEIC share a container and are told apart by :func:`_container_format`.
-_TAKEN: Final = (
-    (rb"\xff\xd8\xff", "jpeg"),
-    (rb"\x89PNG\r\n\x1a\n", "png"),
-    (rb"GIF8[79]a", "gif"),
-    (rb"RIFF....WEBP", "webp"),
-    (rb"(?!II.{6}CR\x02)II[*+]\0", "tiff"),
-    (rb"MM\0[*+]", "tiff"),
-)
 
 #: How images begin that we do not take, and what people call them.
 _NOT_TAKEN: Final = (
@@ -72,9 +63,6 @@ _NOT_TAKEN: Final = (
     (rb"P[1-7]\s", "a Netpbm image (PNM)"),
     (rb"(?:\xef\xbb\xbf)?\s*<(?:[?!][^\0]{0,4000}<)?svg[\s>]", "an SVG drawing"),
 )
-
-_AVIF_BRANDS: Final = frozenset({b"avif", b"avis"})
-_HEIC_BRANDS: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 
 #: What header parsers raise on bytes that are not what they seem: the union of what Pillow's and pi_heif's do.
 _PARSER_FAULTS: Final = (
@@ -114,8 +102,8 @@ def identify(data: bytes, limits: Limits) -> Photo:
         With a sentence that says what was found and what is allowed. Nothing else escapes.
     """
     check_size(len(data), limits)
-    image_format = _format_of(data)
-    label, plugin = FORMATS[image_format]
+    taken = _format_of(data)
+    image_format, label = taken.name, taken.label
 
     claimed = _claimed_size(image_format, data)
     if claimed is not None:
@@ -124,7 +112,7 @@ def identify(data: bytes, limits: Limits) -> Photo:
     frames = _count_gif_frames(data, limits) if image_format == "gif" else 1
 
     try:
-        with Image.open(io.BytesIO(data), formats=[plugin]) as image:
+        with Image.open(io.BytesIO(data), formats=[taken.plugin]) as image:
             width, height = image.size
             metadata = _metadata(image)
             if image_format == "tiff" and metadata.get("orientation", 1) >= 5:
@@ -154,31 +142,27 @@ def identify(data: bytes, limits: Limits) -> Photo:
     return photo
 
 
-def _format_of(data: bytes) -> str:
+def _format_of(data: bytes) -> InputFormat:
     """Tell the format by the first bytes."""
     if not data:
         raise NotAnImage("the file is empty (0 bytes)")
     head = data[:4096]
-    for pattern, image_format in _TAKEN:
-        if re.match(pattern, head, re.DOTALL):
+    brands = _brands(head)
+    for image_format in INPUT_FORMATS.values():
+        if brands & image_format.brands or (image_format.magic and re.match(image_format.magic, head, re.DOTALL)):
             return image_format
-    if container := _container_format(head):
-        return container
     for pattern, what in _NOT_TAKEN:
         if re.match(pattern, head, re.DOTALL):
             raise UnsupportedFormat(f"the file is {what}; {ALLOWED}")
     raise NotAnImage(f"no image format begins with the bytes {head[:8].hex(' ')}; {ALLOWED}")
 
 
-def _container_format(head: bytes) -> str | None:
-    """Tell AVIF from HEIC by the brands of their ``ftyp`` box, ISO/IEC 14496-12 section 4.3."""
+def _brands(head: bytes) -> set[bytes]:
+    """Read the brands of an ``ftyp`` box, by which AVIF and HEIC, which share a container, are told apart."""
     if head[4:8] != b"ftyp":
-        return None
+        return set()
     end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
-    if brands & _AVIF_BRANDS:
-        return "avif"
-    return "heic" if brands & _HEIC_BRANDS else None
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
 def set_aside(data: bytes, limits: Limits) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functions.process_image.formats import INPUT_FORMATS
 from functions.process_image.photo import Photo
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import webp_scale
@@ -15,18 +16,12 @@ _FIXED = 24 * _MB
 #: Bytes per pixel of width: the lines under way between decoder and resizer. Alpha is premultiplied in floats.
 _LINES, _LINES_WITH_ALPHA = 4_000, 20_000
 
-#: Bytes per stored pixel that the decoder itself holds. PNG and TIFF may have 16 bits in 4 channels, of which the
-#: header as we read it says nothing.
-_DECODER = {"jpeg": 0.0, "png": 0.0, "webp": 0.0, "gif": 16.0, "tiff": 8.0, "avif": 16.0, "heic": 6.0}
-_DECODER_WHOLE = {"jpeg": 6.5, "png": 8.0, "webp": 5.0}
-
 #: Beside these, of WebP: bytes per pixel of what the decoder shrinks to, and per stored pixel for the alpha, which it
 #: decodes before that, and for the two canvases of an animation.
 _WEBP_SCALED, _WEBP_ALPHA, _WEBP_ANIMATED = 6, 5, 10
 
-#: Bytes per rendition pixel: as it stands in memory, and what the encoder adds.
+#: Bytes per rendition pixel as it stands in memory.
 _CANVAS = 4
-_ENCODER = {"webp": 10, "jpeg": 12, "png": 10, "avif": 30}
 
 
 def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
@@ -75,10 +70,11 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     =============================  ========  ========
     """
     upright = (photo.display_width, photo.display_height)
-    targets = [(lay_out(upright, (s.width, s.height), s.fit), s.format) for s in rendition_set.specs]
+    targets = [(lay_out(upright, (s.width, s.height), s.fit), s.output.encoder_bytes) for s in rendition_set.specs]
     largest = max((layout for layout, _ in targets), key=_area)
 
-    decoder = (_DECODER_WHOLE if photo.decoded_whole else _DECODER).get(photo.format, _DECODER[photo.format])
+    image_format = INPUT_FORMATS[photo.format]
+    decoder = (photo.decoded_whole and image_format.decoder_bytes_whole) or image_format.decoder_bytes
     stored = photo.width * photo.height
     decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
     if photo.format == "webp":
@@ -88,7 +84,7 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     # A still's sizes all stand in memory while two encoders are at work; of an animation, one size and the next.
     areas = sorted({layout: _area(layout) for layout, _ in targets}.values(), reverse=True)
     canvases = sum(areas) if photo.frames == 1 else sum(areas[:2]) * photo.frames
-    encoders = sorted((_area(layout) * _ENCODER[image_format] for layout, image_format in targets), reverse=True)
+    encoders = sorted((_area(layout) * encoder_bytes for layout, encoder_bytes in targets), reverse=True)
     return int(_FIXED + decoding + canvases * _CANVAS + sum(encoders[:2]))
 
 

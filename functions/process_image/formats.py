@@ -1,0 +1,179 @@
+"""What the function knows of each image format, in one place: a new output format is a new row here.
+
+Standard library only: the function's own process reads it at cold start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """A format that uploads may have.
+
+    Parameters
+    ----------
+    name : str
+        Ours, as records carry it.
+    label : str
+        How people write it.
+    suffixes : tuple of str
+        How names of such files end, in lower case. The uploads bucket tells the function of these alone, each as
+        ``.jpg``, ``.Jpg`` and ``.JPG``.
+    plugin : str
+        The Pillow plugin that reads its header.
+    magic : bytes
+        Regular expression of its first bytes; empty where a container's brands tell.
+    brands : frozenset of bytes
+        The brands in the ``ftyp`` box of its container, ISO/IEC 14496-12 section 4.3.
+    decoder_bytes, decoder_bytes_whole : float
+        Bytes per stored pixel that its decoder holds; the second of a photo with ``decoded_whole``.
+    """
+
+    name: str
+    label: str
+    suffixes: tuple[str, ...]
+    plugin: str
+    magic: bytes = b""
+    brands: frozenset[bytes] = frozenset()
+    decoder_bytes: float = 0.0
+    decoder_bytes_whole: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFormat:
+    """A format that renditions may have.
+
+    Parameters
+    ----------
+    name, extension, content_type : str
+        In ``renditions.toml``, at the end of object keys, and in HTTP.
+    saver : str
+        The libvips operation that writes it, without the suffix ``_buffer``.
+    options : mapping
+        What the saver always gets.
+    takes_quality : bool
+        Whether it has a quality; one that loses nothing has none.
+    efforts : tuple of two ints or None
+        The encoder's highest effort and the default; None if it has none. The numbers are libvips's
+        (https://www.libvips.org/API/current/method.Image.webpsave.html, .../method.Image.heifsave.html).
+    has_alpha : bool
+        Whether transparency is kept; else it becomes white.
+    is_animated : bool
+        Whether animations stay animated; else the first frame is shown.
+    encoder_bytes : int
+        Bytes per rendition pixel that its encoder holds beside the pixels.
+    """
+
+    name: str
+    extension: str
+    content_type: str
+    saver: str
+    options: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    takes_quality: bool = True
+    efforts: tuple[int, int] | None = None
+    has_alpha: bool = True
+    is_animated: bool = False
+    encoder_bytes: int = 10
+
+
+_INPUT: Final = (
+    InputFormat(
+        # MPO, the phones' JPEG with a second picture behind, is read by the same plugin.
+        name="jpeg",
+        label="JPEG",
+        suffixes=(".jpg", ".jpeg", ".jfif", ".jpe"),
+        plugin="JPEG",
+        magic=rb"\xff\xd8\xff",
+        decoder_bytes_whole=6.5,
+    ),
+    InputFormat(
+        # PNG and TIFF may have 16 bits in 4 channels, of which the header as we read it says nothing.
+        name="png",
+        label="PNG",
+        suffixes=(".png",),
+        plugin="PNG",
+        magic=rb"\x89PNG\r\n\x1a\n",
+        decoder_bytes_whole=8.0,
+    ),
+    InputFormat(
+        name="webp",
+        label="WebP",
+        suffixes=(".webp",),
+        plugin="WEBP",
+        magic=rb"RIFF....WEBP",
+        decoder_bytes_whole=5.0,
+    ),
+    InputFormat(
+        name="gif",
+        label="GIF",
+        suffixes=(".gif",),
+        plugin="GIF",
+        magic=rb"GIF8[79]a",
+        decoder_bytes=16.0,
+    ),
+    InputFormat(
+        name="tiff",
+        label="TIFF",
+        suffixes=(".tif", ".tiff"),
+        plugin="TIFF",
+        magic=rb"(?!II.{6}CR\x02)II[*+]\0|MM\0[*+]",
+        decoder_bytes=8.0,
+    ),
+    InputFormat(
+        name="avif",
+        label="AVIF",
+        suffixes=(".avif", ".avifs"),
+        plugin="AVIF",
+        brands=frozenset({b"avif", b"avis"}),
+        decoder_bytes=16.0,
+    ),
+    InputFormat(
+        name="heic",
+        label="HEIC",
+        suffixes=(".heic", ".heif", ".hif"),
+        plugin="HEIF",
+        brands=frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}),
+        decoder_bytes=6.0,
+    ),
+)
+
+_OUTPUT: Final = (
+    OutputFormat("webp", "webp", "image/webp", "webpsave", efforts=(6, 4), is_animated=True),
+    OutputFormat(
+        "jpeg",
+        "jpg",
+        "image/jpeg",
+        "jpegsave",
+        MappingProxyType({"optimize_coding": True, "interlace": True}),
+        has_alpha=False,
+        encoder_bytes=12,
+    ),
+    OutputFormat("png", "png", "image/png", "pngsave", takes_quality=False),
+    OutputFormat(
+        "avif",
+        "avif",
+        "image/avif",
+        "heifsave",
+        MappingProxyType({"compression": "av1"}),
+        efforts=(9, 0),
+        encoder_bytes=30,
+    ),
+)
+
+#: By their names.
+INPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _INPUT})
+OUTPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _OUTPUT})
+
+_LABELS: Final = [image_format.label for image_format in _INPUT]
+#: What a refusal ends with.
+ALLOWED: Final = f"allowed are {', '.join(_LABELS[:-1])} and {_LABELS[-1]}"
+
+
+def content_type_of(key: str) -> str:
+    """Tell the content type of a rendition by its object key."""
+    extension = key.rpartition(".")[2]
+    return next(f.content_type for f in _OUTPUT if f.extension == extension)
