@@ -176,4 +176,4 @@ ALLOWED: Final = f"allowed are {', '.join(_LABELS[:-1])} and {_LABELS[-1]}"
 def content_type_of(key: str) -> str:
     """Tell the content type of a rendition by its object key."""
     extension = key.rpartition(".")[2]
-    return next(f.content_type for f in _OUTPUT if f.extension == extension)
+    return next((f.content_type for f in _OUTPUT if f.extension == extension), "application/octet-stream")
