@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 from local import emulator
-from local.machine import LaptopError, this_place
+from local.config import LaptopError, local_config
 from local.stack import Stack, load
 
 _READS = 200
@@ -72,6 +72,6 @@ def _by_sdk(deployed: Stack) -> Callable[[], object]:
 if __name__ == "__main__":
     terminal = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
-        compare(load(emulator.where_it_runs(this_place())), terminal)
+        compare(load(emulator.on_running_port(local_config())), terminal)
     except LaptopError as error:
         terminal.print(f"Reads over HTTP are not measured: {error}")

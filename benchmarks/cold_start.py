@@ -31,13 +31,13 @@ from rich.progress import track
 from benchmarks.figures import ratio_of_pairs, spread
 from benchmarks.function_settings import AWS_ENVIRONMENT, ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
 from benchmarks.processes import PROJECT, cores, pinned
-from local.machine import build_environment, sam_command, this_place
+from local.config import build_environment, local_config, sam_command
 
 _BUILD = PROJECT / ".local" / "cold-start" / "build"
 _WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
 #: Of the kernel's pages. Only Linux can be told to forget them.
 CACHES = ("warm", "evicted") if hasattr(os, "posix_fadvise") else ("warm",)
-CONTENDERS = ("ours", "without bytecode", "clients and codec")
+BASELINES = ("ours", "without bytecode", "clients and codec")
 _WITH_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
 _SHARED = ("CommonLayer", "PowertoolsLayer")
 _PACKAGES_SHOWN = 12
@@ -110,7 +110,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 def _build() -> None:
     """As the laptop stack does. Raises CalledProcessError; why stands on the terminal."""
-    command = sam_command(this_place(), ["build", "--no-cached", "--build-dir", str(_BUILD)])
+    command = sam_command(local_config(), ["build", "--no-cached", "--build-dir", str(_BUILD)])
     subprocess.run(  # noqa: S603
         command, cwd=PROJECT, env=build_environment(), check=True, stdout=subprocess.DEVNULL
     )
@@ -123,20 +123,20 @@ def _build() -> None:
 
 def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]]:
     for pages in CACHES:
-        measured: dict[str, list[_Start]] = {contender: [] for contender in CONTENDERS}
+        measured: dict[str, list[_Start]] = {baseline: [] for baseline in BASELINES}
         for number in track(range(rounds + 1), f"{name}, {pages}", console=console, transient=True):
-            for contender in random.sample(CONTENDERS, len(CONTENDERS)):
+            for baseline in random.sample(BASELINES, len(BASELINES)):
                 if pages == "evicted":
                     _evict()
-                start = _start(name, contender)
+                start = _start(name, baseline)
                 if number > 0:  # the first only warms
-                    measured[contender].append(start)
+                    measured[baseline].append(start)
         usual = [start.seconds for start in measured["clients and codec"]]
-        for contender, starts in measured.items():
+        for baseline, starts in measured.items():
             yield {
                 "function": name,
                 "cache": pages,
-                "contender": contender,
+                "baseline": baseline,
                 "seconds": asdict(spread([start.seconds for start in starts])),
                 "cpu": asdict(spread([start.cpu for start in starts])),
                 "read_mb": asdict(spread([start.read / 1e6 for start in starts])),
@@ -144,11 +144,11 @@ def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]
             }
 
 
-def _start(name: str, contender: str) -> _Start:
+def _start(name: str, baseline: str) -> _Start:
     """Start a process, until it says that it is ready. Raises RuntimeError if it does not."""
     function = FUNCTIONS[name]
-    program = function.usual if contender == "clients and codec" else f"import {function.module}"
-    command, folder, environment = _process(name, contender)
+    program = function.usual if baseline == "clients and codec" else f"import {function.module}"
+    command, folder, environment = _process(name, baseline)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with pinned({cores()[-1]}):
         begun = perf_counter()
@@ -163,7 +163,7 @@ def _start(name: str, contender: str) -> _Start:
     seconds = perf_counter() - begun
     process.communicate()
     if said != b".":
-        raise RuntimeError(f"{name} did not start ({contender}); its errors stand on the terminal.")
+        raise RuntimeError(f"{name} did not start ({baseline}); its errors stand on the terminal.")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return _Start(
         seconds,
@@ -172,9 +172,9 @@ def _start(name: str, contender: str) -> _Start:
     )
 
 
-def _process(name: str, contender: str) -> tuple[list[str], Path, dict[str, str]]:
+def _process(name: str, baseline: str) -> tuple[list[str], Path, dict[str, str]]:
     """Interpreter, folder and environment as Lambda has them: nothing can be written, the layers are on the path."""
-    root = _WITHOUT_BYTECODE if contender == "without bytecode" else _BUILD
+    root = _WITHOUT_BYTECODE if baseline == "without bytecode" else _BUILD
     function = FUNCTIONS[name]
     path = [root / name, *(root / layer / "python" for layer in function.layers)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))} | AWS_ENVIRONMENT

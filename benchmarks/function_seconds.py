@@ -125,7 +125,7 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
     """Measure on this machine: each photo by both, in turns."""
     from PIL import Image
 
-    from benchmarks.contenders import LIMITS, usual_renditions
+    from benchmarks.baselines import LIMITS, usual_renditions
     from benchmarks.rendition_sets import WEBP
     from functions.process_image.processing import identify, render
 
@@ -190,15 +190,15 @@ def _beside_rendering(rounds: int) -> dict[str, float]:
     """What each handler takes an image of 0.3 megapixels, less what rendering it takes."""
     from rich.console import Console
 
+    from benchmarks.baselines import BASELINES
     from benchmarks.batches import SMALL, handler_cpu
-    from benchmarks.contenders import CONTENDERS
     from benchmarks.photos import inputs
 
     (photo,) = (each.path for each in inputs() if each.name == SMALL)
     beside = {}
     for name in ("ours", "usual sample"):
         whole = statistics.median(handler_cpu(name, rounds, Console(stderr=True)))
-        alone = statistics.median(_cpu_seconds(lambda: CONTENDERS[name](photo, "webp")) for _ in range(5 * rounds))  # noqa: B023
+        alone = statistics.median(_cpu_seconds(lambda: BASELINES[name](photo, "webp")) for _ in range(5 * rounds))  # noqa: B023
         beside[name] = round(whole - alone, 4)
     return beside
 

@@ -21,11 +21,11 @@ from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 from PIL import Image
 
-from benchmarks.contenders import LIMITS, usual_renditions
+from benchmarks.baselines import LIMITS, usual_renditions
 from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
 from benchmarks.rendition_sets import WEBP
 from benchmarks.worker import serve
-from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.images import ImageRecord, PublishedImage
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Result
 from functions.process_image.processing import identify, render
@@ -104,9 +104,9 @@ def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
     from functions.process_image import app
 
     memory = _Memory(_tiny_photo())
-    flow = app.messages.process.keywords["flow"]  # type: ignore[attr-defined] # a partial, see wiring.py
-    flow = replace(flow, uploads=memory, renditions=memory, tasks=memory, images=memory, results=memory)
-    process = partial(app.messages.process.func, flow=flow)  # type: ignore[attr-defined]
+    dependencies = app.messages.process.keywords["dependencies"]  # type: ignore[attr-defined] # a partial, see wiring.py
+    dependencies = replace(dependencies, uploads=memory, renditions=memory, tasks=memory, images=memory, results=memory)
+    process = partial(app.messages.process.func, dependencies=dependencies)  # type: ignore[attr-defined]
     app.messages = replace(app.messages, process=process)
     return work
 
@@ -158,11 +158,11 @@ class _Memory:
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         pass
 
-    def standing(self, image_key: str) -> None:
+    def published(self, image_key: str) -> None:
         pass
 
-    def publish(self, record: ImageRecord) -> Standing:
-        return Standing(record, replaced=())
+    def publish(self, record: ImageRecord) -> PublishedImage:
+        return PublishedImage(record, replaced=())
 
     def announce(self, task_id: str, record: ImageRecord) -> None:
         pass

@@ -36,8 +36,8 @@ _HEAD = """# Performance
 Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=22` is the long run.
 
 The photos are real pictures, joined and enlarged smoothly to the sizes of uploads (`benchmarks/photos.py`). Every
-contender runs in a process of its own, all on one core, in turns, in an order shuffled anew for each photo of each
-round. Contenders are compared by CPU seconds, photo by photo and round by round: the machine may be busy with other
+baseline runs in a process of its own, all on one core, in turns, in an order shuffled anew for each photo of each
+round. Baselines are compared by CPU seconds, photo by photo and round by round: the machine may be busy with other
 work, which lengthens the wall clock but hardly these. Each writes the same four renditions (256, 640, 1280 and 1920
 pixels), WebP with effort 4 or progressive JPEG, quality 80. SSIM is that of the luma against Pillow's Lanczos from all
 pixels, the mean of the four."""
@@ -66,7 +66,7 @@ def _about(measured: dict[str, Any]) -> str:
 
 def _rendering(measured: dict[str, Any]) -> list[str]:
     rows = measured["rows"]
-    again = [row["ratio"] for row in rows if row["contender"] == "ours again"]
+    again = [row["ratio"] for row in rows if row["baseline"] == "ours again"]
     low, high = min(r["median"] for r in again), max(r["median"] for r in again)
     widest = max((r["high"] - r["low"] for r in again), default=0)
     lines = [
@@ -109,7 +109,7 @@ def _rows(rows: list[dict[str, Any]]) -> list[str]:
     for row in rows:
         cpu, ratio = row["cpu"], row["ratio"]
         lines.append(
-            f"| {row['contender']} | {cpu['median']:.3f} ({cpu['low']:.3f} to {cpu['high']:.3f})"
+            f"| {row['baseline']} | {cpu['median']:.3f} ({cpu['low']:.3f} to {cpu['high']:.3f})"
             f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) | {row['seconds']['median']:.2f}"
             f" | {'' if row['peak_mb'] is None else round(row['peak_mb'])} | {row['bytes']:,}"
             f" | {'' if row['ssim'] is None else format(row['ssim'], '.4f')} |"
@@ -234,7 +234,7 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
     for row in measured["starts"]:
         wall, ratio = row["seconds"], row["ratio"]
         lines.append(
-            f"| {row['function']} | {row['cache']} | {row['contender']}"
+            f"| {row['function']} | {row['cache']} | {row['baseline']}"
             f" | {wall['median']:.2f} ({wall['low']:.2f} to {wall['high']:.2f})"
             f" | {row['cpu']['median']:.2f} | {row['read_mb']['median']:.0f}"
             f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"

@@ -138,14 +138,14 @@ def _short(value: float) -> str:
 
 
 def plot_rendering(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """CPU seconds of every contender on every large photo: rows of ``results/render.json``, of one set."""
+    """CPU seconds of every baseline on every large photo: rows of ``results/render.json``, of one set."""
     large = [row for row in rows if row["megapixels"] >= 12]
     photos = list(dict.fromkeys(row["photo"] for row in large))
-    contenders = [name for name in dict.fromkeys(row["contender"] for row in large) if name != "ours again"]
-    width = 0.8 / len(contenders)
+    baselines = [name for name in dict.fromkeys(row["baseline"] for row in large) if name != "ours again"]
+    width = 0.8 / len(baselines)
     with _figure(path, 1, 1, (9, 4)) as axes:
-        for number, name in enumerate(contenders):
-            found = {row["photo"]: row["cpu"] for row in large if row["contender"] == name}
+        for number, name in enumerate(baselines):
+            found = {row["photo"]: row["cpu"] for row in large if row["baseline"] == name}
             at = [place for place, photo in enumerate(photos) if photo in found]
             spreads = [found[photos[place]] for place in at]
             errors = [[s["median"] - s["low"] for s in spreads], [s["high"] - s["median"] for s in spreads]]

@@ -1,4 +1,4 @@
-"""The contenders' processes: each pinned to one core, given jobs in turns, and watched for its memory."""
+"""The baselines' processes: each pinned to one core, given jobs in turns, and watched for its memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that does a contender's jobs."""
+    """A process that does a baseline's jobs."""
 
     process: subprocess.Popen[str]
 
@@ -74,7 +74,7 @@ def worker(command: list[str], *, cores: set[int], endpoint: str | None = None) 
 @contextmanager
 def aws(folder: Path, s3_seconds: float, *, core: int) -> Iterator[str]:
     """Run the stand-in for AWS over a folder of photos; yields its address."""
-    command = [sys.executable, "-m", "benchmarks.aws_stand_in", str(folder), str(s3_seconds)]
+    command = [sys.executable, "-m", "benchmarks.fake_aws", str(folder), str(s3_seconds)]
     with worker(command, cores={core}) as server:
         assert server.process.stdout is not None  # noqa: S101
         yield f"http://127.0.0.1:{server.process.stdout.readline().strip()}"

@@ -1,8 +1,8 @@
-"""Whole renderings, side by side: time, CPU, memory, bytes and likeness of every contender on every photo.
+"""Whole renderings, side by side: time, CPU, memory, bytes and likeness of every baseline on every photo.
 
-All contenders run at once but work in turns, each in a process of its own on the same core, in an order shuffled anew
+All baselines run at once but work in turns, each in a process of its own on the same core, in an order shuffled anew
 for every photo of every round. They are compared by the CPU seconds of the same photo in the same round: what else the
-machine does lengthens the wall clock, not, or far less, these. One contender is ours a second time: its ratio to ours,
+machine does lengthens the wall clock, not, or far less, these. One baseline is ours a second time: its ratio to ours,
 which should be 1, is the noise.
 """
 
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from skimage.metrics import structural_similarity
 
-from benchmarks.contenders import lanczos_reference
+from benchmarks.baselines import lanczos_reference
 from benchmarks.figures import ratio_of_pairs, spread
 from benchmarks.photos import BenchPhoto, inputs
 from benchmarks.processes import PROJECT, Measured, Worker, cores, peak_of, worker
@@ -48,7 +48,7 @@ _COMMANDS = {
     "vipsthumbnail": [*_PYTHON, "vipsthumbnail"],
 }
 
-#: Contenders that cannot take a photo, or only its first frame.
+#: Baselines that cannot take a photo, or only its first frame.
 _UNFIT = {
     "12mp.heic": {"sharp, one decode", "sharp, per size"},  # its libvips has no HEVC decoder
     "animated.gif": {"parts alone", "sharp, one decode", "Pillow done well", "usual sample", "vipsthumbnail"},
@@ -60,7 +60,7 @@ _Case = tuple[BenchPhoto, str]
 
 
 def missing() -> dict[str, str]:
-    """Contenders that are not installed here, and how to install them."""
+    """Baselines that are not installed here, and how to install them."""
     absent: dict[str, str] = {}
     if not (_SHARP / "node_modules").exists() or shutil.which("node") is None:
         absent |= dict.fromkeys(
@@ -123,7 +123,7 @@ def _row(
 ) -> dict[str, Any]:
     mine, theirs = samples[OURS, photo.name, rendition_set], samples[name, photo.name, rendition_set]
     return {
-        "contender": name,
+        "baseline": name,
         "photo": photo.name,
         "megapixels": photo.megapixels,
         "set": rendition_set,

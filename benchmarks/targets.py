@@ -54,7 +54,7 @@ def figures() -> dict[str, float]:
 
 
 def _figures_of_starts(measured: dict[str, Any]) -> dict[str, float]:
-    ours = [row for row in measured["starts"] if row["contender"] == "ours"]
+    ours = [row for row in measured["starts"] if row["baseline"] == "ours"]
     found = {f"start, {row['cache']} / {row['function']}": row["ratio"]["median"] for row in ours}
     return found | {"zipped MB": max(zipped(measured).values())}
 
@@ -69,22 +69,22 @@ def zipped(measured: dict[str, Any]) -> dict[str, float]:
 
 def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
     found: dict[str, float] = {}
-    mine = {(row["photo"], row["set"]): row for row in rows if row["contender"] == "ours"}
+    mine = {(row["photo"], row["set"]): row for row in rows if row["baseline"] == "ours"}
     lost, grown = [], []
     for row in (row for row in rows if row["megapixels"] >= 12):
-        names = [f"{row['set']} / {row['contender']}"]
+        names = [f"{row['set']} / {row['baseline']}"]
         names += [f"{names[0]} / profile"] if "p3" in row["photo"] else []
         ratio = row["ratio"]["median"]
         for name in names:
-            if row["contender"] == "parts alone":
+            if row["baseline"] == "parts alone":
                 found[name] = max(found.get(name, 0), 1 / ratio)
             else:
                 found[name] = min(found.get(name, ratio), ratio)
         ours = mine[row["photo"], row["set"]]
         lost.append(row["ssim"] - ours["ssim"] if row["ssim"] else 0.0)
-        if row["contender"] == "sharp, per size":
+        if row["baseline"] == "sharp, per size":
             grown.append(ours["bytes"] / row["bytes"])
-        if row["contender"] == "ours":
+        if row["baseline"] == "ours":
             name = f"peak MB, {row['photo']}"
             found[name] = max(found.get(name, 0), row["peak_mb"])
     found["ssim lost"] = max(lost)

@@ -33,8 +33,8 @@ from rich.table import Table
 from benchmarks.flow_model import Batches
 from benchmarks.message_flow import makespan
 from local import emulator
-from local.disturbances import held_back_messages, kill_functions
-from local.machine import PROJECT, LaptopError, Place, this_place
+from local.config import PROJECT, LaptopError, LocalConfig, local_config
+from local.fault_injection import held_back_messages, kill_functions
 from local.outcomes import count_messages, take_results, wait_for_tasks
 from local.stack import Stack, load
 
@@ -87,9 +87,9 @@ def main() -> int:
     images = max(parser.parse_args().images, _BATCH)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
-        place = emulator.where_it_runs(this_place())
-        deployed = load(place)
-        runs = [_run(deployed, place, console, images, concurrency) for concurrency in CONCURRENCY]
+        config = emulator.on_running_port(local_config())
+        deployed = load(config)
+        runs = [_run(deployed, config, console, images, concurrency) for concurrency in CONCURRENCY]
     except LaptopError as error:
         console.print(f"[red]{error}[/]")
         return 1
@@ -100,8 +100,8 @@ def main() -> int:
     return 0
 
 
-def _run(deployed: Stack, place: Place, console: Console, images: int, concurrency: int) -> Run:
-    kill_functions(place)  # so that there are as many as this run wants
+def _run(deployed: Stack, config: LocalConfig, console: Console, images: int, concurrency: int) -> Run:
+    kill_functions(config)  # so that there are as many as this run wants
     bucket, queue_url = deployed.outputs["UploadsBucketName"], deployed.outputs["ImageTasksQueueUrl"]
     for _ in take_results(deployed):
         pass  # those of earlier runs
@@ -112,7 +112,7 @@ def _run(deployed: Stack, place: Place, console: Console, images: int, concurren
                 lambda: sum(count_messages(deployed, queue_url)) >= images, 60, "S3 did not tell of all uploads."
             )
         started_at, started = datetime.now(UTC), time()
-        with _watched_memory(place) as memory, Progress(console=console, transient=True) as progress:
+        with _watched_memory(config) as memory, Progress(console=console, transient=True) as progress:
             bar = progress.add_task(f"Rendering, {concurrency} at once", total=images)
 
             def is_empty() -> bool:
@@ -184,7 +184,7 @@ def _wait_until(holds: Callable[[], bool], seconds: float, otherwise: str) -> No
 
 
 @contextmanager
-def _watched_memory(place: Place) -> Iterator[list[float]]:
+def _watched_memory(config: LocalConfig) -> Iterator[list[float]]:
     """Note the memory of all function processes together, in MB, twice a second, while the block runs."""
     samples: list[float] = []
     over = Event()
@@ -192,7 +192,7 @@ def _watched_memory(place: Place) -> Iterator[list[float]]:
     def watch() -> None:
         while not over.wait(0.5):
             total = 0
-            for process in emulator.function_processes(place):
+            for process in emulator.function_processes(config):
                 try:
                     total += process.memory_info().rss
                 except psutil.NoSuchProcess:

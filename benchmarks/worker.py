@@ -1,4 +1,4 @@
-"""A process that does one contender's work: ``python -m benchmarks.worker NAME``.
+"""A process that does one baseline's work: ``python -m benchmarks.worker NAME``.
 
 It takes one job per line of its standard input, ``{"path": ..., "set": "webp" or "jpeg", "keep": folder or null}``,
 and answers each with a line of JSON: ``seconds``, ``cpu`` (seconds, with those of its children), ``own_cpu`` and
@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.baselines import BASELINES
 
 _ME = psutil.Process()
 
@@ -49,5 +49,5 @@ def _childrens_cpu() -> float:
 
 
 if __name__ == "__main__":
-    contender = CONTENDERS[sys.argv[1]]
-    serve(lambda job: contender(Path(job["path"]), job["set"]))
+    baseline = BASELINES[sys.argv[1]]
+    serve(lambda job: baseline(Path(job["path"]), job["set"]))

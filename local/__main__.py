@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from local import chaos, demo, emulator, rabbitmq_queues, stack
-from local.machine import LaptopError
+from local.config import LaptopError
 
 
 def main() -> int:
@@ -22,28 +22,28 @@ def main() -> int:
     # A pipe has no width; the tables want this one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     try:
-        place = emulator.this_running_place()
+        config = emulator.running_config()
         match arguments.command:
             case "up":
-                deployed = stack.up(place, console)
-                console.print(f"The laptop stack is up; {place.stack_file} tells any client how to reach it.")
+                deployed = stack.up(config, console)
+                console.print(f"The laptop stack is up; {config.stack_file} tells any client how to reach it.")
                 console.print(f"Put photos into bucket {deployed.outputs['UploadsBucketName']}, or run: make demo")
                 return 0
             case "down":
-                console.print("The laptop stack is stopped." if stack.down(place) else "There was nothing to stop.")
+                console.print("The laptop stack is stopped." if stack.down(config) else "There was nothing to stop.")
                 return 0
             case "env":
-                print("\n".join(stack.environment_of(stack.load(place))))
+                print("\n".join(stack.environment_of(stack.load(config))))
                 return 0
             case "demo":
-                return demo.run(place, console, arguments.photos)
+                return demo.run(config, console, arguments.photos)
             case "chaos":
-                return chaos.run(place, console, arguments.flow, arguments.items)
+                return chaos.run(config, console, arguments.flow, arguments.items)
             case "rabbitmq-queues":
                 return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
             case "sam":
-                stack.load(place)
-                return stack.run_sam(place, arguments.arguments)
+                stack.load(config)
+                return stack.run_sam(config, arguments.arguments)
     except LaptopError as error:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 1

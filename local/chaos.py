@@ -20,8 +20,8 @@ from rich.progress import Progress
 
 from local import chaos_images, chaos_orders, chaos_rabbitmq, chaos_report, payments, rabbitmq, stack
 from local.chaos_flow import PORTIONS, Flow, Seen
-from local.disturbances import Disturbances, short_visibility
-from local.machine import Place
+from local.config import LocalConfig
+from local.fault_injection import FaultInjector, short_visibility
 from local.order_events import listening
 from local.outcomes import DeadLetter, count_messages, poll, read_dead_letters, take_results
 from local.stack import Stack
@@ -51,15 +51,15 @@ _SECONDS_OF_SILENCE = 20
 _ROUNDS_OF_REDRIVING = 3
 
 
-def run(place: Place, console: Console, flow: str, items: int) -> int:
+def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
     """Disturb one flow, or all of them at once, and print the audit; returns 0 only if the sums are right.
 
     Raises LaptopError.
     """
-    deployed = stack.up(place, console)
+    deployed = stack.up(config, console)
     started = time()
     chance = random.Random(items)  # noqa: S311 # the same disturbance each time, for whoever has to look into it
-    disturbances = Disturbances(place, chance, min(items / _ITEMS_PER_SECOND_OF_OUTAGE, _LONGEST_OUTAGE))
+    faults = FaultInjector(config, chance, min(items / _ITEMS_PER_SECOND_OF_OUTAGE, _LONGEST_OUTAGE))
     counts = _split(flow, items)
     for _ in take_results(deployed):
         pass  # those of earlier runs
@@ -69,17 +69,17 @@ def run(place: Place, console: Console, flow: str, items: int) -> int:
         listener = until_the_end.enter_context(listening(deployed))
         with console.status("Uploading photos and writing messages ..."):
             flows = [_PREPARE[name](deployed, f"chaos-{started:.0f}", count, chance) for name, count in counts.items()]
-        with disturbances.failing():
-            _run_through(deployed, place, flows, _plan(disturbances, counts, chance), console)
-        redriven = redrive(deployed, place, console)
+        with faults.failing():
+            _run_through(deployed, config, flows, _plan(faults, counts, chance), console)
+        redriven = redrive(deployed, config, console)
         seen = _see(deployed, flows, listener.listen)
     audits = {each.name: each.audit(seen) for each in flows}
-    disturbed = dict(sorted(disturbances.done.items()))
+    disturbed = dict(sorted(faults.done.items()))
     disturbed |= {
         f"set aside after the last receive, error code {code}, and redriven": n for code, n in redriven.items()
     }
-    failed = {name: dict(kinds) for name, kinds in sorted(disturbances.failed_calls.items())}
-    return chaos_report.show(place, console, audits, disturbed, failed, round(time() - started))
+    failed = {name: dict(kinds) for name, kinds in sorted(faults.failed_calls.items())}
+    return chaos_report.show(config, console, audits, disturbed, failed, round(time() - started))
 
 
 def _split(flow: str, items: int) -> dict[str, int]:
@@ -91,22 +91,22 @@ def _split(flow: str, items: int) -> dict[str, int]:
 
 
 def _plan(
-    disturbances: Disturbances, counts: Mapping[str, int], chance: random.Random
+    faults: FaultInjector, counts: Mapping[str, int], chance: random.Random
 ) -> list[tuple[float, Callable[[], None]]]:
     """What goes wrong with these flows, and when which share of the items is done."""
-    outage = disturbances.aws_outage
+    outage = faults.aws_outage
     plan: list[tuple[float, Callable[[], None], set[str]]] = [
-        (0.15, disturbances.restart_broker, {"rabbitmq"}),
+        (0.15, faults.restart_broker, {"rabbitmq"}),
         (0.2, partial(outage, "dynamodb"), {"images", "orders", "rabbitmq"}),
-        (0.3, disturbances.restart_payments, {"orders", "rabbitmq"}),
+        (0.3, faults.restart_payments, {"orders", "rabbitmq"}),
         (0.4, partial(outage, "sqs"), {"images", "orders", "rabbitmq"}),
         (0.5, partial(outage, "s3"), {"images", "rabbitmq"}),
-        (0.6, disturbances.restart_broker, {"rabbitmq"}),
-        (0.7, disturbances.payments_outage, {"orders", "rabbitmq"}),
+        (0.6, faults.restart_broker, {"rabbitmq"}),
+        (0.7, faults.payments_outage, {"orders", "rabbitmq"}),
         (0.8, partial(outage, "sns"), {"orders", "rabbitmq"}),
     ]
     kills = min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)
-    plan += [(chance.uniform(0.05, 0.9), disturbances.kill_functions, set(counts)) for _ in range(kills)]
+    plan += [(chance.uniform(0.05, 0.9), faults.kill_functions, set(counts)) for _ in range(kills)]
     return sorted(
         ((share, disturb) for share, disturb, flows in plan if flows & counts.keys()), key=lambda entry: entry[0]
     )
@@ -114,7 +114,7 @@ def _plan(
 
 def _run_through(
     deployed: Stack,
-    place: Place,
+    config: LocalConfig,
     flows: Sequence[Flow],
     plan: Sequence[tuple[float, Callable[[], None]]],
     console: Console,
@@ -146,7 +146,7 @@ def _run_through(
             sleep(_tick(expected))
         for future in under_way:
             future.result()
-        _wait_for_silence(deployed, place, lambda: count_done() == expected)
+        _wait_for_silence(deployed, config, lambda: count_done() == expected)
 
 
 def _tick(expected: int) -> float:
@@ -154,13 +154,13 @@ def _tick(expected: int) -> float:
     return min(max(0.2, expected / 2000), 3)
 
 
-def _wait_for_silence(deployed: Stack, place: Place, is_done: Callable[[], bool]) -> None:
+def _wait_for_silence(deployed: Stack, config: LocalConfig, is_done: Callable[[], bool]) -> None:
     """Wait until the queues are empty and everything is done, or has stayed undone for a while."""
     empty_since = monotonic()
     while True:
         waiting = sum(sum(count_messages(deployed, deployed.outputs[queue])) for queue, _ in _QUEUES.values())
         if deployed.rabbitmq_url:
-            waiting += sum(rabbitmq.queue_depths(place).values())
+            waiting += sum(rabbitmq.queue_depths(config).values())
         if waiting:
             empty_since = monotonic()
         elif is_done() or monotonic() > empty_since + _SECONDS_OF_SILENCE:
@@ -168,7 +168,7 @@ def _wait_for_silence(deployed: Stack, place: Place, is_done: Callable[[], bool]
         sleep(1)
 
 
-def redrive(deployed: Stack, place: Place, console: Console) -> Counter[str]:
+def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[str]:
     """Put back what met passing faults until its last receive, by the command that a person has for it.
 
     Returns how many messages that were, by error code; `none` for those that SQS moved because the function died.
@@ -188,7 +188,7 @@ def redrive(deployed: Stack, place: Place, console: Console) -> Counter[str]:
         if redriven.total() == before:
             break
         with console.status(f"{redriven.total() - before} messages were put back ..."):
-            _wait_for_silence(deployed, place, lambda: True)
+            _wait_for_silence(deployed, config, lambda: True)
     return +redriven
 
 

@@ -61,7 +61,7 @@ class Flow:
 
 
 @dataclass
-class OnTheirWay:
+class InFlight:
     """Items of a table that come to their end; those that have are not asked for again.
 
     Attributes

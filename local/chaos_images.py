@@ -19,9 +19,9 @@ from darkroom.sending import send_all
 from PIL import Image, ImageDraw
 
 from local.audit import Audit, set_aside_rightly
-from local.chaos_flow import Flow, OnTheirWay, Seen, in_portions
-from local.disturbances import held_back_messages
-from local.machine import PROJECT, LaptopError
+from local.chaos_flow import Flow, InFlight, Seen, in_portions
+from local.config import PROJECT, LaptopError
+from local.fault_injection import held_back_messages
 from local.outcomes import DeadLetter, read_items
 from local.stack import Stack
 
@@ -97,7 +97,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     ]
     todo += [partial(_upload_faulty, deployed, folder, number, chance) for number in range(items - faulty, items)]
     chance.shuffle(todo)
-    tasks = tasks_on_their_way(deployed)
+    tasks = tasks_in_flight(deployed)
     faulty_ids: set[str] = set()
 
     def offer(bodies: Sequence[str], some: Sequence[Callable[[], Upload]]) -> None:
@@ -118,9 +118,9 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     )
 
 
-def tasks_on_their_way(deployed: Stack) -> OnTheirWay:
+def tasks_in_flight(deployed: Stack) -> InFlight:
     """Watch image tasks."""
-    return OnTheirWay(deployed, "TasksTableName", "task_id", frozenset({"DONE"}))
+    return InFlight(deployed, "TasksTableName", "task_id", frozenset({"DONE"}))
 
 
 def small_photo() -> Image.Image:

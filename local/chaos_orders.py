@@ -18,7 +18,7 @@ from darkroom.sending import send_all
 
 from functions.process_order.orders import FINAL, State
 from local.audit import Audit, set_aside_rightly
-from local.chaos_flow import Flow, OnTheirWay, Seen, in_portions
+from local.chaos_flow import Flow, InFlight, Seen, in_portions
 from local.inventory import read_stock, set_stock
 from local.outcomes import DeadLetter, read_items
 from local.payments import TakenPayment
@@ -75,29 +75,29 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
         What all ids of this run begin with.
     """
     stock = fill_shelves(deployed, f"{run}-orders", items)
-    orders = [place(f"{run}-orders-{number:05}", list(stock), chance) for number in range(items)]
+    orders = [place_order(f"{run}-orders-{number:05}", list(stock), chance) for number in range(items)]
     for number in range(max(1, int(items * _FAULTY))):
         orders[number] = without_items(orders[number])
     bodies = [json.dumps(order.message) for order in orders for _ in range(2)]
     chance.shuffle(bodies)
     faulty = frozenset(order.order_id for order in orders if order.error_code)
-    on_their_way = orders_on_their_way(deployed)
-    on_their_way.watch(order.order_id for order in orders if not order.error_code)
+    in_flight = orders_in_flight(deployed)
+    in_flight.watch(order.order_id for order in orders if not order.error_code)
     return Flow(
         name="orders",
         portions=[
             partial(send_all, deployed.sqs, deployed.outputs["OrderQueueUrl"], some) for some in in_portions(bodies)
         ],
-        count_done=on_their_way.count_done,
+        count_done=in_flight.count_done,
         expected=items - len(faulty),
         faulty={DEAD_LETTERS: faulty},
         audit=lambda seen: audit(orders, stock, find(deployed, orders, stock, seen)),
     )
 
 
-def orders_on_their_way(deployed: Stack) -> OnTheirWay:
+def orders_in_flight(deployed: Stack) -> InFlight:
     """Watch orders."""
-    return OnTheirWay(deployed, "OrdersTableName", "order_id", FINAL)
+    return InFlight(deployed, "OrdersTableName", "order_id", FINAL)
 
 
 def fill_shelves(deployed: Stack, run: str, orders: int) -> dict[str, int]:
@@ -107,7 +107,7 @@ def fill_shelves(deployed: Stack, run: str, orders: int) -> dict[str, int]:
     return stock
 
 
-def place(order_id: str, products: Sequence[str], chance: random.Random) -> Placed:
+def place_order(order_id: str, products: Sequence[str], chance: random.Random) -> Placed:
     """Write an order."""
     lines = [(product, chance.randint(1, 3), chance.randint(100, 9900)) for product in chance.sample(products, 2)]
     amount = sum(quantity * price for _, quantity, price in lines)

@@ -19,9 +19,9 @@ from local.audit import Audit, set_aside_rightly, total
 from local.chaos_flow import Flow, in_portions
 from local.chaos_images import Upload
 from local.chaos_orders import Placed
-from local.machine import LaptopError
+from local.config import LaptopError
 from local.outcomes import DeadLetter
-from local.rabbitmq import Message
+from local.rabbitmq import BrokerMessage
 from local.stack import Stack
 
 DEAD_LETTERS = "RabbitMqRejectsQueueUrl"
@@ -39,7 +39,7 @@ class Published:
 
     task_id: str
     queue: str
-    message: Message
+    message: BrokerMessage
 
 
 def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flow:
@@ -58,7 +58,9 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     stock = chaos_orders.fill_shelves(deployed, f"{run}-rabbitmq", valid // 2)
     photos = _upload_photos(deployed, folder, valid - valid // 2)
     tasks = [_task(deployed, photo, chance) for photo in photos]
-    placed = [chaos_orders.place(f"{run}-rabbitmq-{number:05}", list(stock), chance) for number in range(valid // 2)]
+    placed = [
+        chaos_orders.place_order(f"{run}-rabbitmq-{number:05}", list(stock), chance) for number in range(valid // 2)
+    ]
     orders = [_order(order, chance) for order in placed]
     uploads = [replace(photo, task_id=p.task_id) for photo, p in zip(photos, tasks, strict=True)]
     placed = [replace(order, order_id=p.task_id) for order, p in zip(placed, orders, strict=True)]
@@ -66,14 +68,14 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     published += chance.sample(published, int(items * _PUBLISHED_TWICE))
     chance.shuffle(published)
 
-    images_on_their_way = chaos_images.tasks_on_their_way(deployed)
-    orders_on_their_way = chaos_orders.orders_on_their_way(deployed)
-    images_on_their_way.watch(p.task_id for p in tasks)
-    orders_on_their_way.watch(p.task_id for p in orders)
+    images_in_flight = chaos_images.tasks_in_flight(deployed)
+    orders_in_flight = chaos_orders.orders_in_flight(deployed)
+    images_in_flight.watch(p.task_id for p in tasks)
+    orders_in_flight.watch(p.task_id for p in orders)
     return Flow(
         name="rabbitmq",
         portions=[partial(_publish, deployed, some) for some in in_portions(published)],
-        count_done=lambda: images_on_their_way.count_done() + orders_on_their_way.count_done(),
+        count_done=lambda: images_in_flight.count_done() + orders_in_flight.count_done(),
         expected=valid,
         faulty={DEAD_LETTERS: frozenset(p.task_id for p in rejected)},
         audit=lambda seen: total(
@@ -109,7 +111,7 @@ def _order(order: Placed, chance: random.Random) -> Published:
 
 def _invalid(task_id: str) -> Published:
     body = json.dumps({"order_id": task_id, "customer_id": "customer-7"}).encode()
-    return Published(task_id, "orders", Message(body))
+    return Published(task_id, "orders", BrokerMessage(body))
 
 
 def _message(queue: str, id_field: str, task_id: str, body: Mapping[str, Any], chance: random.Random) -> Published:
@@ -122,7 +124,7 @@ def _message(queue: str, id_field: str, task_id: str, body: Mapping[str, Any], c
     if known_by == "content":
         task_id = hash_id("rabbitmq", f"{queue}::/", data.decode("latin-1"))
     message_id = task_id if known_by == "message id" else None
-    return Published(task_id, queue, Message(data, message_id=message_id, content_encoding=encoding))
+    return Published(task_id, queue, BrokerMessage(data, message_id=message_id, content_encoding=encoding))
 
 
 def _publish(deployed: Stack, published: Sequence[Published]) -> None:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from local.audit import Audit, total
-from local.machine import Place
+from local.config import LocalConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Sheet:
 
 
 def show(
-    place: Place,
+    config: LocalConfig,
     console: Console,
     audits: Mapping[str, Audit],
     disturbed: Mapping[str, int],
@@ -65,7 +65,7 @@ def show(
         "disturbed": disturbed,
         "failed_calls": failed_calls,
     }
-    (place.folder / "chaos.json").write_text(json.dumps(told, indent=2) + "\n")
+    (config.folder / "chaos.json").write_text(json.dumps(told, indent=2) + "\n")
     sheets = [
         Sheet("What went wrong on purpose", ("", "times"), list(disturbed.items())),
         _failed_calls(failed_calls),
@@ -74,7 +74,7 @@ def show(
     ]
     for sheet in sheets:
         console.print(sheet.for_terminal())
-    (place.folder / "chaos.md").write_text("\n".join(sheet.in_markdown() for sheet in sheets))
+    (config.folder / "chaos.md").write_text("\n".join(sheet.in_markdown() for sheet in sheets))
     for finding in sums.findings[:20]:
         console.print(f"[red]✗[/] {escape(finding)}")
     print(sums.summary())

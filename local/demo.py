@@ -14,15 +14,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from local import demo_images, demo_orders, demo_rabbitmq, report, stack
+from local.config import LocalConfig
 from local.demo_orders import ShownOrder
 from local.demo_rabbitmq import ShownMessage
-from local.machine import Place
 from local.order_events import listening
 from local.outcomes import DeadLetter
 from local.report import Shown
 
 
-def run(place: Place, console: Console, photos: Path | None) -> int:
+def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     """Run the demo; returns 0 only if everything ended as expected. Raises LaptopError.
 
     Parameters
@@ -31,7 +31,7 @@ def run(place: Place, console: Console, photos: Path | None) -> int:
         A folder of photos to send in instead of the project's; then there is nothing else.
     """
     samples = demo_images.own_photos(photos) if photos else demo_images.shipped_samples()
-    deployed = stack.up(place, console)
+    deployed = stack.up(config, console)
     started = time()
     orders: list[ShownOrder] = []
     messages: list[ShownMessage] = []
@@ -52,9 +52,11 @@ def run(place: Place, console: Console, photos: Path | None) -> int:
             demo_rabbitmq.learn_outcomes(deployed, messages, console)
     seconds = time() - started
     _print(console, images, orders, messages, dead_letters, seconds)
-    page = report.write(place, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders, messages)
-    wrong = _tell_what_is_wrong(place, console, images, orders, messages)
-    _write_json(place, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
+    page = report.write(
+        config, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders, messages
+    )
+    wrong = _tell_what_is_wrong(config, console, images, orders, messages)
+    _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
     console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
     return 1 if wrong else 0
 
@@ -85,7 +87,7 @@ def _print(
 
 
 def _tell_what_is_wrong(
-    place: Place,
+    config: LocalConfig,
     console: Console,
     images: Sequence[Shown],
     orders: Sequence[ShownOrder],
@@ -111,12 +113,12 @@ def _tell_what_is_wrong(
     for fault in faults:
         console.print(f"[red]✗[/] {escape(fault)}")
     if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
-        console.print(f"What the functions said: {escape(str(place.logs / 'emulator.log'))}", soft_wrap=True)
+        console.print(f"What the functions said: {escape(str(config.logs / 'emulator.log'))}", soft_wrap=True)
     return bool(faults)
 
 
 def _write_json(
-    place: Place,
+    config: LocalConfig,
     images: Sequence[Shown],
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
@@ -135,7 +137,7 @@ def _write_json(
     }
     # DynamoDB's numbers are decimals; all of ours are whole but for positions.
     text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda n: int(n) if n == int(n) else float(n))
-    (place.folder / "demo.json").write_text(text + "\n")
+    (config.folder / "demo.json").write_text(text + "\n")
 
 
 def _told(row: ShownMessage) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from local.machine import PROJECT, LaptopError
+from local.config import PROJECT, LaptopError
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
 from local.report import Shown
 from local.stack import Stack

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from local.outcomes import poll, read_dead_letters, wait_for_orders, wait_for_tasks
-from local.rabbitmq import Message, publish
+from local.rabbitmq import BrokerMessage, publish
 from local.stack import Stack
 
 _SECONDS_TO_FINISH = 60
@@ -28,7 +28,7 @@ class ShownMessage:
     shows: str
     queue: str
     expected: str
-    message: Message = field(repr=False)
+    message: BrokerMessage = field(repr=False)
     arrived: str = "nowhere"
     outcome: str = "unfinished"
     reason: str = ""
@@ -57,21 +57,21 @@ def send(deployed: Stack, photo_key: str) -> list[ShownMessage]:
             "a photo to render; the message's own id is the task's",
             "image-tasks",
             "Processed",
-            Message(json.dumps(task).encode(), message_id=f"{run}-task"),
+            BrokerMessage(json.dumps(task).encode(), message_id=f"{run}-task"),
         ),
         ShownMessage(
             f"{run}-order",
             "an order, compressed",
             "orders",
             "COMPLETED",
-            Message(gzip.compress(json.dumps(order).encode()), content_encoding="gzip"),
+            BrokerMessage(gzip.compress(json.dumps(order).encode()), content_encoding="gzip"),
         ),
         ShownMessage(
             f"{run}-invalid",
             "an order that lacks nearly everything",
             "orders",
             "MalformedMessage",
-            Message(json.dumps({"order_id": f"{run}-invalid"}).encode(), headers={"producer": "demo"}),
+            BrokerMessage(json.dumps({"order_id": f"{run}-invalid"}).encode(), headers={"producer": "demo"}),
         ),
     ]
     for row in shown:

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 
-from local.machine import PROJECT, LaptopError, Place, this_place, tool
+from local.config import PROJECT, LaptopError, LocalConfig, local_config, tool
 from local.processes import Server, check_free
 
 # What the template uses; fewer services start faster and open no further ports.
@@ -28,12 +28,12 @@ _PROGRAM = tuple(PROJECT / "local" / name for name in ("run_emulator.py", "sqs_i
 )
 
 
-def running(place: Place) -> psutil.Process | None:
-    """Find the emulator of this place, or None if it is not running."""
-    return _server(place).running()
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the emulator of this stack, or None if it is not running."""
+    return _server(config).running()
 
 
-def start(place: Place) -> None:
+def start(config: LocalConfig) -> None:
     """Start the emulator and wait until it answers.
 
     Raises
@@ -41,21 +41,21 @@ def start(place: Place) -> None:
     LaptopError
         A port is taken, or it does not come up; says which.
     """
-    for port in (place.port, place.tls_port):
+    for port in (config.port, config.tls_port):
         check_free(port)
-    _clean_up(place)  # after one that was killed
-    scratch = place.folder / "scratch"
+    _clean_up(config)  # after one that was killed
+    scratch = config.folder / "scratch"
     scratch.mkdir(parents=True)
-    certificate = place.folder / "emulator.crt"
+    certificate = config.folder / "emulator.crt"
     environment = {
         "AUTH": "true",  # enforce IAM
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(place.tls_port),
-        _PLAIN_ADDRESS: place.address,
+        "GATEWAY_PORT": str(config.tls_port),
+        _PLAIN_ADDRESS: config.address,
         "USE_SSL": "1",
         "MINISTACK_SSL_CERT": str(certificate),
-        "MINISTACK_SSL_KEY": str(place.folder / "emulator.key"),
+        "MINISTACK_SSL_KEY": str(config.folder / "emulator.key"),
         "AWS_CA_BUNDLE": str(certificate),  # for the functions, which inherit this environment
         "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
@@ -65,26 +65,26 @@ def start(place: Place) -> None:
         "STATE_DIR": str(scratch),
         "TMPDIR": str(scratch),
     }
-    _server(place).start(tool("emulator", "python"), environment=environment, folder=scratch)
+    _server(config).start(tool("emulator", "python"), environment=environment, folder=scratch)
 
 
-def where_it_runs(place: Place) -> Place:
-    """The same place on the port that its emulator listens on, if it runs: whoever names no port means that one."""
-    process = running(place)
+def on_running_port(config: LocalConfig) -> LocalConfig:
+    """The same config on the port that its emulator listens on, if it runs: whoever names no port means that one."""
+    process = running(config)
     port = process.environ().get(_PLAIN_ADDRESS, "").rpartition(":")[2] if process else ""
-    return replace(place, port=int(port)) if port else place
+    return replace(config, port=int(port)) if port else config
 
 
-def this_running_place() -> Place:
-    """Read the place as `this_place` does; without PORT it is on the port that its emulator listens on."""
-    place = this_place()
-    return place if os.environ.get("PORT") else where_it_runs(place)
+def running_config() -> LocalConfig:
+    """Read the config as `local_config` does; without PORT it is on the port that its emulator listens on."""
+    config = local_config()
+    return config if os.environ.get("PORT") else on_running_port(config)
 
 
-def check_port(process: psutil.Process, place: Place) -> None:
-    """Raise LaptopError if the emulator listens elsewhere than the place says."""
+def check_port(process: psutil.Process, config: LocalConfig) -> None:
+    """Raise LaptopError if the emulator listens elsewhere than the config says."""
     address = process.environ().get(_PLAIN_ADDRESS, "")
-    if address != place.address:
+    if address != config.address:
         port = address.rpartition(":")[2]
         raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
 
@@ -95,20 +95,20 @@ def check_age(process: psutil.Process, program: Iterable[Path] = _PROGRAM) -> No
         raise LaptopError("The emulator is older than the code here. Stop it, and what is in it is gone: make down")
 
 
-def stop(place: Place) -> bool:
+def stop(config: LocalConfig) -> bool:
     """Stop the emulator with every function it runs; returns whether it was running."""
-    return _server(place).stop()
+    return _server(config).stop()
 
 
-def function_processes(place: Place) -> list[psutil.Process]:
+def function_processes(config: LocalConfig) -> list[psutil.Process]:
     """The processes that run functions now."""
-    process = running(place)
+    process = running(config)
     children = process.children(recursive=True) if process else []
     return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
 
 
 def set_faults(
-    place: Place, shares: Mapping[str, Mapping[str, float]], seed: int | None = None
+    config: LocalConfig, shares: Mapping[str, Mapping[str, float]], seed: int | None = None
 ) -> dict[str, dict[str, int]]:
     """Let calls of the functions fail from now on; returns how many failed before, by service and kind.
 
@@ -120,7 +120,7 @@ def set_faults(
         The same calls in the same order then fail in the same way.
     """
     body = json.dumps({"shares": shares, "seed": seed}).encode()
-    request = Request(f"{place.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
+    request = Request(f"{config.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
     with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
         return dict(json.load(answer))
 
@@ -133,19 +133,19 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def _server(place: Place) -> Server:
+def _server(config: LocalConfig) -> Server:
     return Server(
         name="The emulator",
         script=PROJECT / "local" / "run_emulator.py",
-        pid_file=place.pid_file,
-        log=place.logs / "emulator.log",
-        health_url=f"{place.endpoint_url}/_ministack/health",
-        clean_up=lambda: _clean_up(place),
+        pid_file=config.pid_file,
+        log=config.logs / "emulator.log",
+        health_url=f"{config.endpoint_url}/_ministack/health",
+        clean_up=lambda: _clean_up(config),
     )
 
 
-def _clean_up(place: Place) -> None:
+def _clean_up(config: LocalConfig) -> None:
     """Remove what is worth nothing without the process; what was deployed lives in its memory."""
     for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
-        (place.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(place.folder / "scratch", ignore_errors=True)
+        (config.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(config.folder / "scratch", ignore_errors=True)

@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pika.exceptions import AMQPError
 
 from local import emulator
-from local.machine import PROJECT, Place
+from local.config import PROJECT, LocalConfig
 from local.processes import Server
 from local.rabbitmq_queues import QUEUES, connection_parameters
 
@@ -281,12 +281,12 @@ def invoking(client: LambdaClient, function_name: str) -> Callable[[str], None]:
     return invoke
 
 
-def running(place: Place) -> psutil.Process | None:
-    """Find the poller of this place, or None if it is not running."""
-    return _server(place).running()
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the poller of this stack, or None if it is not running."""
+    return _server(config).running()
 
 
-def start(place: Place, function_name: str, region: str, queues: Sequence[str] = QUEUES) -> None:
+def start(config: LocalConfig, function_name: str, region: str, queues: Sequence[str] = QUEUES) -> None:
     """Start the poller and wait until it reads every queue.
 
     Raises
@@ -294,44 +294,44 @@ def start(place: Place, function_name: str, region: str, queues: Sequence[str] =
     LaptopError
         It does not come up.
     """
-    _clean_up(place)  # after one that was killed
+    _clean_up(config)  # after one that was killed
     environment = {
         "PYTHONPATH": str(PROJECT),
         "PYTHONSAFEPATH": "1",  # or the modules beside this one could be taken for others' of that name
-        "AWS_ENDPOINT_URL": place.endpoint_url,
+        "AWS_ENDPOINT_URL": config.endpoint_url,
         "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
         "AWS_DEFAULT_REGION": region,
         "AWS_CONFIG_FILE": "/dev/null",  # the person's has no say here
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }
-    arguments = [str(_ready_file(place)), function_name, place.rabbitmq_url, *queues]
-    _server(place).start(Path(sys.executable), arguments=arguments, environment=environment, folder=place.folder)
+    arguments = [str(_ready_file(config)), function_name, config.rabbitmq_url, *queues]
+    _server(config).start(Path(sys.executable), arguments=arguments, environment=environment, folder=config.folder)
 
 
-def stop(place: Place) -> bool:
+def stop(config: LocalConfig) -> bool:
     """Stop the poller; returns whether it was running."""
-    return _server(place).stop()
+    return _server(config).stop()
 
 
-def _server(place: Place) -> Server:
+def _server(config: LocalConfig) -> Server:
     return Server(
         name="The poller of RabbitMQ",
         script=Path(__file__).resolve(),
-        pid_file=place.folder / "mq-poller.pid",
-        log=place.logs / "mq-poller.log",
-        health_url=_ready_file(place).as_uri(),
-        clean_up=lambda: _clean_up(place),
+        pid_file=config.folder / "mq-poller.pid",
+        log=config.logs / "mq-poller.log",
+        health_url=_ready_file(config).as_uri(),
+        clean_up=lambda: _clean_up(config),
     )
 
 
-def _ready_file(place: Place) -> Path:
-    return place.folder / "mq-poller.ready"
+def _ready_file(config: LocalConfig) -> Path:
+    return config.folder / "mq-poller.ready"
 
 
-def _clean_up(place: Place) -> None:
+def _clean_up(config: LocalConfig) -> None:
     for name in ("mq-poller.pid", "mq-poller.ready"):
-        (place.folder / name).unlink(missing_ok=True)
+        (config.folder / name).unlink(missing_ok=True)
 
 
 def main(ready_file: str, function_name: str, url: str, *queues: str) -> int:

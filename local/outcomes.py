@@ -12,7 +12,7 @@ from boto3.dynamodb.types import TypeDeserializer
 
 from functions.process_order.orders import FINAL
 from local.stack import Stack
-from operations.dead_letters import Visit
+from operations.dead_letters import QueueScan
 
 T = TypeVar("T")
 
@@ -111,10 +111,10 @@ def _wait_for_items(
 
 def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
     """Look at every dead letter; they stay where they are."""
-    with Visit(stack.sqs, queue_url, hidden_for=60, wait=0) as visit:
+    with QueueScan(stack.sqs, queue_url, hidden_for=60, wait=0) as scan:
         return [
             DeadLetter(letter.message_id, letter.text("task_id"), letter.error_code, letter.reason, letter.body)
-            for letters in visit.letters()
+            for letters in scan.letters()
             for letter in letters
         ]
 

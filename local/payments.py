@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import psutil
 import stripe
 
-from local.machine import PROJECT, Place, tool
+from local.config import PROJECT, LocalConfig, tool
 from local.processes import Server, check_free
 
 KEY = "sk_test_laptop"  # it takes any
@@ -30,12 +30,12 @@ class TakenPayment:
     refunded: int
 
 
-def running(place: Place) -> psutil.Process | None:
-    """Find the payment provider of this place, or None if it is not running."""
-    return _server(place).running()
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the payment provider of this stack, or None if it is not running."""
+    return _server(config).running()
 
 
-def start(place: Place) -> None:
+def start(config: LocalConfig) -> None:
     """Start the payment provider and wait until it answers.
 
     Raises
@@ -43,23 +43,23 @@ def start(place: Place) -> None:
     LaptopError
         Its port is taken, or it does not come up.
     """
-    check_free(place.payments_port)
-    place.folder.mkdir(parents=True, exist_ok=True)
-    _memory(place).unlink(missing_ok=True)  # of one that was killed
-    _start(place)
+    check_free(config.payments_port)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    _memory(config).unlink(missing_ok=True)  # of one that was killed
+    _start(config)
 
 
-def stop(place: Place) -> bool:
+def stop(config: LocalConfig) -> bool:
     """Stop the payment provider, which forgets everything; returns whether it was running."""
-    stopped = _server(place).stop()
-    _memory(place).unlink(missing_ok=True)
+    stopped = _server(config).stop()
+    _memory(config).unlink(missing_ok=True)
     return stopped
 
 
-def restart(place: Place) -> None:
+def restart(config: LocalConfig) -> None:
     """Stop the payment provider and start it again: it forgets nothing but its faults. Raises LaptopError."""
-    _server(place).stop()
-    _start(place)
+    _server(config).stop()
+    _start(config)
 
 
 def answers(url: str) -> bool:
@@ -119,22 +119,22 @@ def _call(method: str, url: str, body: Any = None) -> bytes:
         return bytes(answer.read())
 
 
-def _start(place: Place) -> None:
-    arguments = [str(place.payments_port), str(_memory(place))]
-    _server(place).start(tool("payments", "python"), arguments=arguments, environment={}, folder=place.folder)
+def _start(config: LocalConfig) -> None:
+    arguments = [str(config.payments_port), str(_memory(config))]
+    _server(config).start(tool("payments", "python"), arguments=arguments, environment={}, folder=config.folder)
 
 
-def _memory(place: Place) -> Path:
-    return place.folder / "payments.memory"
+def _memory(config: LocalConfig) -> Path:
+    return config.folder / "payments.memory"
 
 
-def _server(place: Place) -> Server:
-    pid_file = place.folder / "payments.pid"
+def _server(config: LocalConfig) -> Server:
+    pid_file = config.folder / "payments.pid"
     return Server(
         name="The payment provider",
         script=PROJECT / "local" / "run_localstripe.py",
         pid_file=pid_file,
-        log=place.logs / "payments.log",
-        health_url=place.payments_url + _FAULTS,
+        log=config.logs / "payments.log",
+        health_url=config.payments_url + _FAULTS,
         clean_up=lambda: pid_file.unlink(missing_ok=True),
     )

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import psutil
 
-from local.machine import PROJECT, LaptopError
+from local.config import PROJECT, LaptopError
 
 _SECONDS_TO_START = 60
 # What a person set for other servers of their own has no say in ours.

@@ -13,7 +13,7 @@ import psutil
 from pika.exceptions import NackError, UnroutableError
 
 from local import rabbitmq_install
-from local.machine import LaptopError, Place
+from local.config import LaptopError, LocalConfig
 from local.processes import Server, check_free
 from local.rabbitmq_queues import QUEUES, dead_letter_queue, open_channel
 
@@ -28,7 +28,7 @@ log.file = false
 
 
 @dataclass(frozen=True)
-class Message:
+class BrokerMessage:
     """What a producer publishes: a body and, as far as it cares, properties."""
 
     body: bytes
@@ -52,12 +52,12 @@ def installed() -> bool:
     return rabbitmq_install.find() is not None
 
 
-def running(place: Place) -> psutil.Process | None:
-    """Find the broker of this place, or None if it is not running."""
-    return _server(place).running()
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the broker of this stack, or None if it is not running."""
+    return _server(config).running()
 
 
-def start(place: Place) -> None:
+def start(config: LocalConfig) -> None:
     """Start an empty broker and wait until it takes connections.
 
     Raises
@@ -67,26 +67,26 @@ def start(place: Place) -> None:
     """
     if not installed():
         raise LaptopError(rabbitmq_install.why_left_out())
-    for port in (place.rabbitmq_port, place.rabbitmq_node_port):
+    for port in (config.rabbitmq_port, config.rabbitmq_node_port):
         check_free(port)
-    _forget(place)  # after one that was killed
-    _start(place)
+    _forget(config)  # after one that was killed
+    _start(config)
 
 
-def stop(place: Place) -> bool:
+def stop(config: LocalConfig) -> bool:
     """Stop the broker, and what was in it is gone; returns whether it was running."""
-    stopped = _server(place).stop()
-    _forget(place)
+    stopped = _server(config).stop()
+    _forget(config)
     return stopped
 
 
-def restart(place: Place) -> None:
+def restart(config: LocalConfig) -> None:
     """Stop the broker and start it again; what is durable is there again. Raises LaptopError."""
-    _server(place).stop()
-    _start(place)
+    _server(config).stop()
+    _start(config)
 
 
-def publish(url: str, queue: str, messages: Iterable[Message]) -> int:
+def publish(url: str, queue: str, messages: Iterable[BrokerMessage]) -> int:
     """Put messages on a queue, each confirmed by the broker; returns how many that were.
 
     Raises
@@ -115,26 +115,26 @@ def publish(url: str, queue: str, messages: Iterable[Message]) -> int:
     return count
 
 
-def queue_depths(place: Place) -> dict[str, int]:
+def queue_depths(config: LocalConfig) -> dict[str, int]:
     """Count the messages that wait on each queue; those that a consumer holds are not among them."""
     names = [name for queue in QUEUES for name in (queue, dead_letter_queue(queue))]
-    with open_channel(place.rabbitmq_url) as channel:
+    with open_channel(config.rabbitmq_url) as channel:
         return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
 
 
-def _folder(place: Place) -> Path:
-    return place.folder / "rabbitmq"
+def _folder(config: LocalConfig) -> Path:
+    return config.folder / "rabbitmq"
 
 
-def _start(place: Place) -> None:
-    program = _server(place).script
-    folder = _folder(place)
+def _start(config: LocalConfig) -> None:
+    program = _server(config).script
+    folder = _folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "rabbitmq.conf"
-    configuration.write_text(_CONFIGURATION.format(port=place.rabbitmq_port))
+    configuration.write_text(_CONFIGURATION.format(port=config.rabbitmq_port))
     plugins = folder / "enabled_plugins"
     plugins.write_text("[].\n")
-    node = f"darkroom-{place.rabbitmq_port}@localhost"
+    node = f"darkroom-{config.rabbitmq_port}@localhost"
     environment = {
         **rabbitmq_install.environment(program),
         "HOME": str(folder),  # of its cookie
@@ -149,25 +149,25 @@ def _start(place: Place) -> None:
         # A node that has its name and its port from the start needs no epmd, which would listen on one more port and
         # outlive it. https://www.erlang.org/doc/apps/erts/erl_cmd.html
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-            f"-sname {node} -start_epmd false -erl_epmd_port {place.rabbitmq_node_port}"
+            f"-sname {node} -start_epmd false -erl_epmd_port {config.rabbitmq_node_port}"
             " -kernel inet_dist_use_interface {127,0,0,1}"
         ),
     }
-    _server(place).start(None, environment=environment, folder=folder)
+    _server(config).start(None, environment=environment, folder=folder)
 
 
-def _forget(place: Place) -> None:
-    shutil.rmtree(_folder(place), ignore_errors=True)
+def _forget(config: LocalConfig) -> None:
+    shutil.rmtree(_folder(config), ignore_errors=True)
 
 
-def _server(place: Place) -> Server:
-    pid_file = place.folder / "rabbitmq.pid"
+def _server(config: LocalConfig) -> Server:
+    pid_file = config.folder / "rabbitmq.pid"
     return _Broker(
         name="RabbitMQ",
         script=rabbitmq_install.find() or Path("rabbitmq-server"),
         pid_file=pid_file,
-        log=place.logs / "rabbitmq.log",
-        health_url=place.rabbitmq_url,
+        log=config.logs / "rabbitmq.log",
+        health_url=config.rabbitmq_url,
         clean_up=lambda: pid_file.unlink(missing_ok=True),
         seconds_to_stop=30,  # it writes down what it holds
     )

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from local.machine import LaptopError
+from local.config import LaptopError
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel

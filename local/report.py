@@ -18,9 +18,9 @@ from darkroom.currencies import readable
 from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
 
+from local.config import LocalConfig
 from local.demo_orders import ShownOrder
 from local.demo_rabbitmq import ShownMessage
-from local.machine import Place
 from local.outcomes import DeadLetter
 from local.stack import Stack
 from local.thumb_hash import decode
@@ -59,7 +59,7 @@ class Shown:
 
 
 def write(
-    place: Place,
+    config: LocalConfig,
     deployed: Stack,
     shown: Sequence[Shown],
     originals: Mapping[str, Path],
@@ -68,7 +68,7 @@ def write(
     messages: Sequence[ShownMessage],
 ) -> Path:
     """Write the page with its pictures; returns where it is."""
-    folder = place.folder / "report"
+    folder = config.folder / "report"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "pictures").mkdir(parents=True)
     processed = [row for row in shown if row.outcome == "Processed"]

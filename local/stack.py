@@ -23,7 +23,7 @@ from rich.markup import escape
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
 from local import emulator, mq_poller, payments, rabbitmq, rabbitmq_install
-from local.machine import PROJECT, LaptopError, Place, build_environment, sam_command, template_parameters
+from local.config import PROJECT, LaptopError, LocalConfig, build_environment, sam_command, template_parameters
 from local.processes import check_free
 from local.rabbitmq_queues import declare_queues
 from operations.deployed import DeployedStack
@@ -55,14 +55,14 @@ class Stack(DeployedStack):
         return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
 
 
-def load(place: Place) -> Stack:
+def load(config: LocalConfig) -> Stack:
     """Read how to reach the deployed stack. Raises LaptopError if there is none."""
-    process = emulator.running(place)
-    if process is None or not place.stack_file.exists():
+    process = emulator.running(config)
+    if process is None or not config.stack_file.exists():
         raise LaptopError("The laptop stack is not running. Start it: make up")
-    emulator.check_port(process, place)
+    emulator.check_port(process, config)
     try:
-        return Stack(**json.loads(place.stack_file.read_text()))
+        return Stack(**json.loads(config.stack_file.read_text()))
     except TypeError:
         raise LaptopError("The laptop stack was started by another version of this. Stop it first: make down") from None
 
@@ -78,7 +78,7 @@ def environment_of(deployed: Stack) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
-def up(place: Place, console: Console) -> Stack:
+def up(config: LocalConfig, console: Console) -> Stack:
     """Bring the stack up: start the emulator unless it runs, and deploy unless what is deployed is what stands here.
 
     Raises
@@ -87,77 +87,77 @@ def up(place: Place, console: Console) -> Stack:
         With one sentence on what is in the way.
     """
     _check_rendition_set()
-    with _alone(place):
-        return _up(place, console)
+    with _alone(config):
+        return _up(config, console)
 
 
-def _up(place: Place, console: Console) -> Stack:
-    servers = [(emulator, (place.port, place.tls_port)), (payments, (place.payments_port,))]
+def _up(config: LocalConfig, console: Console) -> Stack:
+    servers = [(emulator, (config.port, config.tls_port)), (payments, (config.payments_port,))]
     if rabbitmq.installed():
-        servers.append((rabbitmq, (place.rabbitmq_port, place.rabbitmq_node_port)))
-    process = emulator.running(place)
+        servers.append((rabbitmq, (config.rabbitmq_port, config.rabbitmq_node_port)))
+    process = emulator.running(config)
     if process is not None:
-        emulator.check_port(process, place)
+        emulator.check_port(process, config)
         emulator.check_age(process)
-    missing = [server for server, _ in servers if server.running(place) is None]
+    missing = [server for server, _ in servers if server.running(config) is None]
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
     with ThreadPoolExecutor(1) as aside:
-        broker = aside.submit(_start_broker, place) if rabbitmq.installed() else None  # it takes ten seconds
+        broker = aside.submit(_start_broker, config) if rabbitmq.installed() else None  # it takes ten seconds
         if emulator in missing:
             with console.status("Starting the emulator ..."):
-                emulator.start(place)
-            console.print(f"[green]✓[/] emulator at {place.endpoint_url}")
+                emulator.start(config)
+            console.print(f"[green]✓[/] emulator at {config.endpoint_url}")
         else:
-            emulator.set_faults(place, {})  # those of a run that was killed
+            emulator.set_faults(config, {})  # those of a run that was killed
         if payments in missing:
             with console.status("Starting the payment provider ..."):
-                payments.start(place)
-            console.print(f"[green]✓[/] payment provider at {place.payments_url}")
+                payments.start(config)
+            console.print(f"[green]✓[/] payment provider at {config.payments_url}")
         else:
-            payments.set_faults(place.payments_url, 0)  # those of a run that was killed
-        stack = _deploy(place, console)
+            payments.set_faults(config.payments_url, 0)  # those of a run that was killed
+        stack = _deploy(config, console)
         if broker:
             with console.status("Starting RabbitMQ ..."):
                 broker.result()
         if rabbitmq in missing:
-            console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{place.rabbitmq_port}")
+            console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{config.rabbitmq_port}")
     if not stack.rabbitmq_url:
         reason = escape(rabbitmq_install.why_left_out())
         console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
-    elif mq_poller.running(place) is None:
-        mq_poller.start(place, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
+    elif mq_poller.running(config) is None:
+        mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
     return stack
 
 
-def _start_broker(place: Place) -> None:
-    if rabbitmq.running(place) is None:
-        rabbitmq.start(place)
-    declare_queues(place.rabbitmq_url)
+def _start_broker(config: LocalConfig) -> None:
+    if rabbitmq.running(config) is None:
+        rabbitmq.start(config)
+    declare_queues(config.rabbitmq_url)
 
 
-def _deploy(place: Place, console: Console) -> Stack:
-    sources = _hash_of_sources(place)
-    if place.stack_file.exists() and (stack := load(place)).sources == sources:
+def _deploy(config: LocalConfig, console: Console) -> Stack:
+    sources = _hash_of_sources(config)
+    if config.stack_file.exists() and (stack := load(config)).sources == sources:
         return stack
     with console.status("sam build: the functions and their layers ..."):
-        run_sam(place, ["build"], log="sam-build.log")
+        run_sam(config, ["build"], log="sam-build.log")
     console.print("[green]✓[/] sam build")
     with console.status("sam deploy: the template ..."):
-        run_sam(place, ["deploy"], log="sam-deploy.log")
-    stack = _describe(place, sources)
+        run_sam(config, ["deploy"], log="sam-deploy.log")
+    stack = _describe(config, sources)
     stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
-    place.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
+    config.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
-    mq_poller.stop(place)  # the function that it invokes may have another name now
+    mq_poller.stop(config)  # the function that it invokes may have another name now
     return stack
 
 
 @contextmanager
-def _alone(place: Place) -> Iterator[None]:
+def _alone(config: LocalConfig) -> Iterator[None]:
     """Hold the place against another make that brings it up. Raises LaptopError where one does already."""
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with (place.folder / "lock").open("w") as lock:
+    config.folder.mkdir(parents=True, exist_ok=True)
+    with (config.folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -165,13 +165,13 @@ def _alone(place: Place) -> Iterator[None]:
         yield
 
 
-def down(place: Place) -> bool:
+def down(config: LocalConfig) -> bool:
     """Stop the stack, and what was in it is gone; returns whether anything was running."""
-    stopped = [server.stop(place) for server in (mq_poller, rabbitmq, payments, emulator)]
+    stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, emulator)]
     return any(stopped)
 
 
-def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -> int:
+def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = None) -> int:
     """Run a SAM command against the laptop stack.
 
     Parameters
@@ -190,23 +190,23 @@ def run_sam(place: Place, arguments: Sequence[str], *, log: str | None = None) -
         It failed; with its last words. Only where it speaks to a log.
     """
     environment = build_environment() | {
-        "AWS_ENDPOINT_URL": place.endpoint_url,
+        "AWS_ENDPOINT_URL": config.endpoint_url,
         "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
         "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
         "AWS_DEFAULT_REGION": _setting("region"),
         "SAM_CLI_TELEMETRY": "0",
-        "__SAM_CLI_APP_DIR": str(place.folder / "sam-cli"),  # and not the home folder
+        "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # and not the home folder
     }
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         environment.pop(name, None)
-    path = place.logs / log if log else None
+    path = config.logs / log if log else None
     # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
     with (
-        tempfile.TemporaryDirectory(prefix="sam-", dir=place.folder, ignore_cleanup_errors=True) as temporary,
+        tempfile.TemporaryDirectory(prefix="sam-", dir=config.folder, ignore_cleanup_errors=True) as temporary,
         path.open("wb") if path else nullcontext() as output,
     ):
         code = subprocess.run(
-            sam_command(place, arguments),
+            sam_command(config, arguments),
             env=environment | {"TMPDIR": temporary},
             cwd=PROJECT,
             check=False,
@@ -226,11 +226,11 @@ def _check_rendition_set() -> None:
         raise LaptopError(str(error)) from error
 
 
-def _describe(place: Place, sources: str) -> Stack:
+def _describe(config: LocalConfig, sources: str) -> Stack:
     stack = Stack(
-        endpoint_url=place.endpoint_url,
-        payments_url=place.payments_url,
-        rabbitmq_url=place.rabbitmq_url if rabbitmq.installed() else "",
+        endpoint_url=config.endpoint_url,
+        payments_url=config.payments_url,
+        rabbitmq_url=config.rabbitmq_url if rabbitmq.installed() else "",
         region=_setting("region"),
         stack_name=_setting("stack_name"),
         credentials={
@@ -246,7 +246,7 @@ def _describe(place: Place, sources: str) -> Stack:
     api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
     key = stack.client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)
     stack.outputs["ApiKey"] = key["value"]
-    stack.outputs["ApiUrl"] = f"{place.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
+    stack.outputs["ApiUrl"] = f"{config.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
     return stack
 
 
@@ -255,8 +255,8 @@ def _setting(name: str) -> str:
     return str(settings["local"]["global"]["parameters"][name])
 
 
-def _hash_of_sources(place: Place) -> str:
-    digest = hashlib.sha256(repr((template_parameters(place), rabbitmq.installed())).encode())
+def _hash_of_sources(config: LocalConfig) -> str:
+    digest = hashlib.sha256(repr((template_parameters(config), rabbitmq.installed())).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

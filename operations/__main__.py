@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.prompt import Confirm
 
 from local import payments
-from local.emulator import this_running_place
-from local.machine import LaptopError
+from local.config import LaptopError
+from local.emulator import running_config
 from local.stack import load
 from operations import redrive_command, status
 from operations.deployed import DeployedStack, OperationsError, in_aws
@@ -54,7 +54,9 @@ def main() -> int:
         asks = bool(arguments.profile) and sys.stdin.isatty() and not arguments.yes
         return redrive_command.run(
             stack,
-            redrive_command.Wish(arguments.queue, arguments.code, arguments.limit, arguments.rate, arguments.dry_run),
+            redrive_command.RedriveOptions(
+                arguments.queue, arguments.code, arguments.limit, arguments.rate, arguments.dry_run
+            ),
             console,
             _ended_by_a_person(),
             confirm=(lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True,
@@ -74,7 +76,7 @@ def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, list[str]]:
         return in_aws(arguments.profile, arguments.stack, arguments.region), []
     if arguments.stack or arguments.region:
         raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
-    stack = load(this_running_place())
+    stack = load(running_config())
     answers = payments.answers(stack.payments_url)
     return stack, [] if answers else [f"The payment provider at {stack.payments_url} does not answer; run make up"]
 

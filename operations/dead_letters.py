@@ -49,20 +49,20 @@ class DeadLetter:
 
 
 @dataclass
-class Visit:
-    """A visit to a queue: every message is seen once, is hidden meanwhile, and shows again at the end.
+class QueueScan:
+    """A scan of a queue: every message is seen once, is hidden meanwhile, and shows again at the end.
 
     Parameters
     ----------
     hidden_for:
-        Seconds until messages show again if this process is killed. What shows again during the visit is known by
+        Seconds until messages show again if this process is killed. What shows again during the scan is known by
         its id.
     patience:
-        How many times the queue may have nothing to show before the visit is over: somebody else may be looking.
+        How many times the queue may have nothing to show before the scan is over: somebody else may be looking.
     wait:
         Seconds for which SQS looks for messages, at least 1: only then does it ask all of its servers.
     is_over:
-        Asked before each call, so that a person can end the visit.
+        Asked before each call, so that a person can end the scan.
     """
 
     sqs: SQSClient
@@ -74,7 +74,7 @@ class Visit:
     _hidden: dict[str, str] = field(default_factory=dict)  # receipt handle by message id
     _gone: set[str] = field(default_factory=set)
 
-    def __enter__(self) -> Visit:
+    def __enter__(self) -> QueueScan:
         """Begin."""
         return self
 

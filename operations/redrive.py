@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
-from darkroom.sending import Message, offer_messages
+from darkroom.sending import OutgoingMessage, offer_messages
 
-from operations.dead_letters import DeadLetter, Visit
+from operations.dead_letters import DeadLetter, QueueScan
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -39,7 +39,7 @@ class HandOver:
     """What is to be sent, and where."""
 
     queue_url: str
-    message: Message
+    message: OutgoingMessage
 
 
 class Judge(Protocol):
@@ -51,7 +51,7 @@ class Judge(Protocol):
 
 def back_to(queue_url: str) -> Judge:
     """Judge that every dead letter goes back as it is, with the attribute by which the functions know it."""
-    return lambda letter: HandOver(queue_url, Message(letter.body, letter.attributes))
+    return lambda letter: HandOver(queue_url, OutgoingMessage(letter.body, letter.attributes))
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Group:
 
 @dataclass
 class Plan:
-    """What the first visit found: groups by error code, and the ids of the messages to move."""
+    """What the first scan found: groups by error code, and the ids of the messages to move."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     message_ids: set[str] = field(default_factory=set)
@@ -77,7 +77,7 @@ class Plan:
 
 @dataclass
 class Moved:
-    """What the second visit did; what SQS refused is counted by its reason."""
+    """What the second scan did; what SQS refused is counted by its reason."""
 
     moved: int = 0
     refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -133,8 +133,8 @@ class Redrive:
         # SQS counts approximately; but what is added faster than it is read must not keep this going for ever.
         most = min(2 * count + 10, MOST_AT_ONCE)
         plan = Plan()
-        with Visit(self.sqs, self.queue_url, _hidden_for(count), is_over=self.is_over) as visit:
-            for letters in visit.letters():
+        with QueueScan(self.sqs, self.queue_url, _hidden_for(count), is_over=self.is_over) as scan:
+            for letters in scan.letters():
                 for letter in letters:
                     self._add(letter, plan)
                 self.progress(plan.seen)
@@ -167,18 +167,20 @@ class Redrive:
         started = pace.clock()
         seconds = len(left) / pace.rate + plan.seen / _MESSAGES_PER_SECOND + _SECONDS_TO_SPARE
         hidden_for = min(int(seconds), _LONGEST_HIDDEN)
-        with Visit(self.sqs, self.queue_url, hidden_for, patience=_PATIENCE, wait=_WAIT, is_over=self.is_over) as visit:
-            for letters in visit.letters() if left else ():
+        with QueueScan(
+            self.sqs, self.queue_url, hidden_for, patience=_PATIENCE, wait=_WAIT, is_over=self.is_over
+        ) as scan:
+            for letters in scan.letters() if left else ():
                 planned = [letter for letter in letters if letter.message_id in left]
-                self._move(planned, visit, done)
+                self._move(planned, scan, done)
                 left -= {letter.message_id for letter in planned}
                 self.progress(done.moved)
                 if not left:
                     break
                 pace.keep(started, done.moved)
 
-    def _move(self, letters: list[DeadLetter], visit: Visit, done: Moved) -> None:
-        by_queue: dict[str, list[tuple[DeadLetter, Message]]] = defaultdict(list)
+    def _move(self, letters: list[DeadLetter], scan: QueueScan, done: Moved) -> None:
+        by_queue: dict[str, list[tuple[DeadLetter, OutgoingMessage]]] = defaultdict(list)
         for letter in letters:
             judged = self.judge(letter)
             if isinstance(judged, HandOver):
@@ -191,7 +193,7 @@ class Redrive:
             taken = [letter.message_id for letter, message in coming if id(message) not in kept]
             done.moved += len(taken)
             done.copies += len(taken)  # until they are deleted
-            done.copies += visit.delete(taken) - len(taken)
+            done.copies += scan.delete(taken) - len(taken)
 
 
 def count_waiting(sqs: SQSClient, queue_url: str) -> int:

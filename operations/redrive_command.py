@@ -22,7 +22,7 @@ from operations.rejects import judge_again, read_settings
 
 
 @dataclass(frozen=True)
-class Wish:
+class RedriveOptions:
     """What a person asks for; ``code`` empty and ``limit`` 0 for all, ``rate`` in messages a second."""
 
     queue: str
@@ -32,7 +32,9 @@ class Wish:
     dry_run: bool = False
 
 
-def run(stack: DeployedStack, wish: Wish, console: Console, ended: Event, confirm: Callable[[str], bool]) -> int:
+def run(
+    stack: DeployedStack, options: RedriveOptions, console: Console, ended: Event, confirm: Callable[[str], bool]
+) -> int:
     """Redrive a queue's dead letters; returns the exit code.
 
     Parameters
@@ -47,16 +49,21 @@ def run(stack: DeployedStack, wish: Wish, console: Console, ended: Event, confir
     OperationsError, ServiceUnavailable, ClientError, BotoCoreError
         Nothing has been moved.
     """
-    flow = FLOWS[wish.queue]
+    flow = FLOWS[options.queue]
     redrive = Redrive(
-        stack.sqs, stack.outputs[flow.set_aside], _judge(stack, wish.queue), wish.code, wish.limit, ended.is_set
+        stack.sqs,
+        stack.outputs[flow.set_aside],
+        _judge(stack, options.queue),
+        options.code,
+        options.limit,
+        ended.is_set,
     )
     with _bar(console, "Looking", redrive.count()) as seen:
         plan = replace(redrive, progress=seen).plan()
     if ended.is_set():
         console.print("Ended before anything was moved.")
         return 130
-    name = f"{wish.queue}, {flow.set_aside_as}"
+    name = f"{options.queue}, {flow.set_aside_as}"
     if not plan.seen:
         console.print(f"There are none in {name}.")
         return 0
@@ -64,14 +71,14 @@ def run(stack: DeployedStack, wish: Wish, console: Console, ended: Event, confir
     if not plan.is_complete:
         console.print(f"These are the first {plan.seen:,}. Run it again for the others.")
     count = len(plan.message_ids)
-    if not count or wish.dry_run:
+    if not count or options.dry_run:
         console.print("Nothing to move." if not count else f"Dry run: nothing was moved of {_messages(count)}.")
         return 0
     where = f"stack {stack.stack_name}, account {stack.account}, {stack.region}"
     if not confirm(f"Move {_messages(count)} of {escape(where)}?"):
         console.print("Nothing was moved.")
         return 0
-    return _move(redrive, plan, Pace(wish.rate, monotonic, ended.wait), console)
+    return _move(redrive, plan, Pace(options.rate, monotonic, ended.wait), console)
 
 
 def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:

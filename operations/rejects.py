@@ -6,7 +6,7 @@ import base64
 from collections.abc import Callable
 
 from darkroom.environment import InvalidSettings
-from darkroom.sending import Message
+from darkroom.sending import OutgoingMessage
 
 from functions.relay_rabbitmq.deliveries import Delivery
 from functions.relay_rabbitmq.relay import Accepted, judge
@@ -34,7 +34,7 @@ def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
             return f"It is part {part.partition(' ')[0]} of a message too large for SQS; its producer can send less."
         outcome = judge(_delivery(letter), settings.routes)
         if isinstance(outcome, Accepted):
-            return HandOver(settings.queue_urls[outcome.target], Message(outcome.body))
+            return HandOver(settings.queue_urls[outcome.target], OutgoingMessage(outcome.body))
         return f"{outcome.fault.error_code}: {outcome.fault}"
 
     return judged

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from operations.dead_letters import DeadLetter, Visit
+from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
 from operations.queues import FLOWS
 
@@ -120,8 +120,8 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
 def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
     """Look at some ``count`` dead letters; they are hidden from others only meanwhile, and stay where they are."""
     found: list[DeadLetter] = []
-    with Visit(sqs, queue_url, _SECONDS_HIDDEN) as visit:
-        for letters in visit.letters() if count else ():
+    with QueueScan(sqs, queue_url, _SECONDS_HIDDEN) as scan:
+        for letters in scan.letters() if count else ():
             found += letters
             if len(found) >= count:
                 break

@@ -1,4 +1,4 @@
-// sharp as a contender: `node worker.mjs "sharp, one decode" | "sharp, per size"`. Jobs and answers are those of
+// sharp as a baseline: `node worker.mjs "sharp, one decode" | "sharp, per size"`. Jobs and answers are those of
 // benchmarks/worker.py. The boxes and the settings come with the job, so that they stand in one place.
 import { createInterface } from "node:readline";
 import { readFile, writeFile } from "node:fs/promises";
@@ -17,7 +17,7 @@ const encoded = (image, spec) =>
 const fitted = (image, spec) =>
   image.resize(spec.width, spec.height, { fit: "inside", withoutEnlargement: true });
 
-const contenders = {
+const baselines = {
   // clone() would decode again for each size: the pixels of the largest are what the others are made of.
   "sharp, one decode": async (data, { specs }) => {
     const largest = specs.reduce((a, b) => (a.width > b.width ? a : b));
@@ -30,7 +30,7 @@ const contenders = {
     Promise.all(specs.map((spec) => encoded(fitted(sharp(data, { animated }).autoOrient(), spec), spec))),
 };
 
-const work = contenders[process.argv[2]];
+const work = baselines[process.argv[2]];
 for await (const line of createInterface({ input: process.stdin })) {
   const job = JSON.parse(line);
   const before = process.cpuUsage();

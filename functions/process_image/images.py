@@ -89,7 +89,7 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PublishedImage:
     """The version that readers of an image see, and the keys of replaced renditions that are not marked stale yet."""
 
     record: ImageRecord

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import PermanentFault
 
-from functions.process_image.images import ImageRecord, ImageVersion, Standing, StoredRendition
+from functions.process_image.images import ImageRecord, ImageVersion, PublishedImage, StoredRendition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -29,23 +29,23 @@ class DynamoDbImages:
     dynamodb: DynamoDBClient
     table: str
 
-    def standing(self, image_key: str) -> Standing | None:
+    def published(self, image_key: str) -> PublishedImage | None:
         """What stands under a key, or None. Raises ServiceUnavailable.
 
         An eventually consistent read: `publish` decides, this only spares work that would be in vain.
         """
         with aws_faults_as_transient("look the image up"):
             item = self.dynamodb.get_item(TableName=self.table, Key={"image_key": {"S": image_key}}).get("Item")
-        return _standing(item) if item and "version_order" in item else None
+        return _published_image(item) if item and "version_order" in item else None
 
-    def publish(self, record: ImageRecord) -> Standing:
+    def publish(self, record: ImageRecord) -> PublishedImage:
         """Let the record stand unless a newer version does, in one conditional write.
 
         The renditions it replaces are added to ``replaced`` in the same write, so that a crash cannot lose them.
 
         Returns
         -------
-        Standing
+        PublishedImage
             What stands afterwards: this record, or the newer one that keeps it out.
 
         Raises
@@ -68,7 +68,7 @@ class DynamoDbImages:
             {**values, ":nothing": {"L": []}},
         )
 
-    def raise_order(self, standing: Standing, order: str) -> Standing:
+    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
         """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards.
 
         Raises
@@ -77,21 +77,23 @@ class DynamoDbImages:
             DynamoDB answered with an error.
         """
         return self._write_to(
-            standing, "SET version_order = :order", "version_order < :order", {":order": {"S": order}}
+            published, "SET version_order = :order", "version_order < :order", {":order": {"S": order}}
         )
 
-    def forget_replaced(self, standing: Standing) -> None:
+    def forget_replaced(self, published: PublishedImage) -> None:
         """Empty ``replaced``, once its renditions are marked stale. Raises ServiceUnavailable.
 
         If another version stands by now, the list is its to work off.
         """
-        self._write_to(standing, "SET replaced = :nothing", "", {":nothing": {"L": []}})
+        self._write_to(published, "SET replaced = :nothing", "", {":nothing": {"L": []}})
 
-    def _write_to(self, standing: Standing, update: str, condition: str, values: dict[str, Any]) -> Standing:
+    def _write_to(
+        self, published: PublishedImage, update: str, condition: str, values: dict[str, Any]
+    ) -> PublishedImage:
         """Update the record while it is still of the version that stood."""
-        version = standing.record.version
+        version = published.record.version
         return self._write(
-            standing.record.image_key,
+            published.record.image_key,
             update,
             "version_source = :source AND rendition_set = :set" + (f" AND {condition}" if condition else ""),
             {},
@@ -100,7 +102,7 @@ class DynamoDbImages:
 
     def _write(
         self, image_key: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
-    ) -> Standing:
+    ) -> PublishedImage:
         """Update the record if the condition holds; returns what stands afterwards either way."""
         aliases: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
         with aws_faults_as_transient("publish the image"):
@@ -118,11 +120,11 @@ class DynamoDbImages:
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
-                return _standing(error.response["Item"])  # type: ignore[typeddict-item] # not in the stubs
-        return _standing(answer["Attributes"])
+                return _published_image(error.response["Item"])  # type: ignore[typeddict-item] # not in the stubs
+        return _published_image(answer["Attributes"])
 
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        """Remember the latest fault; a version that stands goes on standing. Raises ServiceUnavailable."""
+        """Remember the latest fault; a version that stands goes on published. Raises ServiceUnavailable."""
         latest = {
             "task_id": task_id,
             "error_code": fault.error_code,
@@ -156,7 +158,7 @@ def _attributes(record: ImageRecord) -> dict[str, Any]:
     }
 
 
-def _standing(item: Mapping[str, Any]) -> Standing:
+def _published_image(item: Mapping[str, Any]) -> PublishedImage:
     values = {name: _deserialize(value) for name, value in item.items()}
     location = values["location"]
     record = ImageRecord(
@@ -178,9 +180,9 @@ def _standing(item: Mapping[str, Any]) -> Standing:
         renditions=tuple(_rendition(r) for r in values["renditions"]),
     )
     # Equal renditions share a key.
-    standing = Standing(record, replaced=tuple(dict.fromkeys(r["key"] for r in values["replaced"])))
+    published = PublishedImage(record, replaced=tuple(dict.fromkeys(r["key"] for r in values["replaced"])))
     # Of two rendition sets that take turns, each is what the other replaced.
-    return replace(standing, replaced=tuple(key for key in standing.replaced if key not in standing.rendition_keys))
+    return replace(published, replaced=tuple(key for key in published.replaced if key not in published.rendition_keys))
 
 
 def _rendition(values: dict[str, Any]) -> StoredRendition:

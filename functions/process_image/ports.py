@@ -14,7 +14,7 @@ from darkroom.errors import PermanentFault
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
-from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.images import ImageRecord, PublishedImage
 from functions.process_image.photo import Photo, Rendered, Rendition
 
 #: An image that takes longer than this is rare; one begun with less may not be done in time.
@@ -123,16 +123,16 @@ class Tasks(Protocol):
 class Images(Protocol):
     """The images table: one record per image."""
 
-    def standing(self, image_key: str) -> Standing | None:
+    def published(self, image_key: str) -> PublishedImage | None:
         """What stands there now."""
 
-    def publish(self, record: ImageRecord) -> Standing:
+    def publish(self, record: ImageRecord) -> PublishedImage:
         """Let the record stand unless a newer version does; returns what stands afterwards."""
 
-    def raise_order(self, standing: Standing, order: str) -> Standing:
+    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
         """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards."""
 
-    def forget_replaced(self, standing: Standing) -> None:
+    def forget_replaced(self, published: PublishedImage) -> None:
         """Empty the list of replaced renditions, unless another version stands by now."""
 
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:

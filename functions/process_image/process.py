@@ -20,7 +20,7 @@ from darkroom.messages import Unreadable
 from functions.process_image.images import (
     ImageRecord,
     ImageVersion,
-    Standing,
+    PublishedImage,
     StoredRendition,
     rendition_key,
     version_order,
@@ -58,7 +58,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Dependencies:
     """Everything one task meets on its way. ``note_taken_over`` is told of a task before work on it begins again."""
 
     uploads_bucket: str
@@ -76,7 +76,9 @@ class Flow:
     note_taken_over: Callable[[ImageTask | Unreadable], None]
 
 
-def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
+def process(
+    task: ImageTask | Unreadable, deadline: Deadline, *, dependencies: Dependencies, redriven: bool = False
+) -> Outcome:
     """Bring one task to its end.
 
     Parameters
@@ -89,66 +91,72 @@ def process(task: ImageTask | Unreadable, deadline: Deadline, *, flow: Flow, red
     TransientFault
         Nothing is lost and the task is released: try again later.
     """
-    claim = flow.tasks.claim(task, until=deadline.at, again=redriven)
+    claim = dependencies.tasks.claim(task, until=deadline.at, again=redriven)
     if claim is None:
         return Outcome(Result.DUPLICATE, task.task_id)
     try:
         if claim.taken_over:
-            flow.note_taken_over(task)
-        outcome = _carry_out(task, flow, deadline, is_first_attempt=claim.attempt == 1)
-        flow.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
+            dependencies.note_taken_over(task)
+        outcome = _carry_out(task, dependencies, deadline, is_first_attempt=claim.attempt == 1)
+        dependencies.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
     except BaseException:
-        flow.tasks.release(claim)
+        dependencies.tasks.release(claim)
         raise
     return outcome
 
 
-def _carry_out(task: ImageTask | Unreadable, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
+def _carry_out(
+    task: ImageTask | Unreadable, dependencies: Dependencies, deadline: Deadline, *, is_first_attempt: bool
+) -> Outcome:
     try:
         if isinstance(task, Unreadable):
             raise task.fault
-        if task.bucket != flow.uploads_bucket:
+        if task.bucket != dependencies.uploads_bucket:
             raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
-        return _publish_newest(task, flow, deadline, is_first_attempt=is_first_attempt)
+        return _publish_newest(task, dependencies, deadline, is_first_attempt=is_first_attempt)
     except PermanentFault as fault:
         if isinstance(task, ImageTask) and not isinstance(fault, BucketNotAllowed | ObjectGone):
-            flow.images.note_fault(task.key, task.task_id, fault)
-        flow.dead_letters.set_aside(task.body, task.task_id, fault)
+            dependencies.images.note_fault(task.key, task.task_id, fault)
+        dependencies.dead_letters.set_aside(task.body, task.task_id, fault)
         return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
 
 
-def _publish_newest(task: ImageTask, flow: Flow, deadline: Deadline, *, is_first_attempt: bool) -> Outcome:
-    key, upload = _open(task, flow)
+def _publish_newest(
+    task: ImageTask, dependencies: Dependencies, deadline: Deadline, *, is_first_attempt: bool
+) -> Outcome:
+    key, upload = _open(task, dependencies)
     with closing(upload):
-        standing = flow.images.standing(key)
-        version = _version(task, upload, standing, flow.rendition_set)
+        published = dependencies.images.published(key)
+        version = _version(task, upload, published, dependencies.rendition_set)
         may_have_written = not is_first_attempt  # the one before may have died after it
-        if standing is None or not (standing.is_of(version) or standing.replaces(version)):
-            standing = flow.images.publish(_render(task, key, upload, version, flow, deadline))
+        if published is None or not (published.is_of(version) or published.replaces(version)):
+            published = dependencies.images.publish(_render(task, key, upload, version, dependencies, deadline))
             may_have_written = True
     if may_have_written:
-        mine = _rendition_keys(key, version, flow.rendition_set)
-        flow.renditions.mark_stale(tuple(k for k in mine if k not in standing.rendition_keys))
-    if not standing.is_of(version):
+        mine = _rendition_keys(key, version, dependencies.rendition_set)
+        dependencies.renditions.mark_stale(tuple(k for k in mine if k not in published.rendition_keys))
+    if not published.is_of(version):
         return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-    if standing.record.version.order < version.order:
+    if published.record.version.order < version.order:
         # Published by a plain task, which knew no sequencer: an older upload of that second must not come after.
-        standing = flow.images.raise_order(standing, version.order)
-        if not standing.is_of(version):
+        published = dependencies.images.raise_order(published, version.order)
+        if not published.is_of(version):
             return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-    if standing.replaced:
-        flow.renditions.mark_stale(standing.replaced)
-        flow.images.forget_replaced(standing)
-    flow.results.announce(task.task_id, standing.record)
-    bytes_out = sum({rendition.key: rendition.bytes for rendition in standing.record.renditions}.values())
+    if published.replaced:
+        dependencies.renditions.mark_stale(published.replaced)
+        dependencies.images.forget_replaced(published)
+    dependencies.results.announce(task.task_id, published.record)
+    bytes_out = sum({rendition.key: rendition.bytes for rendition in published.record.renditions}.values())
     return Outcome(Result.PROCESSED, task.task_id, bytes_in=upload.size, bytes_out=bytes_out)
 
 
-def _version(task: ImageTask, upload: Upload, standing: Standing | None, rendition_set: RenditionSet) -> ImageVersion:
+def _version(
+    task: ImageTask, upload: Upload, published: PublishedImage | None, rendition_set: RenditionSet
+) -> ImageVersion:
     order = version_order(upload.last_modified, task.sequencer, upload.source)
-    if standing is not None and standing.record.version.source == upload.source:
+    if published is not None and published.record.version.source == upload.source:
         # Rendered again, say with another rendition set, by a plain task that knows no sequencer.
-        order = max(order, standing.record.version.order)
+        order = max(order, published.record.version.order)
     return ImageVersion(source=upload.source, order=order, rendition_set=rendition_set.fingerprint)
 
 
@@ -157,30 +165,30 @@ def _rendition_keys(key: str, version: ImageVersion, rendition_set: RenditionSet
     return tuple(rendition_key(key, version, spec.name, spec.extension) for spec in rendition_set.specs)
 
 
-def _open(task: ImageTask, flow: Flow) -> tuple[str, Upload]:
+def _open(task: ImageTask, dependencies: Dependencies) -> tuple[str, Upload]:
     """Open the upload under the task's key, or under the key's other reading if nothing stands there."""
     try:
-        return task.key, flow.uploads.open(task.bucket, task.key, task.version_id)
+        return task.key, dependencies.uploads.open(task.bucket, task.key, task.version_id)
     except ObjectGone:
         if task.other_key is None:
             raise
-        return task.other_key, flow.uploads.open(task.bucket, task.other_key, task.version_id)
+        return task.other_key, dependencies.uploads.open(task.bucket, task.other_key, task.version_id)
 
 
 def _render(
-    task: ImageTask, key: str, upload: Upload, version: ImageVersion, flow: Flow, deadline: Deadline
+    task: ImageTask, key: str, upload: Upload, version: ImageVersion, dependencies: Dependencies, deadline: Deadline
 ) -> ImageRecord:
     """Render one version and make its renditions durable. No reader sees them before the record is published."""
-    check_size(upload.size, flow.limits)
-    if upload.size > flow.download_budget.capacity:
+    check_size(upload.size, dependencies.limits)
+    if upload.size > dependencies.download_budget.capacity:
         raise TooLarge(
-            f"the file has {upload.size:,} bytes; the function has memory for {flow.download_budget.capacity:,}"
+            f"the file has {upload.size:,} bytes; the function has memory for {dependencies.download_budget.capacity:,}"
         )
-    with flow.download_budget.reserve(upload.size):
+    with dependencies.download_budget.reserve(upload.size):
         deadline.require(SECONDS_TO_RENDER, "render an image")
-        photo, rendered = flow.renderer.render(upload.read(), deadline)
-    keys = _keys_of_equals(_rendition_keys(key, version, flow.rendition_set), rendered.renditions)
-    flow.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
+        photo, rendered = dependencies.renderer.render(upload.read(), deadline)
+    keys = _keys_of_equals(_rendition_keys(key, version, dependencies.rendition_set), rendered.renditions)
+    dependencies.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
     return ImageRecord(
         image_key=key,
         bucket=task.bucket,
@@ -194,7 +202,7 @@ def _render(
         frames=photo.frames,
         camera=photo.camera,
         taken_at=photo.taken_at,
-        location=photo.location if flow.keep_location else None,
+        location=photo.location if dependencies.keep_location else None,
         placeholder=rendered.placeholder,
         dominant_colour=rendered.dominant_colour,
         renditions=tuple(

@@ -35,11 +35,11 @@ GO: Final = struct.Struct("!d")
 #: How many bytes an answer has: JSON, of the renditions before their bodies.
 LENGTH: Final = struct.Struct("!I")
 #: How a process ended: with this exit code, or by the signal that this is the negative of.
-FATE: Final = struct.Struct("!i")
+EXIT_STATUS: Final = struct.Struct("!i")
 
 #: Bytes that a process may take beside the file and the estimate: mostly its threads' stacks, 8 MB each, hardly any of
 #: which is written to. With the file, all that it has to identify it.
-BESIDE: Final = 64 * 2**20
+OVERHEAD_BYTES: Final = 64 * 2**20
 
 #: Bytes of JSON in an answer, at most.
 LONGEST_ANSWER = 65_536
@@ -58,7 +58,7 @@ _FAULTS: Final = {
 }
 
 
-class Nonsense(ValueError):
+class ProtocolError(ValueError):
     """An answer that the render server's own code never gives."""
 
 
@@ -115,21 +115,21 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int]:
         The answer is that something is wrong with the file.
     RenderDefect
         Or with our code.
-    Nonsense
+    ProtocolError
         It is no answer.
     """
     answer = _read(text, {"photo", "memory"})
     fields, memory = answer["photo"], answer["memory"]
     if not isinstance(fields, dict) or fields.keys() != _PHOTO_FIELDS.keys() or not _is_count(memory):
-        raise Nonsense("photo")
+        raise ProtocolError("photo")
     if place := fields["location"]:
         fields["location"] = tuple(place) if isinstance(place, list) else place
     for name, is_right in _PHOTO_FIELDS.items():
         if not is_right(fields[name]):
-            raise Nonsense(name)
+            raise ProtocolError(name)
     photo = Photo(**fields)
     if photo.width * photo.height * photo.frames > limits.max_pixels or photo.frames > limits.max_frames:
-        raise Nonsense("beyond the limits")
+        raise ProtocolError("beyond the limits")
     return photo, memory
 
 
@@ -148,19 +148,19 @@ def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tupl
 
     Raises
     ------
-    PermanentFault, RenderDefect, Nonsense
+    PermanentFault, RenderDefect, ProtocolError
         As :func:`read_photo` does.
     """
     answer = _read(text, {"renditions", "placeholder", "dominant_colour"})
     sizes, placeholder, colour = answer["renditions"], answer["placeholder"], answer["dominant_colour"]
     specs = rendition_set.specs
     if not isinstance(sizes, list) or len(sizes) != len(specs) or not all(map(_is_size, sizes)):
-        raise Nonsense("renditions")
+        raise ProtocolError("renditions")
     if not _is_text(placeholder, 100) or not _is_text(colour, 7):
-        raise Nonsense("placeholder")
+        raise ProtocolError("placeholder")
     lengths = [size[3] for size in sizes]
     if sum(lengths) > most:
-        raise Nonsense("too large")
+        raise ProtocolError("too large")
 
     def put_together(bodies: list[bytes]) -> Rendered:
         renditions = (
@@ -176,7 +176,7 @@ def _read(text: bytes, keys: set[str]) -> dict[str, Any]:
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Nonsense("not JSON") from error
+        raise ProtocolError("not JSON") from error
     match answer:
         case {"fault": str(code), "reason": str(reason)} if code in _FAULTS and len(reason) <= 1000:
             raise _FAULTS[code](reason)
@@ -184,7 +184,7 @@ def _read(text: bytes, keys: set[str]) -> dict[str, Any]:
             raise RenderDefect(traceback)
         case dict() if answer.keys() == keys:
             return answer
-    raise Nonsense("not an answer")
+    raise ProtocolError("not an answer")
 
 
 def _is_count(value: object, most: int = 2**40) -> bool:

@@ -32,13 +32,13 @@ from darkroom.errors import (
 from functions.process_image.photo import Limits, Photo, Rendered
 from functions.process_image.ports import SECONDS_TO_RENDER
 from functions.process_image.render_messages import (
-    BESIDE,
-    FATE,
+    EXIT_STATUS,
     GO,
     LENGTH,
     LONGEST_ANSWER,
+    OVERHEAD_BYTES,
     REQUEST,
-    Nonsense,
+    ProtocolError,
     RenderDefect,
     configuration,
     read_photo,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 _MODULE = "functions.process_image.processing.server"
 # What an interpreter may need to start. In Lambda its own library stands on LD_LIBRARY_PATH.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
-# One heap for all threads: they take fresh memory from the kernel a quarter less often. BESIDE was measured with it.
+# One heap for all threads: they ask the kernel for memory a quarter less often. OVERHEAD_BYTES was measured with it.
 _MALLOC = {"MALLOC_ARENA_MAX": "1"}
 # So that a task that is out of time is given back before the batch is answered without it.
 _SECONDS_TO_GIVE_BACK = 4
@@ -101,7 +101,7 @@ class RenderServer:
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         """Make all renditions of a file, as :class:`~functions.process_image.ports.Renderer` says."""
-        memory = len(data) + BESIDE
+        memory = len(data) + OVERHEAD_BYTES
         if memory > self.budget.capacity:
             raise TooLarge(
                 f"decoding a file of {len(data):,} bytes takes at least {memory // 2**20} MB; "
@@ -144,29 +144,29 @@ class RenderServer:
     @contextmanager
     def _forked(self) -> Iterator[tuple[socket.socket, socket.socket, subprocess.Popen[bytes]]]:
         """Have a process forked: the sockets for what is said to it and for how it ends, and the server it is of."""
-        talk, its_talk = socket.socketpair()
-        fate, its_fate = socket.socketpair()
-        with talk, fate:
-            with its_talk, its_fate, self._lock:
+        request, its_request = socket.socketpair()
+        exit_status, its_exit_status = socket.socketpair()
+        with request, exit_status:
+            with its_request, its_exit_status, self._lock:
                 if self._process.poll() is not None:
                     self._stop()
                     self._start()
                 server = self._process
                 with suppress(OSError):  # gone just now, or stuck: both sockets close, and that tells why
-                    socket.send_fds(self._control, [b"\0"], [its_talk.fileno(), its_fate.fileno()])
-            yield talk, fate, server
+                    socket.send_fds(self._control, [b"\0"], [its_request.fileno(), its_exit_status.fileno()])
+            yield request, exit_status, server
 
     def _render_within(
         self, memory: int, hold: Callable[[int], bool], data: bytes, deadline: Deadline
     ) -> tuple[Photo, Rendered]:
         """Have an image rendered that ``memory`` bytes are reserved for; ``hold`` reserves more."""
-        with self._forked() as (talk, fate, server):
+        with self._forked() as (request, exit_status, server):
             try:
-                with talk.makefile("rb") as stream:
-                    talk.sendall(REQUEST.pack(_time_for(talk, deadline), len(data)))
-                    talk.sendall(data)
+                with request.makefile("rb") as stream:
+                    request.sendall(REQUEST.pack(_time_for(request, deadline), len(data)))
+                    request.sendall(data)
                     photo, estimate = read_photo(_hear_answer(stream), self.limits)
-                    wanted = len(data) + BESIDE + estimate
+                    wanted = len(data) + OVERHEAD_BYTES + estimate
                     if wanted > self.budget.capacity:
                         raise TooManyPixels(
                             f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
@@ -174,27 +174,27 @@ class RenderServer:
                         )
                     if wanted > memory and not hold(wanted - memory):
                         raise _NotFree(wanted)
-                    talk.sendall(GO.pack(_time_for(talk, deadline)))
+                    request.sendall(GO.pack(_time_for(request, deadline)))
                     lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, estimate)
                     bodies = [_hear(stream, length) for length in lengths]
                 return photo, put_together(bodies)
-            except Nonsense as error:
+            except ProtocolError as error:
                 raise DecoderCrashed("the file made its decoder answer nonsense") from error
             except TimeoutError as error:
-                fate.close()  # nor is there time to wait for its end
+                exit_status.close()  # nor is there time to wait for its end
                 raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
             except (EOFError, ConnectionError) as error:
-                raise self._fault_of(fate, server) from error
+                raise self._fault_of(exit_status, server) from error
             finally:
-                talk.close()  # which ends a process that waits for a word
-                _wait_for_end(fate)  # only then is its memory free again
+                request.close()  # which ends a process that waits for a word
+                _wait_for_end(exit_status)  # only then is its memory free again
 
-    def _fault_of(self, fate: socket.socket, server: subprocess.Popen[bytes]) -> DarkroomError:
+    def _fault_of(self, exit_status: socket.socket, server: subprocess.Popen[bytes]) -> DarkroomError:
         """Why a process ended before it had answered. Raises RenderDefect."""
-        told = _wait_for_end(fate)
+        told = _wait_for_end(exit_status)
         if not told:
             return _fault_of_server(server)
-        (ended_with,) = FATE.unpack(told)
+        (ended_with,) = EXIT_STATUS.unpack(told)
         if ended_with == -signal.SIGXCPU:
             return DecoderTooSlow(
                 f"decoding it takes more than {self.cpu_seconds} s of computing time, the most an image may take"
@@ -216,11 +216,11 @@ class _NotFree(Exception):
         self.memory = memory
 
 
-def _wait_for_end(fate: socket.socket) -> bytes:
+def _wait_for_end(exit_status: socket.socket) -> bytes:
     """Hear how a process ended, once; nothing if its server is gone, or it does not end."""
     try:
-        fate.settimeout(_SECONDS_TO_END)
-        return fate.recv(FATE.size)
+        exit_status.settimeout(_SECONDS_TO_END)
+        return exit_status.recv(EXIT_STATUS.size)
     except OSError:
         return b""
 
@@ -236,18 +236,18 @@ def _fault_of_server(server: subprocess.Popen[bytes]) -> DarkroomError:
     return ServiceUnavailable(f"The render server was killed by signal {-status}.")
 
 
-def _time_for(talk: socket.socket, deadline: Deadline) -> float:
+def _time_for(request: socket.socket, deadline: Deadline) -> float:
     """Seconds that are left for an image; should its process outlive them, we do not wait for it."""
     deadline.require(SECONDS_TO_RENDER, "render an image")
     seconds = deadline.at - time() - _SECONDS_TO_GIVE_BACK
-    talk.settimeout(seconds + 1)
+    request.settimeout(seconds + 1)
     return seconds
 
 
 def _hear_answer(stream: BufferedReader) -> bytes:
     (length,) = LENGTH.unpack(_hear(stream, LENGTH.size))
     if length > LONGEST_ANSWER:
-        raise Nonsense("too long")
+        raise ProtocolError("too long")
     return _hear(stream, length)
 
 

@@ -13,11 +13,11 @@ from darkroom.batch import MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
-from darkroom.visibility import show_again_in
+from darkroom.visibility import set_visibility_timeout
 
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
-from functions.process_image.process import Flow, Outcome, process
+from functions.process_image.process import Dependencies, Outcome, process
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import load_rendition_set
 from functions.process_image.reporting import report, report_taken_over
@@ -52,7 +52,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
     s3 = boto3.client("s3", config=_CLIENTS)
     sqs = boto3.client("sqs", config=_CLIENTS)
     dynamodb = boto3.client("dynamodb", config=_CLIENTS)
-    flow = Flow(
+    dependencies = Dependencies(
         uploads_bucket=settings.uploads_bucket,
         limits=settings.limits,
         keep_location=settings.keep_location,
@@ -69,12 +69,12 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
     )
     handler = MessageHandler(
         read=read_body,
-        process=partial(process, flow=flow),
-        dead_letters=flow.dead_letters,
+        process=partial(process, dependencies=dependencies),
+        dead_letters=dependencies.dead_letters,
         workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
-        show_again_in=partial(show_again_in, sqs, settings.tasks_queue_url),
+        set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.tasks_queue_url),
         report=report,
     )
     renderer.wait_until_ready()

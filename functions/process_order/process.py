@@ -45,7 +45,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Flow:
+class Dependencies:
     """Everything one order meets on its way."""
 
     orders: Orders
@@ -54,7 +54,9 @@ class Flow:
     dead_letters: DeadLetters
 
 
-def process(task: OrderTask | Unreadable, deadline: Deadline, *, flow: Flow, redriven: bool = False) -> Outcome:
+def process(
+    task: OrderTask | Unreadable, deadline: Deadline, *, dependencies: Dependencies, redriven: bool = False
+) -> Outcome:
     """Bring one message to its end.
 
     Parameters
@@ -71,79 +73,81 @@ def process(task: OrderTask | Unreadable, deadline: Deadline, *, flow: Flow, red
     try:
         if isinstance(task, Unreadable):
             raise task.fault
-        return _fulfil(task, flow, deadline)
+        return _fulfil(task, dependencies, deadline)
     except PermanentFault as fault:
-        flow.dead_letters.set_aside(task.body, task.task_id, fault)
+        dependencies.dead_letters.set_aside(task.body, task.task_id, fault)
         return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
 
 
-def _fulfil(task: OrderTask, flow: Flow, deadline: Deadline) -> Outcome:
-    record = flow.orders.receive(task.order)
+def _fulfil(task: OrderTask, dependencies: Dependencies, deadline: Deadline) -> Outcome:
+    record = dependencies.orders.receive(task.order)
     if record.state is State.RECEIVED:
-        flow.payments.check_configured()  # before the order holds stock that it cannot pay for
+        dependencies.payments.check_configured()  # before the order holds stock that it cannot pay for
     ended_here = False
     while record.state not in FINAL:
         deadline.require(_SECONDS_PER_STEP, "take the order one step further")
         try:
-            record = STEPS[record.state](record, flow)
+            record = STEPS[record.state](record, dependencies)
             ended_here = record.state in FINAL
         except Overtaken:
-            record = flow.orders.load(task.order.order_id)
+            record = dependencies.orders.load(task.order.order_id)
     if not ended_here:
         return Outcome(Result.DUPLICATE, task.task_id)
     result = Result.COMPLETED if record.state is State.COMPLETED else Result.REJECTED
     return Outcome(result, task.task_id, record.rejection)
 
 
-def _reserve_stock(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _reserve_stock(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     products = record.order.products
     some = products[record.reserved :][:PRODUCTS_PER_TRANSACTION]
     reserved = record.reserved + len(some)
     to = State.RESERVED if reserved == len(products) else State.RECEIVED
     try:
-        return flow.orders.apply(record, Change(to, {"reserved": reserved}, StockMove("available", "reserved", some)))
+        return dependencies.orders.apply(
+            record, Change(to, {"reserved": reserved}, StockMove("available", "reserved", some))
+        )
     except StockShort as short:
-        return _reject(record, flow, RejectionCode.OUT_OF_STOCK, f"Not enough in stock of {short}.")
+        return _reject(record, dependencies, RejectionCode.OUT_OF_STOCK, f"Not enough in stock of {short}.")
 
 
-def _open_payment(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _open_payment(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     try:
-        payment_id = flow.payments.open(record.order)
+        payment_id = dependencies.payments.open(record.order)
     except Declined as declined:
-        return _reject(record, flow, RejectionCode.PAYMENT_DECLINED, str(declined))
-    return flow.orders.apply(record, Change(State.PAYING, {"payment_id": payment_id}))
+        return _reject(record, dependencies, RejectionCode.PAYMENT_DECLINED, str(declined))
+    return dependencies.orders.apply(record, Change(State.PAYING, {"payment_id": payment_id}))
 
 
-def _charge(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _charge(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     try:
-        flow.payments.charge(_payment_id(record), record.order)
+        dependencies.payments.charge(_payment_id(record), record.order)
     except Declined as declined:
-        return _reject(record, flow, RejectionCode.PAYMENT_DECLINED, str(declined))
-    return flow.orders.apply(record, Change(State.CHARGED))
+        return _reject(record, dependencies, RejectionCode.PAYMENT_DECLINED, str(declined))
+    return dependencies.orders.apply(record, Change(State.CHARGED))
 
 
-def _commit(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _commit(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     products = record.order.products
     some = products[record.sold :][:PRODUCTS_PER_TRANSACTION]
     sold = record.sold + len(some)
     to = State.COMMITTED if sold == len(products) else State.CHARGED
     try:
-        return flow.orders.apply(record, Change(to, {"sold": sold}, StockMove("reserved", "sold", some)))
+        return dependencies.orders.apply(record, Change(to, {"sold": sold}, StockMove("reserved", "sold", some)))
     except StockShort as short:
-        return _reject(record, flow, RejectionCode.STOCK_LOST, f"The stock set aside of {short} is gone.")
+        return _reject(record, dependencies, RejectionCode.STOCK_LOST, f"The stock set aside of {short} is gone.")
 
 
-def _reject(record: OrderRecord, flow: Flow, code: RejectionCode, reason: str) -> OrderRecord:
-    return flow.orders.apply(record, Change(State.REJECTING, {"rejection": Rejection(code, reason)}))
+def _reject(record: OrderRecord, dependencies: Dependencies, code: RejectionCode, reason: str) -> OrderRecord:
+    return dependencies.orders.apply(record, Change(State.REJECTING, {"rejection": Rejection(code, reason)}))
 
 
-def _undo_payment(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _undo_payment(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     if record.payment_id:
-        flow.payments.undo(record.payment_id, record.order)
-    return flow.orders.apply(record, Change(State.UNCHARGED))
+        dependencies.payments.undo(record.payment_id, record.order)
+    return dependencies.orders.apply(record, Change(State.UNCHARGED))
 
 
-def _release_stock(record: OrderRecord, flow: Flow) -> OrderRecord:
+def _release_stock(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     """Give back what the order holds, the last first."""
     products = record.order.products
     if record.sold < record.reserved:
@@ -156,15 +160,15 @@ def _release_stock(record: OrderRecord, flow: Flow) -> OrderRecord:
     while True:
         move = StockMove(held_as, "available", some) if some else None
         try:
-            return flow.orders.apply(record, Change(to, values, move))
+            return dependencies.orders.apply(record, Change(to, values, move))
         except StockShort as short:  # written off by hand meanwhile: there is nothing to give back
             some = tuple(product for product in some if product[0] not in short.product_ids)
 
 
-def _tell(to: State) -> Callable[[OrderRecord, Flow], OrderRecord]:
-    def tell(record: OrderRecord, flow: Flow) -> OrderRecord:
-        flow.events.publish(event_of(record))
-        return flow.orders.apply(record, Change(to))
+def _tell(to: State) -> Callable[[OrderRecord, Dependencies], OrderRecord]:
+    def tell(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
+        dependencies.events.publish(event_of(record))
+        return dependencies.orders.apply(record, Change(to))
 
     return tell
 
@@ -175,7 +179,7 @@ def _payment_id(record: OrderRecord) -> str:
     return record.payment_id
 
 
-STEPS: dict[State, Callable[[OrderRecord, Flow], OrderRecord]] = {
+STEPS: dict[State, Callable[[OrderRecord, Dependencies], OrderRecord]] = {
     State.RECEIVED: _reserve_stock,
     State.RESERVED: _open_payment,
     State.PAYING: _charge,

@@ -11,11 +11,11 @@ from darkroom.batch import MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.messages import Unreadable
 from darkroom.order_messages import OrderTask, read_body
-from darkroom.visibility import show_again_in
+from darkroom.visibility import set_visibility_timeout
 
 from functions.process_order.order_events_topic import SnsOrderEvents
 from functions.process_order.orders_table import DynamoDbOrders
-from functions.process_order.process import Flow, Outcome, process
+from functions.process_order.process import Dependencies, Outcome, process
 from functions.process_order.reporting import report
 from functions.process_order.settings import Settings
 from functions.process_order.stripe_payments import StripePayments
@@ -31,7 +31,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unre
     """Build what the handler works with."""
     sqs = boto3.client("sqs", config=_CLIENTS)
     dead_letters = SqsDeadLetters(sqs, settings.dead_letter_queue_url)
-    flow = Flow(
+    dependencies = Dependencies(
         orders=DynamoDbOrders(
             boto3.client("dynamodb", config=_CLIENTS), settings.orders_table, settings.inventory_table
         ),
@@ -43,11 +43,11 @@ def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unre
     )
     return MessageHandler(
         read=read_body,
-        process=partial(process, flow=flow),
+        process=partial(process, dependencies=dependencies),
         dead_letters=dead_letters,
         workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
-        show_again_in=partial(show_again_in, sqs, settings.order_queue_url),
+        set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.order_queue_url),
         report=report,
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from local.machine import PROJECT, tool
+from local.config import PROJECT, tool
 from local.processes import Server
 from tests.api.part import part_for_api
 from tests.api_expectations import READ, SUBMIT, Api

@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["darkroom", "functions", "PIL", "pi_hei
 
     from functions.process_image.photo import Limits
     from functions.process_image.processing.identify import identify
-    from functions.process_image.render_messages import Nonsense, RenderDefect, read_photo
+    from functions.process_image.render_messages import ProtocolError, RenderDefect, read_photo
     from functions.relay_rabbitmq.deliveries import Delivery
 
 from tests.fuzz.mutations import small_files
@@ -41,7 +41,7 @@ def _read_everywhere(data: bytes) -> None:
                 Delivery("queue", content, "gzip", None, {}).text()
             case _:
                 identify(content, _LIMITS)
-    except (PermanentFault, Nonsense, RenderDefect):
+    except (PermanentFault, ProtocolError, RenderDefect):
         return
 
 

@@ -34,7 +34,7 @@ from hypothesis import strategies as st
 from functions.process_image import process as images
 from functions.process_image import reporting as image_reporting
 from functions.process_image.render_messages import (
-    Nonsense,
+    ProtocolError,
     RenderDefect,
     read_photo,
     read_renditions,
@@ -88,7 +88,7 @@ def _sqs_batch(
             workers=_WORKERS,
             answerers=_WORKERS,
             max_receives=MAX_RECEIVES,
-            show_again_in=lambda receipt, seconds: None,
+            set_visibility_timeout=lambda receipt, seconds: None,
             report=told,
         )
         try:
@@ -150,10 +150,12 @@ def _image_batch(batch: Batch) -> Iterator[str]:
     world = World()
     world.upload()
     world.upload("broken.jpg", data=b"\xff\xd8\xff\xe0 nothing else")
-    flow = world.flow(Calls(batch.trouble, batch.at))
+    dependencies = world.dependencies(Calls(batch.trouble, batch.at))
 
     def process(task: Any, deadline: Deadline, *, redriven: bool, dead_letters: Any) -> images.Outcome:
-        return images.process(task, deadline, flow=replace(flow, dead_letters=dead_letters), redriven=redriven)
+        return images.process(
+            task, deadline, dependencies=replace(dependencies, dead_letters=dead_letters), redriven=redriven
+        )
 
     return _sqs_batch(batch, image_messages.read_body, process, image_reporting.report)
 
@@ -161,10 +163,12 @@ def _image_batch(batch: Batch) -> Iterator[str]:
 def _order_batch(batch: Batch) -> Iterator[str]:
     world = OrderWorld()
     world.stock({PRINT: 10, FRAME: 10, ALBUM: 10})
-    flow = world.flow(Calls(batch.trouble, batch.at))
+    dependencies = world.dependencies(Calls(batch.trouble, batch.at))
 
     def process(task: Any, deadline: Deadline, *, redriven: bool, dead_letters: Any) -> orders.Outcome:
-        return orders.process(task, deadline, flow=replace(flow, dead_letters=dead_letters), redriven=redriven)
+        return orders.process(
+            task, deadline, dependencies=replace(dependencies, dead_letters=dead_letters), redriven=redriven
+        )
 
     return _sqs_batch(batch, order_messages.read_body, process, order_reporting.report)
 
@@ -243,21 +247,21 @@ def _render_answer(answer: tuple[bool, str]) -> Iterator[str]:
             assert sum(lengths) <= 10_000
             put([bytes(length) for length in lengths])
         yield "understood"
-    except (PermanentFault, RenderDefect, Nonsense) as fault:
+    except (PermanentFault, RenderDefect, ProtocolError) as fault:
         yield type(fault).__name__
 
 
 def images_now(event: Any, world: World) -> list[Attempt[Any, Any]]:
     """What the image function does with an event that is not from SQS."""
-    flow = world.flow()
+    dependencies = world.dependencies()
     handler = MessageHandler(
         read=image_messages.read_body,
-        process=partial(images.process, flow=flow),
-        dead_letters=flow.dead_letters,
+        process=partial(images.process, dependencies=dependencies),
+        dead_letters=dependencies.dead_letters,
         workers=_WORKERS,
         answerers=_WORKERS,
         max_receives=MAX_RECEIVES,
-        show_again_in=lambda receipt, seconds: None,
+        set_visibility_timeout=lambda receipt, seconds: None,
         report=lambda attempt, sent, is_last: None,
     )
     message = handler.message(json.dumps(event))

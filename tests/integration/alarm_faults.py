@@ -16,10 +16,10 @@ from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 
 from local import emulator, payments
-from local.disturbances import held_back_messages
-from local.machine import Place
+from local.config import LocalConfig
+from local.fault_injection import held_back_messages
 from local.outcomes import count_messages, poll, wait_for_orders
-from local.rabbitmq import Message, publish
+from local.rabbitmq import BrokerMessage, publish
 from local.stack import Stack
 from tests.integration import test_api, test_orders
 from tests.integration.calling import Caller, owner_of
@@ -46,7 +46,7 @@ class Scene:
     """Where a fault is made, since when, and the alarm that it is made for."""
 
     stack: Stack
-    place: Place
+    config: LocalConfig
     cloudwatch: CloudWatch
     alarm: Alarm
     since: float
@@ -150,7 +150,7 @@ def broken_reader(scene: Scene) -> Iterable[Datum]:
 
 def broken_message(scene: Scene) -> Iterable[Datum]:
     """Somebody publishes to RabbitMQ what is no order."""
-    publish(scene.place.rabbitmq_url, "orders", [Message(json.dumps({"note": uuid4().hex}).encode())])
+    publish(scene.config.rabbitmq_url, "orders", [BrokerMessage(json.dumps({"note": uuid4().hex}).encode())])
     rejects_url = scene.output("RabbitMqRejectsQueueUrl")
     return poll(lambda: scene.cloudwatch.from_queue(rejects_url), lambda data: data[0].values[0] > 0, seconds=SECONDS)
 
@@ -180,18 +180,18 @@ def died_at_work(scene: Scene) -> Iterable[Datum]:
 
 
 @contextmanager
-def outage(place: Place, service: str) -> Iterator[None]:
+def outage(config: LocalConfig, service: str) -> Iterator[None]:
     """Let a service of AWS answer the functions nothing but 500 inside the block."""
-    emulator.set_faults(place, {service: {"500 before": 1.0}})
+    emulator.set_faults(config, {service: {"500 before": 1.0}})
     try:
         yield
     finally:
-        emulator.set_faults(place, {})
+        emulator.set_faults(config, {})
 
 
 def images_without_s3(scene: Scene) -> Iterable[Datum]:
     """S3 fails while photos come."""
-    with outage(scene.place, "s3"):
+    with outage(scene.config, "s3"):
         task_ids = [upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")[1] for _ in range(10)]
         data = scene.metrics_in_log("ProcessImageFunctionName", at_least=10)
     for task_id in task_ids:
@@ -202,7 +202,7 @@ def images_without_s3(scene: Scene) -> Iterable[Datum]:
 def orders_without_dynamodb(scene: Scene) -> Iterable[Datum]:
     """DynamoDB fails while orders come."""
     product = test_orders.new_product(scene.stack, 10)
-    with outage(scene.place, "dynamodb"):
+    with outage(scene.config, "dynamodb"):
         order_ids = [test_orders.send(scene.stack, test_orders.order(product)) for _ in range(10)]
         data = scene.metrics_in_log("ProcessOrderFunctionName", at_least=10)
     states = {item["state"] for item in wait_for_orders(scene.stack, order_ids, seconds=SECONDS).values()}

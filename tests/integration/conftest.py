@@ -8,33 +8,33 @@ from collections.abc import Callable, Iterator
 import pytest
 from rich.console import Console
 
-from local.machine import PROJECT, Place
+from local.config import PROJECT, LocalConfig
 from local.stack import Stack, down, up
 from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
-def make_place() -> Iterator[Callable[[str], Place]]:
-    """Makes a place of its own in .local, and leaves nothing of it behind."""
-    places: list[Place] = []
+def make_config() -> Iterator[Callable[[str], LocalConfig]]:
+    """Makes a configuration of its own in .local, and leaves nothing of it behind."""
+    configs: list[LocalConfig] = []
 
-    def make(name: str) -> Place:
-        place = Place(PROJECT / ".local" / name, free_port(neighbours=4))  # of TLS, payments, RabbitMQ, its node
-        shutil.rmtree(place.folder, ignore_errors=True)
-        places.append(place)
-        return place
+    def make(name: str) -> LocalConfig:
+        config = LocalConfig(PROJECT / ".local" / name, free_port(neighbours=4))  # of TLS, payments, RabbitMQ, its node
+        shutil.rmtree(config.folder, ignore_errors=True)
+        configs.append(config)
+        return config
 
     yield make
-    for place in places:
-        down(place)
-        shutil.rmtree(place.folder, ignore_errors=True)
+    for config in configs:
+        down(config)
+        shutil.rmtree(config.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def place(make_place: Callable[[str], Place]) -> Place:
-    return make_place("test")
+def place(make_config: Callable[[str], LocalConfig]) -> LocalConfig:
+    return make_config("test")
 
 
 @pytest.fixture(scope="session")
-def stack(place: Place) -> Stack:
-    return up(place, Console())
+def stack(config: LocalConfig) -> Stack:
+    return up(config, Console())

@@ -29,10 +29,10 @@ from uuid import uuid4
 import pytest
 
 from local import mq_poller
-from local.machine import Place
+from local.config import LocalConfig
 from local.order_events import Listener, listening
 from local.outcomes import poll
-from local.rabbitmq import Message, publish, queue_depths
+from local.rabbitmq import BrokerMessage, publish, queue_depths
 from local.stack import Stack
 from tests.integration.alarm_faults import FAULTS, MORE_FAULTS, THOUSANDS, Fault, Scene
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric
@@ -69,13 +69,13 @@ def told(pager: Listener, name: str, since: int) -> list[str]:
 
 @pytest.mark.parametrize("logical_id", FAULTS)
 def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
-    stack: Stack, place: Place, cloudwatch: CloudWatch, pager: Listener, logical_id: str
+    stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener, logical_id: str
 ) -> None:
     # given
     name = cloudwatch.physical(logical_id)
     alarm = cloudwatch.alarm(name)
     # when
-    data = FAULTS[logical_id](Scene(stack, place, cloudwatch, alarm, since=time()))
+    data = FAULTS[logical_id](Scene(stack, config, cloudwatch, alarm, since=time()))
     cloudwatch.calm()
     before = len(pager.listen())
     cloudwatch.feed(alarm, data)
@@ -91,23 +91,25 @@ def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
 class TestAnAlarmOnSeveralMetrics:
     @pytest.mark.parametrize(("logical_id", "fault"), MORE_FAULTS)
     def test_fires_at_each_of_them(
-        self, stack: Stack, place: Place, cloudwatch: CloudWatch, logical_id: str, fault: Fault
+        self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, logical_id: str, fault: Fault
     ) -> None:
         # given an alarm that has forgotten what the tests before have fed
         name = cloudwatch.physical(logical_id)
         alarm = cloudwatch.alarm(name)
         poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
         # when
-        (datum,) = fault(Scene(stack, place, cloudwatch, alarm, since=time()))
+        (datum,) = fault(Scene(stack, config, cloudwatch, alarm, since=time()))
         cloudwatch.feed(alarm, [datum])
         # then
         assert cloudwatch.state(name) == "ALARM"
 
-    def test_is_shown_for_each_of_them(self, stack: Stack, place: Place, cloudwatch: CloudWatch) -> None:
+    def test_is_shown_for_each_of_them(self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch) -> None:
         shown: dict[str, set[Metric]] = {logical_id: set() for logical_id, _ in MORE_FAULTS}
         for logical_id, fault in [*MORE_FAULTS, *((logical_id, FAULTS[logical_id]) for logical_id in shown)]:
             alarm = cloudwatch.alarm(cloudwatch.physical(logical_id))
-            shown[logical_id] |= {datum.metric for datum in fault(Scene(stack, place, cloudwatch, alarm, since=time()))}
+            shown[logical_id] |= {
+                datum.metric for datum in fault(Scene(stack, config, cloudwatch, alarm, since=time()))
+            }
         alarms = [cloudwatch.alarm(cloudwatch.physical(logical_id)) for logical_id in FAULTS]
         assert {alarm.name: {*alarm.metrics} for alarm in alarms if len(alarm.metrics) > 1} == {
             cloudwatch.physical(logical_id): metrics for logical_id, metrics in shown.items()
@@ -123,7 +125,7 @@ def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:
 
 class TestBacklogOnTheBroker:
     def test_fires_when_nobody_takes_the_messages(
-        self, stack: Stack, place: Place, cloudwatch: CloudWatch, pager: Listener
+        self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener
     ) -> None:
         # given the alarm as the template has it, for a broker that is not in it
         name, broker = (
@@ -136,16 +138,16 @@ class TestBacklogOnTheBroker:
         alarm = {**values, "AlarmActions": actions, "OKActions": actions, "Dimensions": broker.listed_dimensions}
         cloudwatch.client.put_metric_alarm(AlarmName=name, **alarm)
         # when
-        mq_poller.stop(place)
+        mq_poller.stop(config)
         try:
-            publish(place.rabbitmq_url, "orders", [Message(b"no order")])
-            waiting = poll(lambda: queue_depths(place)["orders"], lambda count: count > 0, seconds=SECONDS)
+            publish(config.rabbitmq_url, "orders", [BrokerMessage(b"no order")])
+            waiting = poll(lambda: queue_depths(config)["orders"], lambda count: count > 0, seconds=SECONDS)
             before = len(pager.listen())
             cloudwatch.feed(cloudwatch.alarm(name), [Datum(broker, [waiting * THOUSANDS], "Count")])
             # then
             assert told(pager, name, before) == ["ALARM"]
         finally:
-            mq_poller.start(place, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
+            mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
             cloudwatch.client.delete_alarms(AlarmNames=[name])
 
 

@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 import pytest
 
 from bundle.bundle import FUNCTIONS, NOT_NEEDED
-from local.machine import PROJECT
+from local.config import PROJECT
 from local.stack import Stack
 from tests.template.template import load, properties
 from tests.template.test_bundle import brought_by

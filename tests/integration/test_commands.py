@@ -16,7 +16,7 @@ from darkroom.errors import ObjectGone, ServiceUnavailable
 from rich.console import Console
 
 from local import chaos, demo, emulator
-from local.machine import PROJECT, LaptopError, Place
+from local.config import PROJECT, LaptopError, LocalConfig
 from local.outcomes import read_dead_letters
 from local.stack import Stack, load, run_sam, up
 from tests.integration.uploading import SAMPLES, wait_for
@@ -32,10 +32,10 @@ def _said(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, console: Console) -> None:
+def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalConfig, console: Console) -> None:
     for _ in range(2):
-        assert demo.run(place, console, None) == 0, _said(console)
-    told = json.loads((place.folder / "demo.json").read_text())
+        assert demo.run(config, console, None) == 0, _said(console)
+    told = json.loads((config.folder / "demo.json").read_text())
     assert told["as_expected"]
     assert {image["outcome"] for image in told["images"]} == {"Processed", "Quarantined"}
     assert len(told["dead_letters"]) == sum(image["outcome"] == "Quarantined" for image in told["images"])
@@ -53,19 +53,21 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, place: Place, co
         ("OrderQueue", "COMPLETED"),
         ("RabbitMqRejectsQueue", "MalformedMessage"),
     ]
-    page = (place.folder / "report" / "index.html").read_text()
+    page = (config.folder / "report" / "index.html").read_text()
     for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
         assert sample.name in page
 
 
-def test_the_demo_takes_a_folder_of_ones_own(stack: Stack, place: Place, console: Console, tmp_path: Path) -> None:
+def test_the_demo_takes_a_folder_of_ones_own(
+    stack: Stack, config: LocalConfig, console: Console, tmp_path: Path
+) -> None:
     # given names that are awkward in a terminal, and two photos of one name but for its ending
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
         shutil.copy(SAMPLES / ("raccoon.jpg" if name.endswith("jpg") else "hopper.heic"), tmp_path / name)
-    assert demo.run(place, console, tmp_path) == 0
+    assert demo.run(config, console, tmp_path) == 0
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
         assert name in _said(console)
-    pictures = {path.name for path in (place.folder / "report" / "pictures").iterdir()}
+    pictures = {path.name for path in (config.folder / "report" / "pictures").iterdir()}
     assert {"mine [copy].jpg-thumb.webp", "mine [copy].heic-thumb.webp"} <= pictures
 
 
@@ -75,23 +77,23 @@ def test_the_demo_takes_a_folder_of_ones_own(stack: Stack, place: Place, console
     ids=["empty folder", "mixed-case suffix", "no folder"],
 )
 def test_the_demo_says_what_is_wrong_with_a_folder(
-    stack: Stack, place: Place, console: Console, tmp_path: Path, names: list[str] | None, reason: str
+    stack: Stack, config: LocalConfig, console: Console, tmp_path: Path, names: list[str] | None, reason: str
 ) -> None:
     folder = tmp_path / "missing" if names is None else tmp_path
     for name in names or []:
         (folder / name).touch()
     with pytest.raises(LaptopError, match=reason):
-        demo.run(place, console, folder)
+        demo.run(config, console, folder)
 
 
 def test_chaos_loses_nothing_and_does_nothing_twice(
-    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str]
+    stack: Stack, config: LocalConfig, console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # when all flows run at once while everything is disturbed
-    assert chaos.run(place, console, "all", 90) == 0, _said(console)
+    assert chaos.run(config, console, "all", 90) == 0, _said(console)
     # then the faulty ones are among the dead letters, and all others are done
     assert capsys.readouterr().out.splitlines()[-1] == "accepted 90, done 86, dead-lettered 4, lost 0, twice 0"
-    told = json.loads((place.folder / "chaos.json").read_text())
+    told = json.loads((config.folder / "chaos.json").read_text())
     assert {name: flow["accepted"] for name, flow in told["flows"].items()} == {
         "images": 13,
         "orders": 22,
@@ -102,10 +104,12 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     assert told["disturbed"]["broker restarts"] == 2
     assert all(sum(told["failed_calls"][service].values()) > 0 for service in ("s3", "dynamodb", "sqs", "sns"))
     # and Markdown for the documents was written
-    assert "| all | 90 | 86 | 4 | 0 | 0 |" in (place.folder / "chaos.md").read_text()
+    assert "| all | 90 | 86 | 4 | 0 | 0 |" in (config.folder / "chaos.md").read_text()
 
 
-def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(stack: Stack, place: Place, console: Console) -> None:
+def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(
+    stack: Stack, config: LocalConfig, console: Console
+) -> None:
     # given two dead letters: one of a photo that can be rendered, one of a photo that is gone
     key, bucket = f"{uuid4()}/photo", stack.outputs["UploadsBucketName"]  # S3 sends no event for such a name
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, key)
@@ -114,7 +118,7 @@ def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(stack: Stack, 
     dead_letters.set_aside(_task(passing, bucket, key), passing, ServiceUnavailable("S3 was away."))
     dead_letters.set_aside(_task(gone, bucket, "never-uploaded"), gone, ObjectGone("There is no such object."))
     # when
-    redriven = chaos.redrive(stack, place, console)
+    redriven = chaos.redrive(stack, config, console)
     # then
     assert redriven["ServiceUnavailable"] >= 1  # those that other tests have left, too
     assert "ObjectGone" not in redriven
@@ -129,9 +133,9 @@ def _task(task_id: str, bucket: str, key: str) -> str:
 
 @pytest.mark.parametrize("flow", ["images", "orders", "rabbitmq"])
 def test_chaos_takes_one_flow_alone(
-    stack: Stack, place: Place, console: Console, capsys: pytest.CaptureFixture[str], flow: str
+    stack: Stack, config: LocalConfig, console: Console, capsys: pytest.CaptureFixture[str], flow: str
 ) -> None:
-    assert chaos.run(place, console, flow, 10) == 0, _said(console)
+    assert chaos.run(config, console, flow, 10) == 0, _said(console)
     assert capsys.readouterr().out.splitlines()[-1] == "accepted 10, done 9, dead-lettered 1, lost 0, twice 0"
 
 
@@ -143,18 +147,20 @@ def test_chaos_takes_one_flow_alone(
         ["list", "stack-outputs", "--stack-name", "darkroom-laptop"],
     ],
 )
-def test_sam_commands_reach_the_stack(stack: Stack, place: Place, command: list[str]) -> None:
-    assert run_sam(place, command) == 0
+def test_sam_commands_reach_the_stack(stack: Stack, config: LocalConfig, command: list[str]) -> None:
+    assert run_sam(config, command) == 0
 
 
-def test_a_killed_emulator_is_replaced_and_deployed_to(console: Console, make_place: Callable[[str], Place]) -> None:
-    place = make_place("test-killed")
-    first = up(place, console)
-    process = emulator.running(place)
+def test_a_killed_emulator_is_replaced_and_deployed_to(
+    console: Console, make_config: Callable[[str], LocalConfig]
+) -> None:
+    config = make_config("test-killed")
+    first = up(config, console)
+    process = emulator.running(config)
     assert process is not None
     process.kill()
     process.wait(10)
-    second = up(place, console)
+    second = up(config, console)
     assert first.outputs["UploadsBucketName"] != second.outputs["UploadsBucketName"]
     assert second.s3.head_bucket(Bucket=second.outputs["UploadsBucketName"])
 
@@ -165,9 +171,9 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(LaptopError, match=f"Port {port} is taken"):
-            emulator.start(Place(PROJECT / ".local" / "test-taken", port))
+            emulator.start(LocalConfig(PROJECT / ".local" / "test-taken", port))
 
 
 def test_without_a_stack_the_commands_say_how_to_start_it() -> None:
     with pytest.raises(LaptopError, match="make up"):
-        load(Place(PROJECT / ".local" / "test-absent", 4766))
+        load(LocalConfig(PROJECT / ".local" / "test-absent", 4766))

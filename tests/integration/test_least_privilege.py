@@ -20,8 +20,8 @@ from uuid import uuid4
 import pytest
 
 from local import payments
-from local.disturbances import held_back_messages, kill_functions
-from local.machine import PROJECT, Place
+from local.config import PROJECT, LocalConfig
+from local.fault_injection import held_back_messages, kill_functions
 from local.outcomes import poll, read_items
 from local.stack import Stack
 from tests.api_expectations import READ
@@ -98,7 +98,7 @@ class Bench:
     """The deployed stack, and how to put its functions and its API to work."""
 
     stack: Stack
-    place: Place
+    config: LocalConfig
 
     def invoke(self, function: str, event: Any) -> str:
         """Run a function at once; returns its answer and the end of its log."""
@@ -223,7 +223,7 @@ def _fulfil_while_it_changes(bench: Bench) -> Callable[[], str]:
 def _fulfil_with_the_first_payment(bench: Bench) -> Callable[[], str]:
     """By functions that have not read the payment provider's key yet."""
     work = _fulfil(bench)
-    kill_functions(bench.place)
+    kill_functions(bench.config)
     return work
 
 
@@ -316,8 +316,8 @@ WORK: dict[tuple[str, str, str], Work] = {
 
 
 @pytest.fixture
-def bench(stack: Stack, place: Place) -> Bench:
-    return Bench(stack, place)
+def bench(stack: Stack, config: LocalConfig) -> Bench:
+    return Bench(stack, config)
 
 
 @contextmanager

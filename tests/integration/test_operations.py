@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
-from local.machine import PROJECT, Place
+from local.config import PROJECT, LocalConfig
 from local.outcomes import count_messages, poll, take_results
 from local.stack import Stack
 from operations import status
@@ -27,10 +27,10 @@ RESULTS, DEAD_RESULTS = "ResultsQueueUrl", "ResultsDeadLetterQueueUrl"
 class Command:
     """`python -m operations` in a process of its own, as `make` starts it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, config: LocalConfig) -> None:
         self.environment = os.environ | {
-            "DARKROOM_FOLDER": str(place.folder),
-            "PORT": str(place.port),
+            "DARKROOM_FOLDER": str(config.folder),
+            "PORT": str(config.port),
             "PYTHONPATH": str(PROJECT / "layers" / "common"),
         }
 
@@ -51,8 +51,8 @@ class Command:
 
 
 @pytest.fixture
-def command(stack: Stack, place: Place) -> Command:
-    return Command(place)
+def command(stack: Stack, config: LocalConfig) -> Command:
+    return Command(config)
 
 
 def looked_up(stack: Stack, output: str) -> dict[str, DeadLetter]:

@@ -10,9 +10,9 @@ from uuid import uuid4
 import pytest
 
 from local import payments
-from local.disturbances import kill_functions
+from local.config import LocalConfig
+from local.fault_injection import kill_functions
 from local.inventory import read_stock, set_stock
-from local.machine import Place
 from local.order_events import Listener, listening
 from local.outcomes import count_messages, poll, read_items, wait_for_orders
 from local.payments import TakenPayment
@@ -211,11 +211,11 @@ def test_money_is_returned_if_the_stock_is_gone_by_then(stack: Stack, listener: 
     assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
 
 
-def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack: Stack, place: Place) -> None:
+def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack: Stack, config: LocalConfig) -> None:
     # given a secret that nobody has put a Stripe key into, and functions that have not read another
     secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)
     stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="to do")
-    kill_functions(place)
+    kill_functions(config)
     try:
         # when
         message = order(product)

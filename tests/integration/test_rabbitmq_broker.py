@@ -14,37 +14,37 @@ import psutil
 import pytest
 
 from local import mq_poller, rabbitmq
-from local.machine import LaptopError, Place
+from local.config import LaptopError, LocalConfig
 from local.processes import check_free
-from local.rabbitmq import Message, publish, queue_depths
+from local.rabbitmq import BrokerMessage, publish, queue_depths
 from local.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
 
 _FUNCTION = "relay"
 
 
 @pytest.fixture(scope="module")
-def place(make_place: Callable[[str], Place]) -> Iterator[Place]:
-    place = make_place("test-rabbitmq")
-    rabbitmq.start(place)
-    declare_queues(place.rabbitmq_url)
-    yield place
-    mq_poller.stop(place)
-    rabbitmq.stop(place)
+def place(make_config: Callable[[str], LocalConfig]) -> Iterator[LocalConfig]:
+    config = make_config("test-rabbitmq")
+    rabbitmq.start(config)
+    declare_queues(config.rabbitmq_url)
+    yield config
+    mq_poller.stop(config)
+    rabbitmq.stop(config)
 
 
 @pytest.fixture
-def broker(place: Place) -> Place:
+def broker(config: LocalConfig) -> LocalConfig:
     """The broker with empty queues."""
-    with open_channel(place.rabbitmq_url) as channel:
-        for queue in queue_depths(place):
+    with open_channel(config.rabbitmq_url) as channel:
+        for queue in queue_depths(config):
             channel.queue_purge(queue)
-    return place
+    return config
 
 
 class FakeLambda:
     """Answers invocations as Lambda does, and notes the events that a function took or failed at."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, config: LocalConfig) -> None:
         self.taken: list[dict[str, Any]] = []
         self.failed: list[dict[str, Any]] = []
         self.failing = Event()
@@ -68,7 +68,7 @@ class FakeLambda:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", place.port), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", config.port), Handler)
         self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 
@@ -89,21 +89,21 @@ def _bodies(events: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
 
 
 @pytest.fixture
-def lambda_(broker: Place) -> Iterator[FakeLambda]:
+def lambda_(broker: LocalConfig) -> Iterator[FakeLambda]:
     fake = FakeLambda(broker)
     yield fake
     fake.stop()
 
 
 @pytest.fixture
-def poller(broker: Place, lambda_: FakeLambda) -> Iterator[Place]:
+def poller(broker: LocalConfig, lambda_: FakeLambda) -> Iterator[LocalConfig]:
     mq_poller.start(broker, _FUNCTION, "eu-central-1")
     yield broker
     mq_poller.stop(broker)
 
 
-def _messages(*bodies: str) -> list[Message]:
-    return [Message(body.encode()) for body in bodies]
+def _messages(*bodies: str) -> list[BrokerMessage]:
+    return [BrokerMessage(body.encode()) for body in bodies]
 
 
 def _wait(until: Callable[[], bool], what: str) -> None:
@@ -113,13 +113,13 @@ def _wait(until: Callable[[], bool], what: str) -> None:
         sleep(0.05)
 
 
-def _depths(place: Place) -> dict[str, int]:
-    return {queue: count for queue, count in queue_depths(place).items() if count}
+def _depths(config: LocalConfig) -> dict[str, int]:
+    return {queue: count for queue, count in queue_depths(config).items() if count}
 
 
-def _take(place: Place, queue: str) -> list[tuple[str, dict[str, Any]]]:
+def _take(config: LocalConfig, queue: str) -> list[tuple[str, dict[str, Any]]]:
     """Body and headers of everything on a queue, which is empty then."""
-    with open_channel(place.rabbitmq_url) as channel:
+    with open_channel(config.rabbitmq_url) as channel:
         taken = []
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
             assert got[1] is not None
@@ -129,7 +129,7 @@ def _take(place: Place, queue: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 class TestBroker:
-    def test_listens_on_the_loopback_address_alone(self, broker: Place) -> None:
+    def test_listens_on_the_loopback_address_alone(self, broker: LocalConfig) -> None:
         process = rabbitmq.running(broker)
         assert process is not None
         family = [process, *process.children(recursive=True)]
@@ -141,12 +141,12 @@ class TestBroker:
         }
         assert listening == {("127.0.0.1", port) for port in (broker.rabbitmq_port, broker.rabbitmq_node_port)}
 
-    def test_queues_declared_again_are_what_they_were(self, broker: Place) -> None:
+    def test_queues_declared_again_are_what_they_were(self, broker: LocalConfig) -> None:
         publish(broker.rabbitmq_url, "orders", _messages("one"))
         declare_queues(broker.rabbitmq_url)
         assert _depths(broker) == {"orders": 1}
 
-    def test_a_queue_with_other_properties_stays_as_it_is(self, broker: Place) -> None:
+    def test_a_queue_with_other_properties_stays_as_it_is(self, broker: LocalConfig) -> None:
         # given a queue that somebody declared otherwise
         with open_channel(broker.rabbitmq_url) as channel:
             channel.queue_declare("others", durable=True, arguments={"x-queue-type": "classic"})
@@ -159,13 +159,13 @@ class TestBroker:
         with open_channel(broker.rabbitmq_url) as channel:
             channel.queue_delete("others")
 
-    def test_a_message_for_no_queue_is_not_confirmed(self, broker: Place) -> None:
+    def test_a_message_for_no_queue_is_not_confirmed(self, broker: LocalConfig) -> None:
         with pytest.raises(LaptopError, match="no queue nowhere"):
             publish(broker.rabbitmq_url, "nowhere", _messages("one"))
 
-    def test_what_it_confirmed_outlives_a_restart(self, broker: Place) -> None:
+    def test_what_it_confirmed_outlives_a_restart(self, broker: LocalConfig) -> None:
         # given
-        message = Message(b"one", message_id="m-1", content_encoding="identity", headers={"producer": "shop"})
+        message = BrokerMessage(b"one", message_id="m-1", content_encoding="identity", headers={"producer": "shop"})
         assert publish(broker.rabbitmq_url, "image-tasks", [message, *_messages("two", "three")]) == 3
         # when
         rabbitmq.restart(broker)
@@ -175,10 +175,10 @@ class TestBroker:
         assert [body for body, _ in taken] == ["one", "two", "three"]
         assert taken[0][1]["producer"] == "shop"
 
-    def test_what_fails_again_and_again_is_kept_apart_until_it_is_put_back(self, broker: Place) -> None:
+    def test_what_fails_again_and_again_is_kept_apart_until_it_is_put_back(self, broker: LocalConfig) -> None:
         # given a queue that gives up early
         declare_queues(broker.rabbitmq_url, ["fragile"], delivery_limit=2)
-        publish(broker.rabbitmq_url, "fragile", [Message(b"one", message_id="m-1")])
+        publish(broker.rabbitmq_url, "fragile", [BrokerMessage(b"one", message_id="m-1")])
         # when
         with open_channel(broker.rabbitmq_url) as channel:
             for _ in range(3):
@@ -198,7 +198,7 @@ class TestBroker:
 
 
 class TestPoller:
-    def test_hands_over_and_acknowledges(self, poller: Place, lambda_: FakeLambda) -> None:
+    def test_hands_over_and_acknowledges(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
         for queue in QUEUES:
             publish(poller.rabbitmq_url, queue, _messages(f"{queue} 1", f"{queue} 2"))
         _wait(lambda: len(_bodies(lambda_.taken)) == 4, "The delivery")
@@ -208,7 +208,9 @@ class TestPoller:
         assert mq_poller.stop(poller)
         assert _depths(poller) == {}
 
-    def test_brings_a_whole_batch_again_until_the_function_takes_it(self, poller: Place, lambda_: FakeLambda) -> None:
+    def test_brings_a_whole_batch_again_until_the_function_takes_it(
+        self, poller: LocalConfig, lambda_: FakeLambda
+    ) -> None:
         # given a function that fails
         lambda_.failing.set()
         publish(poller.rabbitmq_url, "orders", _messages("1", "2", "3"))
@@ -222,14 +224,14 @@ class TestPoller:
         assert mq_poller.stop(poller)
         assert _depths(poller) == {}
 
-    def test_outlives_a_broker_that_restarts(self, poller: Place, lambda_: FakeLambda) -> None:
+    def test_outlives_a_broker_that_restarts(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
         process = mq_poller.running(poller)
         rabbitmq.restart(poller)
         publish(poller.rabbitmq_url, "orders", _messages("1"))
         _wait(lambda: _bodies(lambda_.taken) == [("1", True)], "The delivery")
         assert mq_poller.running(poller) == process
 
-    def test_keeps_messages_on_the_queue_while_lambda_is_away(self, poller: Place, lambda_: FakeLambda) -> None:
+    def test_keeps_messages_on_the_queue_while_lambda_is_away(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
         # given
         lambda_.stop()
         publish(poller.rabbitmq_url, "orders", _messages("1"))
@@ -243,7 +245,7 @@ class TestPoller:
         finally:
             back.stop()
 
-    def test_stopped_leaves_nothing(self, poller: Place) -> None:
+    def test_stopped_leaves_nothing(self, poller: LocalConfig) -> None:
         process = mq_poller.running(poller)
         assert process is not None
         assert mq_poller.stop(poller)
@@ -252,7 +254,7 @@ class TestPoller:
         assert not mq_poller.stop(poller)
 
 
-def test_a_broker_that_is_stopped_leaves_nothing(broker: Place) -> None:
+def test_a_broker_that_is_stopped_leaves_nothing(broker: LocalConfig) -> None:
     # given
     process = rabbitmq.running(broker)
     assert process is not None

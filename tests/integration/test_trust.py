@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local import emulator, mq_poller, payments, rabbitmq
-from local.machine import Place
+from local.config import LocalConfig
 from local.stack import Stack
 
 
@@ -32,12 +32,12 @@ def user(stack: Stack) -> Iterator[dict[str, str]]:
     iam.delete_user(UserName=name)
 
 
-def _client(service: Any, stack: Stack, keys: dict[str, str], place: Place | None = None) -> Any:
+def _client(service: Any, stack: Stack, keys: dict[str, str], config: LocalConfig | None = None) -> Any:
     """A client without TLS, or with it where the place of the emulator's certificate is given."""
     options: dict[str, Any] = {"endpoint_url": stack.endpoint_url}
-    if place is not None:
-        certificate = str(place.folder / "emulator.crt")
-        options = {"endpoint_url": f"https://127.0.0.1:{place.tls_port}", "verify": certificate}
+    if config is not None:
+        certificate = str(config.folder / "emulator.crt")
+        options = {"endpoint_url": f"https://127.0.0.1:{config.tls_port}", "verify": certificate}
     client: Any = boto3.client
     return client(service, region_name=stack.region, **options, **keys)
 
@@ -48,19 +48,21 @@ def test_a_user_without_permission_is_refused(stack: Stack, user: dict[str, str]
 
 
 @pytest.mark.parametrize("bucket", ["UploadsBucketName", "RenditionsBucketName"])
-def test_buckets_are_reached_over_tls_only(stack: Stack, place: Place, user: dict[str, str], bucket: str) -> None:
+def test_buckets_are_reached_over_tls_only(
+    stack: Stack, config: LocalConfig, user: dict[str, str], bucket: str
+) -> None:
     name = stack.outputs[bucket]
-    assert _client("s3", stack, user, place).list_objects_v2(Bucket=name, MaxKeys=1)
+    assert _client("s3", stack, user, config).list_objects_v2(Bucket=name, MaxKeys=1)
     with pytest.raises(ClientError, match="AccessDenied"):
         _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
 
 
-def test_nothing_listens_but_on_the_loopback_address(stack: Stack, place: Place) -> None:
-    processes = [server.running(place) for server in (emulator, payments, rabbitmq, mq_poller)]
+def test_nothing_listens_but_on_the_loopback_address(stack: Stack, config: LocalConfig) -> None:
+    processes = [server.running(config) for server in (emulator, payments, rabbitmq, mq_poller)]
     assert None not in processes
     family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
-    ports = (place.port, place.tls_port, place.payments_port, place.rabbitmq_port, place.rabbitmq_node_port)
+    ports = (config.port, config.tls_port, config.payments_port, config.rabbitmq_port, config.rabbitmq_node_port)
     assert listening == {("127.0.0.1", port) for port in ports}
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from darkroom.image_messages import upload_task_id
 
-from local.machine import PROJECT
+from local.config import PROJECT
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, wait_for_tasks
 from local.stack import Stack
 

@@ -23,11 +23,11 @@ from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from PIL import Image
 
-from functions.process_image.images import ImageRecord, Standing
+from functions.process_image.images import ImageRecord, PublishedImage
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.ports import Claim, Result
-from functions.process_image.process import Flow, Outcome, process
+from functions.process_image.process import Dependencies, Outcome, process
 from functions.process_image.processing import identify, render
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET
@@ -249,7 +249,7 @@ class FakeTasks:
 class ImageItem:
     """One item of the images table."""
 
-    standing: Standing | None = None
+    published: PublishedImage | None = None
     latest_fault: str | None = None
 
 
@@ -262,43 +262,43 @@ class FakeImages:
     lock: RLock = field(default_factory=RLock)
     reads_late: bool = False
 
-    def standing(self, image_key: str) -> Standing | None:
+    def published(self, image_key: str) -> PublishedImage | None:
         with self.calls.call("look up"), self.lock:
             item = self.items.get(image_key)
-            return item.standing if item and not self.reads_late else None
+            return item.published if item and not self.reads_late else None
 
-    def publish(self, record: ImageRecord) -> Standing:
+    def publish(self, record: ImageRecord) -> PublishedImage:
         with self.calls.call("publish"), self.lock:
             item = self.items.setdefault(record.image_key, ImageItem())
-            old, version = item.standing, record.version
+            old, version = item.published, record.version
             if old is None:
-                item.standing = Standing(record, replaced=())
+                item.published = PublishedImage(record, replaced=())
             elif old.is_of(version):
                 pass
             elif old.record.version.source == version.source or old.record.version.order < version.order:
                 live = {r.key for r in record.renditions}
                 replaced = tuple(dict.fromkeys((*old.replaced, *(r.key for r in old.record.renditions))))
-                item.standing = Standing(record, replaced=tuple(key for key in replaced if key not in live))
-            item.latest_fault = item.latest_fault if item.standing is old else None
-            assert item.standing
-            return item.standing
+                item.published = PublishedImage(record, replaced=tuple(key for key in replaced if key not in live))
+            item.latest_fault = item.latest_fault if item.published is old else None
+            assert item.published
+            return item.published
 
-    def raise_order(self, standing: Standing, order: str) -> Standing:
+    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
         with self.calls.call("raise order"), self.lock:
-            item = self.items[standing.record.image_key]
-            now = item.standing
+            item = self.items[published.record.image_key]
+            now = item.published
             assert now
-            if now.is_of(standing.record.version) and now.record.version.order < order:
+            if now.is_of(published.record.version) and now.record.version.order < order:
                 version = replace(now.record.version, order=order)
-                item.standing = now = replace(now, record=replace(now.record, version=version))
+                item.published = now = replace(now, record=replace(now.record, version=version))
             return now
 
-    def forget_replaced(self, standing: Standing) -> None:
+    def forget_replaced(self, published: PublishedImage) -> None:
         with self.calls.call("forget replaced"), self.lock:
-            item = self.items[standing.record.image_key]
-            assert item.standing
-            if item.standing.is_of(standing.record.version):
-                item.standing = replace(item.standing, replaced=())
+            item = self.items[published.record.image_key]
+            assert item.published
+            if item.published.is_of(published.record.version):
+                item.published = replace(item.published, replaced=())
 
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
         with self.calls.call("note fault"), self.lock:
@@ -361,17 +361,17 @@ class World:
         self.uploads.setdefault(key, []).append(version)
         return version
 
-    def flow(
+    def dependencies(
         self,
         calls: Calls | None = None,
         *,
         rendition_set: RenditionSet = TWO_SIZES,
         keep_location: bool = False,
         reads_late: bool = False,
-    ) -> Flow:
+    ) -> Dependencies:
         """What one worker sees of the world."""
         calls = calls or Calls()
-        return Flow(
+        return Dependencies(
             uploads_bucket=BUCKET,
             limits=LIMITS,
             keep_location=keep_location,
@@ -400,17 +400,19 @@ class World:
     ) -> Outcome:
         """Let a worker that has ``seconds`` to live take a body with one task."""
         (task,) = read_body(body)
-        flow = self.flow(calls, rendition_set=rendition_set, keep_location=keep_location, reads_late=reads_late)
-        return process(task, Deadline(self.now() + seconds), flow=flow, redriven=redriven)
+        dependencies = self.dependencies(
+            calls, rendition_set=rendition_set, keep_location=keep_location, reads_late=reads_late
+        )
+        return process(task, Deadline(self.now() + seconds), dependencies=dependencies, redriven=redriven)
 
     def let_claims_run_out(self) -> None:
         self.seconds_passed += 3600
 
     def record(self, key: str = "a.jpg") -> ImageRecord:
         """What readers of an image see."""
-        standing = self.images[key].standing
-        assert standing
-        return standing.record
+        published = self.images[key].published
+        assert published
+        return published.record
 
 
 def upload_event(key: str = "a.jpg", version_id: str = "v1", sequencer: str = "0A") -> str:

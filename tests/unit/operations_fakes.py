@@ -15,7 +15,7 @@ class Killed(BaseException):
 
 
 @dataclass
-class Standing:
+class QueuedMessage:
     """A message that stands in a queue."""
 
     message_id: str
@@ -33,7 +33,7 @@ class FakeQueues:
     ``only_network`` it is the network that is lost for good, and the process lives.
     """
 
-    queues: dict[str, list[Standing]] = field(default_factory=dict)
+    queues: dict[str, list[QueuedMessage]] = field(default_factory=dict)
     now: float = 1000.0
     seconds_per_call: float = 0.01
     dies_at: int = -1
@@ -58,7 +58,7 @@ class FakeQueues:
     def put(self, queue: str, body: str, error_code: str = "", **attributes: str) -> str:
         texts = ({"error_code": error_code, "reason": f"why {error_code}"} if error_code else {}) | attributes
         self._number += 1
-        message = Standing(
+        message = QueuedMessage(
             f"id-{self._number}", body, {n: {"DataType": "String", "StringValue": v} for n, v in texts.items()}
         )
         self.queues.setdefault(queue, []).append(message)
@@ -67,7 +67,7 @@ class FakeQueues:
     def bodies(self, queue: str) -> list[str]:
         return [message.body for message in self.queues.get(queue, [])]
 
-    def visible(self, queue: str) -> list[Standing]:
+    def visible(self, queue: str) -> list[QueuedMessage]:
         return [message for message in self.queues.get(queue, []) if message.visible_at <= self.now]
 
     def restart(self) -> None:

@@ -23,7 +23,7 @@ from darkroom.order_messages import Order, read_body
 from functions.process_order.events import OrderEvent
 from functions.process_order.orders import Change, HistoryEntry, OrderRecord, State, StockMove
 from functions.process_order.ports import Declined, Overtaken, StockShort
-from functions.process_order.process import Flow, Outcome, process
+from functions.process_order.process import Dependencies, Outcome, process
 from tests.unit.fakes import Calls, DeadLetter, FakeDeadLetters, Killed, Trouble
 
 GOOD_CARD = "pm_card_visa"
@@ -214,10 +214,10 @@ class OrderWorld:
         self.stocked[product_id] -= counters["reserved"]
         counters["reserved"] = 0
 
-    def flow(self, calls: Calls | None = None) -> Flow:
+    def dependencies(self, calls: Calls | None = None) -> Dependencies:
         """What one worker sees of the world."""
         calls = calls or Calls()
-        return Flow(
+        return Dependencies(
             orders=FakeOrders(self.orders, self.inventory, calls, self._lock),
             payments=FakePayments(self.payments, self.empty, lambda: self.payments_configured, calls, self._lock),
             events=FakeOrderEvents(self.published, calls),
@@ -235,7 +235,9 @@ class OrderWorld:
     ) -> Outcome:
         """Let a worker that has ``seconds`` to live take a message."""
         (task,) = read_body(body)
-        return process(task, deadline or Deadline(time() + seconds), flow=self.flow(calls), redriven=redriven)
+        return process(
+            task, deadline or Deadline(time() + seconds), dependencies=self.dependencies(calls), redriven=redriven
+        )
 
     def deliver_and_die_before(self, call: str, body: str) -> None:
         """Let a worker take a message that is killed at a call to the outside."""

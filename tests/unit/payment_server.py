@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from local import payments
-from local.machine import LaptopError, Place
+from local.config import LaptopError, LocalConfig
 from tests.ports import free_port
 
 KEY = "sk_test_misbehaving"
@@ -187,19 +187,19 @@ def misbehaving_server() -> Iterator[PaymentServer]:
 @contextmanager
 def localstripe(folder: Path) -> Iterator[str]:
     """Run localstripe on a free port until the end of the block; yields its URL."""
-    place = _start_localstripe(folder)
+    config = _start_localstripe(folder)
     try:
-        yield place.payments_url
+        yield config.payments_url
     finally:
-        payments.stop(place)
+        payments.stop(config)
 
 
-def _start_localstripe(folder: Path, attempts: int = 5) -> Place:
-    place = Place(folder, free_port() - 2)  # so that this is the port of payments
+def _start_localstripe(folder: Path, attempts: int = 5) -> LocalConfig:
+    config = LocalConfig(folder, free_port() - 2)  # so that this is the port of payments
     try:
-        payments.start(place)
+        payments.start(config)
     except LaptopError:
         if attempts == 1:
             raise
         return _start_localstripe(folder, attempts - 1)  # another test run was quicker to take the port
-    return place
+    return config

@@ -23,7 +23,7 @@ from darkroom.errors import (
     TooLarge,
 )
 from darkroom.image_messages import ImageTask
-from darkroom.visibility import show_again_in
+from darkroom.visibility import set_visibility_timeout
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
@@ -330,13 +330,13 @@ class TestImages:
         return images
 
     def test_nothing_stands_under_an_unknown_key(self, images: Images) -> None:
-        assert images.standing("unknown") is None
+        assert images.published("unknown") is None
 
     def test_the_first_record_stands_and_replaces_nothing(self, images: Images) -> None:
         record = image(image_version())
-        standing = images.publish(record)
-        assert (standing.record, standing.replaced) == (record, ())
-        assert images.standing(record.image_key) == standing
+        published = images.publish(record)
+        assert (published.record, published.replaced) == (record, ())
+        assert images.published(record.image_key) == published
 
     def test_a_record_without_what_a_photo_may_lack_is_read_as_it_was_written(self, images: Images) -> None:
         record = replace(image(image_version()), version_id=None, camera=None, taken_at=None, location=None)
@@ -345,32 +345,32 @@ class TestImages:
     def test_a_newer_version_stands_and_remembers_what_it_replaced(self, images: Images) -> None:
         old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
         images.publish(old)
-        standing = images.publish(new)
-        assert (standing.record, standing.replaced) == (new, keys_of(old))
-        assert images.standing(new.image_key) == standing
+        published = images.publish(new)
+        assert (published.record, published.replaced) == (new, keys_of(old))
+        assert images.published(new.image_key) == published
 
     def test_what_several_versions_replaced_is_remembered_until_it_is_forgotten(self, images: Images) -> None:
         first, second, third = (image(image_version(f"v{second}", second)) for second in range(3))
         for record in (first, second, third):
-            standing = images.publish(record)
-        assert standing.replaced == keys_of(first) + keys_of(second)
-        images.forget_replaced(standing)
-        left = images.standing(third.image_key)
+            published = images.publish(record)
+        assert published.replaced == keys_of(first) + keys_of(second)
+        images.forget_replaced(published)
+        left = images.published(third.image_key)
         assert left is not None
         assert (left.record, left.replaced) == (third, ())
 
     def test_what_a_newer_version_replaced_is_not_forgotten_for_an_older_one(self, images: Images) -> None:
         old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
         outdated = images.publish(old)
-        standing = images.publish(new)
+        published = images.publish(new)
         images.forget_replaced(outdated)
-        assert images.standing(new.image_key) == standing
+        assert images.published(new.image_key) == published
 
     def test_an_older_version_is_told_what_stands(self, images: Images) -> None:
         old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
         before = images.publish(new)
         assert images.publish(old) == before
-        assert images.standing(new.image_key) == before
+        assert images.published(new.image_key) == before
 
     def test_publishing_twice_is_publishing_once(self, images: Images) -> None:
         old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
@@ -381,43 +381,43 @@ class TestImages:
     def test_another_rendition_set_replaces_the_first(self, images: Images) -> None:
         first, second = (image(image_version(rendition_set=name)) for name in ("set-a", "set-b"))
         images.publish(first)
-        standing = images.publish(second)
-        assert (standing.record, standing.replaced) == (second, keys_of(first))
+        published = images.publish(second)
+        assert (published.record, published.replaced) == (second, keys_of(first))
         assert images.publish(first).replaced == keys_of(second)
 
     def test_another_rendition_set_does_not_make_an_older_version_newer(self, images: Images) -> None:
-        standing = images.publish(image(image_version("v2", 2)))
-        assert images.publish(image(image_version("v1", 1, rendition_set="set-b"))) == standing
+        published = images.publish(image(image_version("v2", 2)))
+        assert images.publish(image(image_version("v1", 1, rendition_set="set-b"))) == published
 
     def test_the_order_of_what_stands_can_be_raised_but_not_lowered(self, images: Images) -> None:
         old = image(image_version("v0"))
         plain, event = (image(image_version("v1", 1, sequencer=sequencer)) for sequencer in ("0", "0B"))
         images.publish(old)
-        standing = images.publish(plain)
-        raised = images.raise_order(standing, event.version.order)
+        published = images.publish(plain)
+        raised = images.raise_order(published, event.version.order)
         assert (raised.record, raised.replaced) == (replace(plain, version=event.version), keys_of(old))
-        assert images.raise_order(standing, plain.version.order) == raised
+        assert images.raise_order(published, plain.version.order) == raised
         assert images.publish(event) == raised, "it is published already"
 
     def test_the_order_of_what_no_longer_stands_is_left_alone(self, images: Images) -> None:
         outdated = images.publish(image(image_version("v1", 1)))
-        standing = images.publish(image(image_version("v2", 2)))
-        assert images.raise_order(outdated, image_version("v1", 9).order) == standing
+        published = images.publish(image(image_version("v2", 2)))
+        assert images.raise_order(outdated, image_version("v1", 9).order) == published
 
     def test_a_fault_leaves_an_unknown_image_without_a_record(self, images: Images) -> None:
         images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
-        assert images.standing("a.jpg") is None
+        assert images.published("a.jpg") is None
 
     def test_a_fault_leaves_a_standing_version_alone(self, images: Images) -> None:
-        standing = images.publish(image(image_version()))
-        images.note_fault(standing.record.image_key, "task-1", NotAnImage("a text"))
-        assert images.standing(standing.record.image_key) == standing
+        published = images.publish(image(image_version()))
+        images.note_fault(published.record.image_key, "task-1", NotAnImage("a text"))
+        assert images.published(published.record.image_key) == published
 
     def test_after_a_fault_a_version_can_be_published(self, images: Images) -> None:
         record = image(image_version())
         images.note_fault(record.image_key, "task-1", NotAnImage("a text"))
-        standing = images.publish(record)
-        assert (standing.record, standing.replaced) == (record, ())
+        published = images.publish(record)
+        assert (published.record, published.replaced) == (record, ())
 
     def test_images_do_not_meet(self, images: Images) -> None:
         one, other = image(image_version("v2", 2), key="one.jpg"), image(image_version("v1", 1), key="other.jpg")
@@ -461,7 +461,7 @@ class TestTheImagesTable:
         with Stubber(client) as stub:
             stub.add_client_error("get_item", "InternalServerError")
             with pytest.raises(ServiceUnavailable, match="look the image up"):
-                images.standing("a.jpg")
+                images.published("a.jpg")
             stub.add_client_error("update_item", "ProvisionedThroughputExceededException")
             with pytest.raises(ServiceUnavailable, match="publish the image"):
                 images.publish(image(image_version()))
@@ -686,7 +686,7 @@ def test_a_message_is_shown_again_within_the_bounds_of_sqs(seconds: float, expec
             {},
             {"QueueUrl": "https://queue", "ReceiptHandle": "receipt", "VisibilityTimeout": expected},
         )
-        show_again_in(client, "https://queue", "receipt", seconds)
+        set_visibility_timeout(client, "https://queue", "receipt", seconds)
         stub.assert_no_pending_responses()
 
 
@@ -705,4 +705,4 @@ def test_sqs_in_trouble_is_a_transient_fault() -> None:
                 call()
         stub.add_client_error("change_message_visibility", "InvalidParameterValue")
         with pytest.raises(ServiceUnavailable, match="change the message's visibility"):
-            show_again_in(client, "https://queue", "receipt", 1)
+            set_visibility_timeout(client, "https://queue", "receipt", 1)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType, async_process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from darkroom.batch import Attempt, Message, MessageHandler
+from darkroom.batch import Attempt, MessageHandler, ReceivedMessage
 from darkroom.deadline import Deadline
 from darkroom.errors import (
     InProgressElsewhere,
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from functions.process_image import app
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.ports import Result
-from functions.process_image.process import Flow, Outcome, process
+from functions.process_image.process import Dependencies, Outcome, process
 from tests.unit.events import load_event, sqs_record
 from tests.unit.fakes import Calls, Trouble, World, photo, plain_task, upload_event
 
@@ -71,21 +71,21 @@ def told() -> Told:
     return Told()
 
 
-def handler(flow: Flow, pool: Executor, told: Told) -> ImageHandler:
+def handler(dependencies: Dependencies, pool: Executor, told: Told) -> ImageHandler:
     return MessageHandler(
         read=read_body,
-        process=partial(process, flow=flow),
-        dead_letters=flow.dead_letters,
+        process=partial(process, dependencies=dependencies),
+        dead_letters=dependencies.dead_letters,
         workers=pool,
         answerers=pool,
         max_receives=MAX_RECEIVES,
-        show_again_in=lambda receipt, seconds: told.shown_again.append((receipt, seconds)),
+        set_visibility_timeout=lambda receipt, seconds: told.shown_again.append((receipt, seconds)),
         report=lambda attempt, sent, is_last: told.reports.append((attempt, sent, is_last)),
     )
 
 
-def message_of(body: str, flow: Flow) -> Message[ImageTask | Unreadable, Outcome]:
-    return Message(read_body(body), partial(process, flow=flow))
+def message_of(body: str, dependencies: Dependencies) -> ReceivedMessage[ImageTask | Unreadable, Outcome]:
+    return ReceivedMessage(read_body(body), partial(process, dependencies=dependencies))
 
 
 def take(messages: ImageHandler, *records: SQSRecord, seconds: float = 50) -> list[BaseException | None]:
@@ -121,7 +121,7 @@ def two_records(first: str, second: str) -> str:
 class TestAMessageThatIsDone:
     def test_is_acknowledged_and_reported(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
-        assert take(handler(world.flow(), pool, told), sqs_record(upload_event())) == [None]
+        assert take(handler(world.dependencies(), pool, told), sqs_record(upload_event())) == [None]
         ((attempt, sent, is_last),) = told.reports
         assert told.outcomes == [Result.PROCESSED]
         assert (sent, is_last) == (SENT, False)
@@ -132,12 +132,12 @@ class TestAMessageThatIsDone:
         self, world: World, pool: Executor, told: Told
     ) -> None:
         record = SQSRecord(load_event("sqs_test_event")["Records"][0])
-        assert take(handler(world.flow(), pool, told), record) == [None]
+        assert take(handler(world.dependencies(), pool, told), record) == [None]
         assert (told.reports, world.tasks) == ([], {})
 
     @pytest.mark.parametrize("body", ["hello", plain_task("gone.jpg")])
     def test_so_is_one_that_can_never_be_done(self, world: World, pool: Executor, told: Told, body: str) -> None:
-        assert take(handler(world.flow(), pool, told), sqs_record(body)) == [None]
+        assert take(handler(world.dependencies(), pool, told), sqs_record(body)) == [None]
         assert [letter.body for letter in world.dead_letters] == [body]
         assert told.outcomes == [Result.QUARANTINED]
 
@@ -149,12 +149,12 @@ class TestAMessageThatIsDone:
     ) -> None:
         world.upload()
         record = sqs_record(upload_event(), receives=receives, redriven=redriven)
-        take(handler(world.flow(), pool, told), record)
+        take(handler(world.dependencies(), pool, told), record)
         ((attempt, _, _),) = told.reports
         assert attempt.is_first is is_first
 
     def test_one_that_is_redriven_is_done_again(self, world: World, pool: Executor, told: Told) -> None:
-        messages, body = handler(world.flow(), pool, told), plain_task()
+        messages, body = handler(world.dependencies(), pool, told), plain_task()
         take(messages, sqs_record(body))
         world.upload()
         take(messages, sqs_record(body))
@@ -165,7 +165,7 @@ class TestAMessageThatIsDone:
 class TestAMessageThatMayBeDoneLater:
     def test_fails_and_is_shown_again_after_a_while(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
-        messages = handler(world.flow(failing("publish")), pool, told)
+        messages = handler(world.dependencies(failing("publish")), pool, told)
         (fault,) = take(messages, sqs_record(upload_event(), message_id="m"))
         assert isinstance(fault, ServiceUnavailable)
         ((receipt, seconds),) = told.shown_again
@@ -177,7 +177,7 @@ class TestAMessageThatMayBeDoneLater:
     def test_waits_longer_every_time(
         self, world: World, pool: Executor, told: Told, receives: int, longest: float
     ) -> None:
-        messages = handler(world.flow(failing("open")), pool, told)
+        messages = handler(world.dependencies(failing("open")), pool, told)
         for _ in range(30):
             take(messages, sqs_record(plain_task(), receives=receives))
         waits = [seconds for _, seconds in told.shown_again]
@@ -186,8 +186,8 @@ class TestAMessageThatMayBeDoneLater:
 
     def test_waits_until_another_delivery_is_finished_or_dead(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
-        world.flow().tasks.claim(task_of(upload_event()), until=time() + 30, again=False)
-        (fault,) = take(handler(world.flow(), pool, told), sqs_record(upload_event()))
+        world.dependencies().tasks.claim(task_of(upload_event()), until=time() + 30, again=False)
+        (fault,) = take(handler(world.dependencies(), pool, told), sqs_record(upload_event()))
         assert isinstance(fault, InProgressElsewhere)
         ((_, seconds),) = told.shown_again
         assert 29 < seconds <= 31
@@ -198,7 +198,7 @@ class TestAMessageThatMayBeDoneLater:
         def refuse(receipt: str, seconds: float) -> None:
             raise ServiceUnavailable("SQS is away")
 
-        messages = replace(handler(world.flow(failing("open")), pool, told), show_again_in=refuse)
+        messages = replace(handler(world.dependencies(failing("open")), pool, told), set_visibility_timeout=refuse)
         (fault,) = take(messages, sqs_record(plain_task()))
         assert isinstance(fault, ServiceUnavailable)
         assert told.outcomes == [ServiceUnavailable]
@@ -208,7 +208,7 @@ class TestAMessageThatMayBeDoneLater:
         self, world: World, pool: Executor, told: Told
     ) -> None:
         defect = KeyError("colour")
-        messages = handler(world.flow(failing("open", fault=defect)), pool, told)
+        messages = handler(world.dependencies(failing("open", fault=defect)), pool, told)
         (fault,) = take(messages, sqs_record(plain_task()))
         assert isinstance(fault, UnexpectedError)
         assert str(fault) == "KeyError: 'colour'"
@@ -216,7 +216,7 @@ class TestAMessageThatMayBeDoneLater:
         assert len(told.shown_again) == 1
 
     def test_is_no_first_attempt_even_if_it_was_never_begun(self, world: World, pool: Executor, told: Told) -> None:
-        take(handler(world.flow(), pool, told), sqs_record(plain_task(), receives=2), seconds=1)
+        take(handler(world.dependencies(), pool, told), sqs_record(plain_task(), receives=2), seconds=1)
         ((attempt, _, _),) = told.reports
         assert (type(attempt.outcome), attempt.is_first) == (OutOfTime, False)
 
@@ -226,7 +226,7 @@ class TestTheLastReceive:
     def test_sets_aside_what_cannot_be_done_and_acknowledges(
         self, world: World, pool: Executor, told: Told, receives: int
     ) -> None:
-        messages = handler(world.flow(failing("open")), pool, told)
+        messages = handler(world.dependencies(failing("open")), pool, told)
         assert take(messages, sqs_record(plain_task(), receives=receives)) == [None]
         (letter,) = world.dead_letters
         assert (letter.body, letter.task_id) == (plain_task(), "task-1")
@@ -237,21 +237,26 @@ class TestTheLastReceive:
     def test_leaves_the_message_in_its_queue_if_it_cannot_be_set_aside(
         self, world: World, pool: Executor, told: Told
     ) -> None:
-        messages = handler(world.flow(failing("open", "set aside")), pool, told)
+        messages = handler(world.dependencies(failing("open", "set aside")), pool, told)
         (fault,) = take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES))
         assert isinstance(fault, ServiceUnavailable)
 
     def test_that_succeeds_sets_nothing_aside(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
-        assert take(handler(world.flow(), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES)) == [None]
+        assert take(handler(world.dependencies(), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES)) == [
+            None
+        ]
         assert world.dead_letters == []
 
     def test_a_task_set_aside_for_a_transient_fault_is_done_when_redriven(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         world.upload()
-        take(handler(world.flow(failing("publish")), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES))
-        take(handler(world.flow(), pool, told), sqs_record(world.dead_letters[0].body, redriven=True))
+        take(
+            handler(world.dependencies(failing("publish")), pool, told),
+            sqs_record(upload_event(), receives=MAX_RECEIVES),
+        )
+        take(handler(world.dependencies(), pool, told), sqs_record(world.dead_letters[0].body, redriven=True))
         assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
 
 
@@ -261,7 +266,7 @@ class TestSeveralRecordsInOneMessage:
     ) -> None:
         world.upload()
         body = two_records(json.dumps({"Records": [{"no": "record"}]}), upload_event())
-        messages = handler(world.flow(failing("open")), pool, told)
+        messages = handler(world.dependencies(failing("open")), pool, told)
         for _ in range(3):
             take(messages, sqs_record(body))
         assert [letter.error_code for letter in world.dead_letters] == ["MalformedMessage"]
@@ -272,11 +277,11 @@ class TestSeveralRecordsInOneMessage:
         body = two_records(upload_event("a.jpg", "v1"), upload_event("b.jpg", "v2"))
         record = sqs_record(body)
 
-        (fault,) = take(handler(world.flow(Calls(Trouble.REFUSED, at=2)), pool, told), record)
+        (fault,) = take(handler(world.dependencies(Calls(Trouble.REFUSED, at=2)), pool, told), record)
         assert isinstance(fault, ServiceUnavailable)
         assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
 
-        assert take(handler(world.flow(), pool, told), record) == [None]
+        assert take(handler(world.dependencies(), pool, told), record) == [None]
         assert told.outcomes[2:] == [Result.PROCESSED, Result.DUPLICATE]
 
     def test_at_the_last_receive_only_the_failed_one_is_set_aside(
@@ -285,7 +290,7 @@ class TestSeveralRecordsInOneMessage:
         world.upload("a.jpg", "v1")
         world.upload("b.jpg", "v2")
         body = two_records(upload_event("a.jpg", "v1"), upload_event("b.jpg", "v2"))
-        messages = handler(world.flow(Calls(Trouble.REFUSED, at=2)), pool, told)
+        messages = handler(world.dependencies(Calls(Trouble.REFUSED, at=2)), pool, told)
         assert take(messages, sqs_record(body, receives=MAX_RECEIVES)) == [None]
         (letter,) = world.dead_letters
         assert json.loads(letter.body) == json.loads(upload_event("a.jpg", "v1"))
@@ -303,13 +308,13 @@ class TestAtTheDeadline:
                 go_on.wait(10)
 
         world.upload("slow.jpg")
-        slow = handler(world.flow(Calls(before=hold)), pool, told)
+        slow = handler(world.dependencies(Calls(before=hold)), pool, told)
         deadline = Deadline(time() + 4.5)
 
         async def both() -> tuple[BaseException | None, BaseException | None]:
             return await asyncio.gather(
                 slow.take(sqs_record(plain_task("slow.jpg", "slow"), message_id="slow"), deadline),
-                handler(world.flow(), pool, told).take(sqs_record(plain_task("gone.jpg", "gone")), deadline),
+                handler(world.dependencies(), pool, told).take(sqs_record(plain_task("gone.jpg", "gone")), deadline),
                 return_exceptions=True,
             )
 
@@ -331,7 +336,7 @@ class TestAtTheDeadline:
             if call == "open":
                 go_on.wait(10)
 
-        messages = handler(world.flow(Calls(before=hold)), pool, told)
+        messages = handler(world.dependencies(Calls(before=hold)), pool, told)
         try:
             assert take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES), seconds=3.1) == [None]
         finally:
@@ -342,7 +347,7 @@ class TestAtTheDeadline:
     def test_what_was_not_begun_is_left_to_the_next_delivery(self, world: World) -> None:
         # given a worker that comes to its second record only after the function had to answer
         late = Calls(before=lambda call: sleep(1.1) if call == "open" else None)
-        message = message_of(two_records(upload_event("a.jpg"), upload_event("b.jpg")), world.flow(late))
+        message = message_of(two_records(upload_event("a.jpg"), upload_event("b.jpg")), world.dependencies(late))
         deadline = Deadline(time() + 4)
         # when it works
         message.work(deadline)
@@ -353,7 +358,7 @@ class TestAtTheDeadline:
     def test_a_task_that_ends_while_it_is_asked_about_is_told_once_and_never_lost(self, world: World) -> None:
         body = two_records(upload_event("a.jpg"), upload_event("b.jpg"))
         for _ in range(50):
-            message = message_of(body, world.flow(failing("claim")))
+            message = message_of(body, world.dependencies(failing("claim")))
             with ThreadPoolExecutor(1) as worker:
                 working = worker.submit(message.work, Deadline(time() + 50))
                 while not working.done():
@@ -366,7 +371,7 @@ class TestAtTheDeadline:
         go_on = Event()
         with ThreadPoolExecutor(1) as workers, ThreadPoolExecutor(1) as answerers:
             workers.submit(go_on.wait, 10)
-            messages = replace(handler(world.flow(), workers, told), answerers=answerers)
+            messages = replace(handler(world.dependencies(), workers, told), answerers=answerers)
             deadline = Deadline(time() + 3.3)
 
             async def take_one() -> None:
@@ -388,7 +393,7 @@ class TestAtTheDeadline:
         def hang(receipt: str, seconds: float) -> None:
             go_on.wait(10)
 
-        messages = replace(handler(world.flow(failing("open")), pool, told), show_again_in=hang)
+        messages = replace(handler(world.dependencies(failing("open")), pool, told), set_visibility_timeout=hang)
         deadline = Deadline(time() + 1)
         try:
             (fault,) = take(messages, sqs_record(plain_task()), seconds=1)
@@ -399,7 +404,7 @@ class TestAtTheDeadline:
 
     def test_with_no_time_left_nothing_is_lost(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
-        (fault,) = take(handler(world.flow(), pool, told), sqs_record(upload_event()), seconds=1)
+        (fault,) = take(handler(world.dependencies(), pool, told), sqs_record(upload_event()), seconds=1)
         assert isinstance(fault, OutOfTime)
         assert len(told.shown_again) == 1
 
@@ -414,7 +419,7 @@ def test_messages_overlap_in_time(world: World, pool: Executor, told: Told) -> N
     for number in range(10):
         world.upload(f"{number}.jpg")
     records = [sqs_record(plain_task(f"{number}.jpg", f"task-{number}")) for number in range(10)]
-    assert take(handler(world.flow(Calls(before=meet)), pool, told), *records) == [None] * 10
+    assert take(handler(world.dependencies(Calls(before=meet)), pool, told), *records) == [None] * 10
     assert told.outcomes == [Result.PROCESSED] * 10
 
 
@@ -431,9 +436,9 @@ class TestTheAnswerToSqs:
         _, gone, malformed, _, wrapped = event["Records"]
         world.upload("photos/Otto.PNG", "bHvRtKmN1pGdQy7sZx0cWfJ4aLe8Ui2o")
 
-        world.flow().tasks.claim(task_of(wrapped["body"]), until=time() + 30, again=False)
+        world.dependencies().tasks.claim(task_of(wrapped["body"]), until=time() + 30, again=False)
 
-        answer = self.answer(handler(world.flow(), pool, told), event)
+        answer = self.answer(handler(world.dependencies(), pool, told), event)
 
         assert answer == {"batchItemFailures": [{"itemIdentifier": wrapped["messageId"]}]}
         assert {letter.body for letter in world.dead_letters} == {gone["body"], malformed["body"]}
@@ -443,11 +448,13 @@ class TestTheAnswerToSqs:
     def test_names_all_if_all_failed(self, world: World, pool: Executor, told: Told) -> None:
         event = load_event("sqs_mixed_batch")
         event["Records"] = event["Records"][:2]
-        answer = self.answer(handler(world.flow(failing("claim")), pool, told), event)
+        answer = self.answer(handler(world.dependencies(failing("claim")), pool, told), event)
         assert answer == {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in event["Records"]]}
 
     def test_names_none_if_all_is_well(self, world: World, pool: Executor, told: Told) -> None:
-        assert self.answer(handler(world.flow(), pool, told), load_event("sqs_test_event")) == {"batchItemFailures": []}
+        assert self.answer(handler(world.dependencies(), pool, told), load_event("sqs_test_event")) == {
+            "batchItemFailures": []
+        }
 
 
 @pytest.mark.parametrize(
@@ -518,6 +525,6 @@ class TestTheMemoryBudget:
 def test_waiting_for_memory_makes_no_deadlock(world: World, pool: Executor, told: Told) -> None:
     for number in range(10):
         world.upload(f"{number}.jpg")
-    tight = replace(world.flow(), download_budget=MemoryBudget(len(photo())))
+    tight = replace(world.dependencies(), download_budget=MemoryBudget(len(photo())))
     records = [sqs_record(plain_task(f"{number}.jpg", f"task-{number}")) for number in range(10)]
     assert take(handler(tight, pool, told), *records) == [None] * 10

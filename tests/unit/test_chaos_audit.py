@@ -15,7 +15,7 @@ from local.chaos_images import Upload
 from local.chaos_orders import Placed
 from local.outcomes import DeadLetter
 from local.payments import TakenPayment
-from local.rabbitmq import Message
+from local.rabbitmq import BrokerMessage
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -237,7 +237,9 @@ class TestOrders:
 
 
 class TestRejects:
-    PUBLISHED = tuple(chaos_rabbitmq.Published(name, "orders", Message(b"{}")) for name in ("message-1", "message-2"))
+    PUBLISHED = tuple(
+        chaos_rabbitmq.Published(name, "orders", BrokerMessage(b"{}")) for name in ("message-1", "message-2")
+    )
     OTHER = letter("message-2", "MalformedMessage")
 
     def test_of_messages_that_are_not_valid_are_right(self) -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from local import emulator
-from local.machine import LaptopError
+from local.config import LaptopError
 
 
 def _changed(program: Path, *, seconds_after_start: float) -> psutil.Process:

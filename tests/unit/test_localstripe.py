@@ -13,7 +13,7 @@ import requests
 import stripe
 
 from local import payments
-from local.machine import LaptopError, Place
+from local.config import LaptopError, LocalConfig
 from tests.unit.payment_server import localstripe
 
 GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
@@ -283,16 +283,16 @@ class TestTheProcess:
             payment_id = charge(client)
             opened = post(url, ORDER, "key-1")
             # when
-            payments.restart(Place(tmp_path, int(url.rpartition(":")[2]) - 2))
+            payments.restart(LocalConfig(tmp_path, int(url.rpartition(":")[2]) - 2))
             # then
             assert [payment.payment_id for payment in payments.succeeded_payments(url)["order-1"]] == [payment_id]
             again = post(url, ORDER, "key-1")
             assert (again.json(), again.headers["Idempotent-Replayed"]) == (opened.json(), "true")
 
     def test_is_found_and_stopped(self, tmp_path: Path) -> None:
-        place = Place(tmp_path, 20_000)
-        assert payments.running(place) is None
-        assert not payments.stop(place)
+        config = LocalConfig(tmp_path, 20_000)
+        assert payments.running(config) is None
+        assert not payments.stop(config)
 
     def test_a_taken_port_is_said(self, tmp_path: Path) -> None:
         with socket.socket() as other:
@@ -300,5 +300,5 @@ class TestTheProcess:
             other.listen()
             port = other.getsockname()[1]
             with pytest.raises(LaptopError, match=f"Port {port} is taken"):
-                payments.start(Place(tmp_path, port - 2))
+                payments.start(LocalConfig(tmp_path, port - 2))
         assert not list(tmp_path.iterdir())

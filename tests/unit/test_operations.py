@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from local.machine import PROJECT
+from local.config import PROJECT
 from operations import redrive_command, status
 from operations.deployed import DeployedStack, OperationsError, in_aws, stack_name_for
 from operations.queues import FLOWS
-from operations.redrive_command import Wish
+from operations.redrive_command import RedriveOptions
 from tests.unit.operations_fakes import FakeQueues
 
 NAMES = {output: output.removesuffix("Url") for flow in FLOWS.values() for output in (flow.waiting, flow.set_aside)}
@@ -168,11 +168,13 @@ def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
 
 class TestARedrive:
     @staticmethod
-    def run(queues: FakeQueues, console: Console, wish: Wish, *, yes: bool = True, ended: bool = False) -> int:
+    def run(
+        queues: FakeQueues, console: Console, options: RedriveOptions, *, yes: bool = True, ended: bool = False
+    ) -> int:
         event = Event()
         if ended:
             event.set()
-        return redrive_command.run(stack_of(queues), wish, console, event, lambda _: yes)
+        return redrive_command.run(stack_of(queues), options, console, event, lambda _: yes)
 
     @pytest.fixture
     def queues(self) -> FakeQueues:
@@ -182,25 +184,32 @@ class TestARedrive:
         return queues
 
     def test_says_what_it_has_moved(self, queues: FakeQueues, console: Console) -> None:
-        assert self.run(queues, console, Wish("images", "NotAnImage", rate=1000)) == 0
+        assert self.run(queues, console, RedriveOptions("images", "NotAnImage", rate=1000)) == 0
         assert "Moved 2, left 1, failed 0." in said(console)
         assert (len(queues.bodies(LIVE)), len(queues.bodies(DEAD))) == (2, 1)
 
     @pytest.mark.parametrize(
-        ("wish", "yes", "ended", "exit_code", "says"),
+        ("options", "yes", "ended", "exit_code", "says"),
         [
-            (Wish("images", dry_run=True), True, False, 0, "Dry run: nothing was moved of 3 messages."),
-            (Wish("images"), False, False, 0, "Nothing was moved."),
-            (Wish("images"), True, True, 130, "Ended before anything was moved."),
-            (Wish("images", "ObjectGone"), True, False, 0, "Nothing to move."),
-            (Wish("orders"), True, False, 0, "There are none in orders, dead letters."),
+            (RedriveOptions("images", dry_run=True), True, False, 0, "Dry run: nothing was moved of 3 messages."),
+            (RedriveOptions("images"), False, False, 0, "Nothing was moved."),
+            (RedriveOptions("images"), True, True, 130, "Ended before anything was moved."),
+            (RedriveOptions("images", "ObjectGone"), True, False, 0, "Nothing to move."),
+            (RedriveOptions("orders"), True, False, 0, "There are none in orders, dead letters."),
         ],
         ids=["dry run", "refused by the person", "ended by the person", "none of this code", "none at all"],
     )
     def test_that_is_not_to_be_moves_nothing(
-        self, queues: FakeQueues, console: Console, wish: Wish, yes: bool, ended: bool, exit_code: int, says: str
+        self,
+        queues: FakeQueues,
+        console: Console,
+        options: RedriveOptions,
+        yes: bool,
+        ended: bool,
+        exit_code: int,
+        says: str,
     ) -> None:
-        assert self.run(queues, console, wish, yes=yes, ended=ended) == exit_code
+        assert self.run(queues, console, options, yes=yes, ended=ended) == exit_code
         assert says in said(console)
         assert "send" not in queues.calls
         assert len(queues.visible(DEAD)) == 3
@@ -210,10 +219,10 @@ class TestARedrive:
         for number in range(30):
             queues.put(DEAD, f"{number}", "A")
             rehearsal.put(DEAD, f"{number}", "A")
-        self.run(rehearsal, Console(file=io.StringIO()), Wish("images", rate=1000))
+        self.run(rehearsal, Console(file=io.StringIO()), RedriveOptions("images", rate=1000))
         second_delete = rehearsal.calls.index("delete", rehearsal.calls.index("delete") + 1)
         queues.dies_at, queues.only_network = second_delete, True
-        assert self.run(queues, console, Wish("images", rate=1000)) == 1
+        assert self.run(queues, console, RedriveOptions("images", rate=1000)) == 1
         assert "It could not go on" in said(console)
         assert f"Moved {len(queues.bodies(LIVE))}," in said(console)
         assert "10 messages of those moved may still stand there too" in said(console)

@@ -390,7 +390,7 @@ class TestPermanentFaults:
         task = world.tasks[outcome.task_id]
         assert (task.outcome, task.error_code) == (Result.QUARANTINED, error_code)
         assert world.images["a.jpg"].latest_fault == error_code
-        assert world.images["a.jpg"].standing is None
+        assert world.images["a.jpg"].published is None
         assert world.renditions == {}
         assert world.announced == []
 
@@ -576,7 +576,7 @@ def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
     assert bool(letters) == (case.result is Result.QUARANTINED)
 
     if case.stands is None:
-        assert world.images["a.jpg"].standing is None
+        assert world.images["a.jpg"].published is None
     else:
         assert world.record().version_id == case.stands
         assert {r.key: r.bytes for r in world.record().renditions}.items() <= {

@@ -16,7 +16,7 @@ from pika.exceptions import ChannelClosedByBroker
 from rich.console import Console
 
 from local import rabbitmq_queues
-from local.machine import LaptopError
+from local.config import LaptopError
 from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
 
 

@@ -12,7 +12,7 @@ from darkroom.errors import ServiceUnavailable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operations.dead_letters import Visit
+from operations.dead_letters import QueueScan
 from operations.redrive import NO_CODE, Moved, Pace, Plan, Redrive, back_to
 from tests.unit.operations_fakes import FakeQueues, Killed
 
@@ -108,8 +108,8 @@ class TestAVisit:
     def test_goes_on_when_ten_show_again_before_the_others_were_seen(self) -> None:
         queues = queues_with(*["A"] * 20)
         seen: list[str] = []
-        with Visit(queues.client, DEAD, hidden_for=30) as visit:
-            for letters in visit.letters():
+        with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
+            for letters in scan.letters():
                 if not seen:
                     for message in queues.queues[DEAD]:
                         message.visible_at = 0
@@ -120,10 +120,10 @@ class TestAVisit:
     def test_deletes_again_what_comes_again_though_it_was_deleted(self) -> None:
         queues = queues_with(*["A"] * 11)
         gone = queues.queues[DEAD][0]
-        with Visit(queues.client, DEAD, hidden_for=30) as visit:
-            for letters in visit.letters():
+        with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
+            for letters in scan.letters():
                 if gone.message_id in {letter.message_id for letter in letters}:
-                    visit.delete([gone.message_id])
+                    scan.delete([gone.message_id])
                     queues.queues[DEAD].append(replace(gone, visible_at=0))
         assert len(queues.visible(DEAD)) == 10
         assert gone.message_id not in {message.message_id for message in queues.visible(DEAD)}
@@ -131,8 +131,8 @@ class TestAVisit:
     def test_ends_in_peace_though_the_network_is_gone(self) -> None:
         queues = queues_with("A")
         queues.dies_at, queues.only_network = 1, True
-        with Visit(queues.client, DEAD, hidden_for=30) as visit:
-            assert [letter.error_code for letter in next(visit.letters())] == ["A"]
+        with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
+            assert [letter.error_code for letter in next(scan.letters())] == ["A"]
 
 
 class TestThePlan:

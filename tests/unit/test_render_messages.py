@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.render_messages import (
     LENGTH,
-    Nonsense,
+    ProtocolError,
     RenderDefect,
     configuration,
     defect_answer,
@@ -76,7 +76,7 @@ class TestWhatWasSaidIsHeard:
             read_renditions(text_of(defect_answer("Traceback\nKeyError: 'x'")), SIZES, most=9)
 
 
-class TestNonsense:
+class TestProtocolError:
     @pytest.mark.parametrize(
         "wrong",
         [
@@ -98,12 +98,12 @@ class TestNonsense:
         ],
     )
     def test_of_a_photo(self, wrong: dict[str, Any]) -> None:
-        with pytest.raises(Nonsense):
+        with pytest.raises(ProtocolError):
             read_photo(json.dumps({"photo": asdict(PHOTO) | wrong, "memory": 1}).encode(), LIMITS)
 
     @pytest.mark.parametrize("memory", [0, -1, 2**41, 1.5, None])
     def test_of_a_photos_memory(self, memory: Any) -> None:
-        with pytest.raises(Nonsense):
+        with pytest.raises(ProtocolError):
             read_photo(json.dumps({"photo": asdict(PHOTO), "memory": memory}).encode(), LIMITS)
 
     @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ class TestNonsense:
     )
     def test_of_renditions(self, wrong: dict[str, Any]) -> None:
         right = json.loads(text_of(rendered_answer(RENDERED)))
-        with pytest.raises(Nonsense):
+        with pytest.raises(ProtocolError):
             read_renditions(json.dumps(right | wrong).encode(), SIZES, most=9)
 
     @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ class TestNonsense:
         ],
     )
     def test_of_anything(self, text: bytes) -> None:
-        with pytest.raises(Nonsense):
+        with pytest.raises(ProtocolError):
             read_photo(text, LIMITS)
 
     @given(field=st.sampled_from(sorted(asdict(PHOTO))), value=json_values)
@@ -146,10 +146,10 @@ class TestNonsense:
         answer = {"photo": asdict(PHOTO) | {field: value}, "memory": 1}
         try:
             photo, _ = read_photo(json.dumps(answer).encode(), LIMITS)
-        except Nonsense:
+        except ProtocolError:
             return
         assert photo.width * photo.height * photo.frames <= LIMITS.max_pixels
 
     def test_no_fault_but_those_of_a_file_can_be_said(self) -> None:
-        with pytest.raises(Nonsense):
+        with pytest.raises(ProtocolError):
             read_photo(b'{"fault": "BucketNotAllowed", "reason": "x"}', LIMITS)

@@ -42,7 +42,7 @@ from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Renderer
 from functions.process_image.processing import identify, render
-from functions.process_image.render_messages import BESIDE, RenderDefect
+from functions.process_image.render_messages import OVERHEAD_BYTES, RenderDefect
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
 from functions.process_image.settings import Settings
@@ -211,8 +211,8 @@ class TestWhatItAnswers:
 class TestMemory:
     def test_a_photo_that_takes_more_than_there_is_is_not_decoded(self) -> None:
         with (
-            started(capacity=BESIDE + 2**20) as renderer,
-            pytest.raises(TooManyPixels, match=f"the function has {BESIDE // 2**20 + 1} MB for it"),
+            started(capacity=OVERHEAD_BYTES + 2**20) as renderer,
+            pytest.raises(TooManyPixels, match=f"the function has {OVERHEAD_BYTES // 2**20 + 1} MB for it"),
         ):
             renderer.render(photo(), in_seconds())
 
@@ -236,12 +236,12 @@ class TestMemory:
         assert (seen.height, seen.frames) == (16_000, frames)
 
     def test_a_file_that_leaves_no_room_to_look_at_it_is_not_sent(self) -> None:
-        with started(capacity=BESIDE) as renderer, pytest.raises(TooLarge, match="866 bytes"):
+        with started(capacity=OVERHEAD_BYTES) as renderer, pytest.raises(TooLarge, match="866 bytes"):
             renderer.render(photo(), in_seconds())
 
     @pytest.mark.parametrize("at_once", [1, 3])
     def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor, at_once: int) -> None:
-        budget = Ledger(at_once * (BESIDE + 40 * 2**20))
+        budget = Ledger(at_once * (OVERHEAD_BYTES + 40 * 2**20))
         server.budget = budget
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
@@ -250,7 +250,7 @@ class TestMemory:
     def test_nothing_is_done_for_a_file_before_its_memory_is_reserved(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        server.budget = Ledger(BESIDE + 50 * 2**20)
+        server.budget = Ledger(OVERHEAD_BYTES + 50 * 2**20)
         with server.budget.reserve(60 * 2**20):
             waiting = threads.submit(server.render, photo(), in_seconds())
             with pytest.raises(TimeoutError):
@@ -276,7 +276,7 @@ class TestMemory:
     def test_an_image_that_waits_for_the_others_memory_holds_none_meanwhile(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        server.budget = budget = Ledger(BESIDE + 100 * 2**20)
+        server.budget = budget = Ledger(OVERHEAD_BYTES + 100 * 2**20)
         with budget.reserve(90 * 2**20):
             waiting = threads.submit(server.render, photo(), in_seconds())
             until(lambda: len(budget.wanted) == 3)  # ours, its first, and all of it
@@ -429,12 +429,12 @@ class TestTheServer:
         assert psutil.Process().children() == before
 
     def test_whose_successor_is_there_is_not_taken_for_it(self, server: RenderServer) -> None:
-        with server._forked() as (_, fate, its_server):
+        with server._forked() as (_, exit_status, its_server):
             process = server_process()
             process.kill()
             until(lambda: process.status() == psutil.STATUS_ZOMBIE)
             assert server.render(photo(), in_seconds()), "another image starts the next"
-            assert str(server._fault_of(fate, its_server)) == "The render server was killed by signal 9."
+            assert str(server._fault_of(exit_status, its_server)) == "The render server was killed by signal 9."
 
     def test_that_does_not_end_is_killed(self) -> None:
         with started() as renderer:
@@ -551,7 +551,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 class TestHostileFiles:
-    """Whatever is in a file, its fate is decided within its ceilings, and the next photo is rendered."""
+    """Whatever is in a file, its outcome is decided within its limits, and the next photo is rendered."""
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_end_within_their_ceilings(self, name: str) -> None:

@@ -18,24 +18,24 @@ from functions.process_image.photo import Photo, Rendered, Rendition
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.processing.colour import to_srgb
 from functions.process_image.processing.crop import crop
-from functions.process_image.processing.damage import damage_has_a_name
+from functions.process_image.processing.decoder_errors import translate_decoder_errors
 from functions.process_image.processing.encode import encode
 from functions.process_image.processing.flatten import flatten
 from functions.process_image.processing.identify import identify
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import load
+from functions.process_image.processing.materialize import materialize
 from functions.process_image.processing.memory import estimate_memory
 from functions.process_image.processing.orient import turn_upright
 from functions.process_image.processing.placeholder import SIDE, dominant_colour, rgba_of, thumb_hash
 from functions.process_image.processing.resize import resize
-from functions.process_image.processing.settle import settle
 from functions.process_image.rendition_set import RenditionSet
 
 __all__ = ["estimate_memory", "identify", "render"]
 
 #: From a file just opened, or from the next larger size, to the whole photo at a rendition's size. Each step does
 #: nothing where there is nothing to do.
-SHRINK: tuple[Callable[[Canvas, Layout], Canvas], ...] = (resize, to_srgb, settle, turn_upright, settle)
+SHRINK: tuple[Callable[[Canvas, Layout], Canvas], ...] = (resize, to_srgb, materialize, turn_upright, materialize)
 
 #: From there to what the encoder writes.
 FINISH: tuple[Callable[[Canvas, Target], Canvas], ...] = (crop, flatten)
@@ -83,7 +83,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
 
     encoding: dict[_Essence, Future[Rendition]] = {}
     try:
-        with damage_has_a_name(photo, pyvips.Error):
+        with translate_decoder_errors(photo, pyvips.Error):
             encoded: dict[_Essence, Rendition] = {}
             for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
                 encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}

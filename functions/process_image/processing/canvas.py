@@ -16,7 +16,7 @@ class Canvas:
     Parameters
     ----------
     frames : tuple of pyvips.Image
-        All of one size; one unless the rendition is animated. Lazy until ``settle`` asks for pixels.
+        All of one size; one unless the rendition is animated. Lazy until ``materialize`` asks for pixels.
     orientation : int
         EXIF orientation still to be applied, 1 to 8.
     delays : tuple of int

@@ -11,7 +11,7 @@ from darkroom.errors import DamagedImage
 
 from functions.process_image.photo import Photo
 from functions.process_image.processing.canvas import Canvas
-from functions.process_image.processing.damage import damage_has_a_name
+from functions.process_image.processing.decoder_errors import translate_decoder_errors
 from functions.process_image.processing.layout import Layout
 
 #: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes and
@@ -54,7 +54,7 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
         If the decoder cannot read the file.
     """
     if photo.format == "heic":
-        with damage_has_a_name(photo, *_HEIC_FAULTS):
+        with translate_decoder_errors(photo, *_HEIC_FAULTS):
             image, owner = _open_heic(data)
     else:
         image, owner = _open(data, photo, layout, animated), None

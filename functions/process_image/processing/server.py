@@ -26,9 +26,9 @@ from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, identify, render
 from functions.process_image.processing.identify import set_aside
 from functions.process_image.render_messages import (
-    BESIDE,
-    FATE,
+    EXIT_STATUS,
     GO,
+    OVERHEAD_BYTES,
     REQUEST,
     defect_answer,
     fault_answer,
@@ -63,12 +63,12 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
         end.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken.fileno())
-    fates: dict[int, socket.socket] = {}
+    exit_statuses: dict[int, socket.socket] = {}
     while True:
         readable, _, _ = select.select([control, wake], [], [])
         if wake in readable:
             wake.recv(4096)
-            _report_ended(fates)
+            _report_ended(exit_statuses)
         if control in readable:
             try:
                 message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
@@ -76,48 +76,48 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
                 break
             if not message:
                 break
-            talk, fate = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-            with talk:
+            request, exit_status = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            with request:
                 try:
                     process = os.fork()
                 except OSError:  # no memory for it: the function learns that from the sockets, which close
-                    fate.close()
+                    exit_status.close()
                     continue
                 if process == 0:
-                    for inherited in (control, wake, woken, fate, *fates.values()):
+                    for inherited in (control, wake, woken, exit_status, *exit_statuses.values()):
                         inherited.close()
-                    _render_one(talk, limits, rendition_set, cpu_seconds)
-            fates[process] = fate
+                    _render_one(request, limits, rendition_set, cpu_seconds)
+            exit_statuses[process] = exit_status
     signal.set_wakeup_fd(-1)  # whose socket is closed before the last process has ended
-    for process in fates:
+    for process in exit_statuses:
         os.kill(process, signal.SIGKILL)
 
 
-def _report_ended(fates: dict[int, socket.socket]) -> None:
+def _report_ended(exit_statuses: dict[int, socket.socket]) -> None:
     """Tell the function of every process that has ended since."""
     with suppress(ChildProcessError):
         while True:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 return
-            with fates.pop(process) as fate, suppress(OSError):  # it may have given the image up
-                fate.send(FATE.pack(os.waitstatus_to_exitcode(status)))
+            with exit_statuses.pop(process) as exit_status, suppress(OSError):  # it may have given the image up
+                exit_status.send(EXIT_STATUS.pack(os.waitstatus_to_exitcode(status)))
 
 
-def _render_one(talk: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
+def _render_one(request: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
     """Be the process of one image."""
     try:
         _fence(cpu_seconds)
-        _answer(talk, limits, rendition_set)
+        _answer(request, limits, rendition_set)
     except PermanentFault as fault:
-        talk.sendall(fault_answer(fault))
+        request.sendall(fault_answer(fault))
     except Exception as error:  # noqa: BLE001
         if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
             reason = f"decoding it takes more than {ceiling // 2**20} MB, the most that an image like this may take"
-            talk.sendall(fault_answer(DecoderOutOfMemory(reason)))
+            request.sendall(fault_answer(DecoderOutOfMemory(reason)))
         else:  # a defect of ours, which the function logs with the task
-            talk.sendall(defect_answer(traceback.format_exc()))
+            request.sendall(defect_answer(traceback.format_exc()))
     finally:
         os._exit(0)  # no clean-up of what is the server's
 
@@ -134,25 +134,25 @@ def _fence(cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
-def _answer(talk: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
-    seconds, size = REQUEST.unpack(talk.recv(REQUEST.size, socket.MSG_WAITALL))
+def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
+    seconds, size = REQUEST.unpack(request.recv(REQUEST.size, socket.MSG_WAITALL))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     before = _data_size()
-    _limit_memory(before + BESIDE + size)
-    data = talk.recv(size, socket.MSG_WAITALL) if size else b""
-    _limit_memory(before + BESIDE + size + set_aside(data, limits))
+    _limit_memory(before + OVERHEAD_BYTES + size)
+    data = request.recv(size, socket.MSG_WAITALL) if size else b""
+    _limit_memory(before + OVERHEAD_BYTES + size + set_aside(data, limits))
     photo = identify(data, limits)
     memory = estimate_memory(photo, rendition_set)
-    talk.sendall(photo_answer(photo, memory))
-    go = talk.recv(GO.size, socket.MSG_WAITALL)
+    request.sendall(photo_answer(photo, memory))
+    go = request.recv(GO.size, socket.MSG_WAITALL)
     if not go:
         return
     signal.setitimer(signal.ITIMER_REAL, *GO.unpack(go))
-    _limit_memory(before + BESIDE + size + memory)
+    _limit_memory(before + OVERHEAD_BYTES + size + memory)
     rendered = render(data, photo, rendition_set)
-    talk.sendall(rendered_answer(rendered))
+    request.sendall(rendered_answer(rendered))
     for rendition in rendered.renditions:
-        talk.sendall(rendition.body)
+        request.sendall(rendition.body)
 
 
 def _data_size() -> int:

@@ -56,7 +56,7 @@ class Attempt(Generic[TaskT, OutcomeT]):
 
 
 @dataclass(frozen=True)
-class Message(Generic[TaskT, OutcomeT]):
+class ReceivedMessage(Generic[TaskT, OutcomeT]):
     """One message's tasks. While one thread works on them, another may ask how far it is: both lists only grow."""
 
     tasks: Sequence[TaskT]
@@ -110,7 +110,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         Threads that give messages back and set them aside, so that work which hangs cannot keep them from it.
     max_receives:
         The queue's maxReceiveCount: at that receive an unfinished task is set aside with its reason.
-    show_again_in:
+    set_visibility_timeout:
         Makes a message, by its receipt handle, visible again after some seconds.
     report:
         Told of every attempt, of when its message was sent (seconds since the epoch), and whether it was the last.
@@ -122,12 +122,12 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     workers: Executor
     answerers: Executor
     max_receives: int
-    show_again_in: Callable[[str, float], None]
+    set_visibility_timeout: Callable[[str, float], None]
     report: Callable[[Attempt[TaskT, OutcomeT], float, bool], None]
 
-    def message(self, body: str, *, is_first: bool = True) -> Message[TaskT, OutcomeT]:
+    def message(self, body: str, *, is_first: bool = True) -> ReceivedMessage[TaskT, OutcomeT]:
         """Read a message's body, to work on its tasks."""
-        return Message(self.read(body), self.process, is_first)
+        return ReceivedMessage(self.read(body), self.process, is_first)
 
     async def take(self, record: SQSRecord, deadline: Deadline) -> None:
         """Work on one message.
@@ -158,7 +158,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
             self.report(attempt, sent, is_last)
         if faults and not is_last:
             wait = max(_wait(fault, receives) for fault in faults)
-            await self._answer(deadline, self.show_again_in, record.receipt_handle, wait)
+            await self._answer(deadline, self.set_visibility_timeout, record.receipt_handle, wait)
             raise faults[0]
 
     async def _answer(self, deadline: Deadline, call: Callable[..., None], *arguments: object) -> None:

@@ -46,7 +46,7 @@ class NotAccepted(ServiceUnavailable):
 
 
 @dataclass(frozen=True)
-class Message:
+class OutgoingMessage:
     """A message to send: its body, and its message attributes as SQS hands them out and takes them."""
 
     body: str
@@ -107,7 +107,7 @@ def send_all(
         A whole call failed. Those of the calls before it are sent.
     """
     sent = 0
-    for batch in _batches(map(Message, bodies)):
+    for batch in _batches(map(OutgoingMessage, bodies)):
         refused = _send_batch(sqs, queue_url, batch, attempts)
         if refused:
             raise NotAccepted([(message.body, reason) for message, reason in refused])
@@ -128,18 +128,20 @@ def offer_all(sqs: SQSClient, queue_url: str, bodies: Iterable[str], *, attempts
     NotAccepted, ServiceUnavailable
         SQS kept failing for another reason.
     """
-    refused = offer_messages(sqs, queue_url, map(Message, bodies), attempts=attempts)
+    refused = offer_messages(sqs, queue_url, map(OutgoingMessage, bodies), attempts=attempts)
     return [(message.body, reason) for message, reason in refused]
 
 
 def offer_messages(
-    sqs: SQSClient, queue_url: str, messages: Iterable[Message], *, attempts: int = 5
-) -> list[tuple[Message, str]]:
+    sqs: SQSClient, queue_url: str, messages: Iterable[OutgoingMessage], *, attempts: int = 5
+) -> list[tuple[OutgoingMessage, str]]:
     """Send messages with their attributes, as `offer_all` sends bodies; returns and raises as it does."""
     return [refused for batch in _batches(messages) for refused in _offer_batch(sqs, queue_url, batch, attempts)]
 
 
-def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts: int) -> list[tuple[Message, str]]:
+def _offer_batch(
+    sqs: SQSClient, queue_url: str, batch: list[OutgoingMessage], attempts: int
+) -> list[tuple[OutgoingMessage, str]]:
     """Send one call's worth; one message by one, if SQS refuses the whole call for one of them."""
     try:
         return _send_batch(sqs, queue_url, batch, attempts)
@@ -152,8 +154,8 @@ def _offer_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts:
     return [refused for message in batch for refused in _offer_batch(sqs, queue_url, [message], attempts)]
 
 
-def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
-    batch: list[Message] = []
+def _batches(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+    batch: list[OutgoingMessage] = []
     size = 0
     for message in messages:
         length = message.size
@@ -166,10 +168,12 @@ def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:
         yield batch
 
 
-def _send_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts: int) -> list[tuple[Message, str]]:
+def _send_batch(
+    sqs: SQSClient, queue_url: str, batch: list[OutgoingMessage], attempts: int
+) -> list[tuple[OutgoingMessage, str]]:
     """Send one call's worth; returns what SQS refuses for a fault of the sender's. Raises NotAccepted for the rest."""
     waiting = {str(number): message for number, message in enumerate(batch)}
-    faulty: list[tuple[Message, str]] = []
+    faulty: list[tuple[OutgoingMessage, str]] = []
     for attempt in range(1, attempts + 1):
         with aws_faults_as_transient("send messages"):
             entries = [_entry(id_, message) for id_, message in waiting.items()]
@@ -186,7 +190,7 @@ def _send_batch(sqs: SQSClient, queue_url: str, batch: list[Message], attempts: 
     return faulty
 
 
-def _entry(id_: str, message: Message) -> SendMessageBatchRequestEntryTypeDef:
+def _entry(id_: str, message: OutgoingMessage) -> SendMessageBatchRequestEntryTypeDef:
     entry: SendMessageBatchRequestEntryTypeDef = {"Id": id_, "MessageBody": message.body}
     if message.attributes:
         entry["MessageAttributes"] = message.attributes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LONGEST_VISIBILITY = 43_200
 
 
-def show_again_in(sqs: SQSClient, queue_url: str, receipt_handle: str, seconds: float) -> None:
+def set_visibility_timeout(sqs: SQSClient, queue_url: str, receipt_handle: str, seconds: float) -> None:
     """Let a message be received again after ``seconds``. Raises ServiceUnavailable."""
     with aws_faults_as_transient("change the message's visibility"):
         sqs.change_message_visibility(

@@ -12,7 +12,7 @@ from time import sleep
 import psutil
 
 from local import emulator, payments, rabbitmq
-from local.machine import Place
+from local.config import LocalConfig
 from local.stack import Stack
 
 # A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
@@ -59,9 +59,9 @@ def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
         lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def kill_functions(place: Place) -> int:
+def kill_functions(config: LocalConfig) -> int:
     """Kill the processes that run functions and wait until they are dead; returns how many that were."""
-    processes = emulator.function_processes(place)
+    processes = emulator.function_processes(config)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -71,10 +71,10 @@ def kill_functions(place: Place) -> int:
 
 
 @dataclass
-class Disturbances:
+class FaultInjector:
     """What goes wrong with a stack, and how often it did."""
 
-    place: Place
+    config: LocalConfig
     chance: random.Random
     seconds_of_outage: float
     done: Counter[str] = field(default_factory=Counter)
@@ -91,17 +91,17 @@ class Disturbances:
 
     def kill_functions(self) -> None:
         """Kill every function where it stands."""
-        self.done["function processes killed"] += kill_functions(self.place)
+        self.done["function processes killed"] += kill_functions(self.config)
 
     def restart_broker(self) -> None:
         """Restart RabbitMQ."""
-        rabbitmq.restart(self.place)
+        rabbitmq.restart(self.config)
         self.done["broker restarts"] += 1
 
     def restart_payments(self) -> None:
         """Restart the payment provider: for a while nobody answers there, and what was in its hands breaks off."""
         self._count_failed_payments()
-        payments.restart(self.place)
+        payments.restart(self.config)
         self.done["payment provider restarts"] += 1
         self._fail()
 
@@ -125,13 +125,13 @@ class Disturbances:
 
     def _set_faults(self, aws: Mapping[str, Mapping[str, float]], payment_share: float, *payment_kinds: str) -> None:
         seed = self.chance.getrandbits(32)
-        for service, kinds in emulator.set_faults(self.place, aws, seed).items():
+        for service, kinds in emulator.set_faults(self.config, aws, seed).items():
             self.failed_calls[service].update(kinds)
         self._count_failed_payments()
-        payments.set_faults(self.place.payments_url, payment_share, seed, kinds=payment_kinds)
+        payments.set_faults(self.config.payments_url, payment_share, seed, kinds=payment_kinds)
 
     def _count_failed_payments(self) -> None:
-        self.failed_calls["payment provider"].update(payments.fault_counts(self.place.payments_url))
+        self.failed_calls["payment provider"].update(payments.fault_counts(self.config.payments_url))
 
 
 def _aws_faults() -> dict[str, dict[str, float]]:

@@ -1,6 +1,6 @@
 """S3, DynamoDB and SQS as far as one upload's way needs them, with latencies of our choice: no emulator's CPU in it.
 
-    python -m benchmarks.aws_stand_in FOLDER S3_SECONDS
+    python -m benchmarks.fake_aws FOLDER S3_SECONDS
 
 prints its port and serves: an object of any bucket is the file of FOLDER that its key ends in, whatever is written is
 thrown away, every condition of DynamoDB holds and no item exists yet. It runs in a process of its own, so that its CPU

@@ -19,7 +19,7 @@ class LaptopError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalConfig:
     """One laptop stack: its folder, its ports and its name. The integration tests have another than the person."""
 
     folder: Path
@@ -81,7 +81,7 @@ class Place:
         return self.folder / "logs"
 
 
-def this_place() -> Place:
+def local_config() -> LocalConfig:
     """Read the place from DARKROOM_FOLDER and PORT; by default ``.local`` and 4566.
 
     Raises
@@ -93,7 +93,7 @@ def this_place() -> Place:
     port = os.environ.get("PORT") or "4566"
     if not port.isdecimal() or not 1024 <= int(port) <= 65531:
         raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65531.")
-    return Place(folder, int(port))
+    return LocalConfig(folder, int(port))
 
 
 def tool(environment: str, name: str) -> Path:
@@ -104,7 +104,7 @@ def tool(environment: str, name: str) -> Path:
     return path
 
 
-def template_parameters(place: Place) -> dict[str, str]:
+def template_parameters(config: LocalConfig) -> dict[str, str]:
     """Template parameters that fit this machine: its interpreter, its payment provider, and few functions at once.
 
     Every function of the emulator is a process with its own copy of the layers. One that renders keeps a core busy;
@@ -115,16 +115,19 @@ def template_parameters(place: Place) -> dict[str, str]:
         "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
         "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
         "ProcessOrderConcurrency": "4",
-        "PaymentsUrl": place.payments_url,
+        "PaymentsUrl": config.payments_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
     }
 
 
-def sam_command(place: Place, arguments: Sequence[str]) -> list[str | Path]:
+def sam_command(config: LocalConfig, arguments: Sequence[str]) -> list[str | Path]:
     """A command of the SAM CLI with the laptop stack's settings. Raises LaptopError if the SAM CLI is missing."""
     command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
     if arguments[0] in _WITH_PARAMETERS:
-        command += ["--parameter-overrides", *(f"{name}={value}" for name, value in template_parameters(place).items())]
+        command += [
+            "--parameter-overrides",
+            *(f"{name}={value}" for name, value in template_parameters(config).items()),
+        ]
     return command
 
 

@@ -16,7 +16,7 @@ _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|cre
 
 
 @contextmanager
-def damage_has_a_name(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
+def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
     """Turn a library's ``faults`` into :class:`DamagedImage`; what the library said stays behind as the cause.
 
     Raises MemoryError where the library was refused memory, which says nothing of the file.

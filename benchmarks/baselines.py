@@ -122,7 +122,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
 _JPEG_OPTIONS = "Q=%d,optimize_coding,interlace"
 
 #: What a worker of Python can be told to do.
-CONTENDERS: dict[str, Callable[[Path, str], list[bytes]]] = {
+BASELINES: dict[str, Callable[[Path, str], list[bytes]]] = {
     "ours": ours,
     "usual sample": usual_sample,
     "Pillow done well": pillow_done_well,

@@ -8,6 +8,6 @@ from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.layout import Layout
 
 
-def settle(canvas: Canvas, _: Layout) -> Canvas:
+def materialize(canvas: Canvas, _: Layout) -> Canvas:
     """Run what was planned so far, frame after frame; damage in the file comes to light here."""
     return replace(canvas, frames=tuple(frame.copy_memory() for frame in canvas.frames))
