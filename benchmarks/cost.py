@@ -29,7 +29,7 @@ METRICS = (
     *("Retried", "Defects", "TakenOver", "BytesIn", "BytesOut"),
     *("ProcessingTime", "QueueTime", "NotificationLatency", "ColdStart"),
 )
-# "Retried" and "Quarantined" are counted by error code, too: one of these in a month.
+# "Retried" and "DeadLettered" are counted by error code, too: one of these in a month.
 _METRICS_BY_ERROR_CODE = 1
 # Lambda asks an idle queue five at a time, or two where no MaximumConcurrency is set, and waits up to 20 s each time.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html

@@ -47,7 +47,7 @@ ORDER_ENVIRONMENT = {
 RELAY_ENVIRONMENT = {
     "IMAGE_TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
     "ORDER_QUEUE_URL": "http://127.0.0.1/orders",
-    "REJECTS_QUEUE_URL": "http://127.0.0.1/rejects",
+    "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
     "ROUTES": "{}",
     "POWERTOOLS_SERVICE_NAME": "relay-rabbitmq",
     "POWERTOOLS_METRICS_NAMESPACE": "RabbitMqIntake",

@@ -18,7 +18,7 @@ class Audit:
     dead_lettered:
         Set aside with the reason that they must have.
     faulty:
-        How many could only be set aside.
+        How many could only be moved to the dead-letter queue.
     twice:
         How many had an effect more than once.
     details:
@@ -37,12 +37,12 @@ class Audit:
 
     @property
     def lost(self) -> int:
-        """Accepted, but neither done nor set aside."""
+        """Accepted, but neither done nor moved to the dead-letter queue."""
         return self.accepted - self.done - self.dead_lettered
 
     @property
     def is_right(self) -> bool:
-        """Whether everything accepted was done once, or set aside if it was faulty."""
+        """Whether everything accepted was done once, or moved to the dead-letter queue if it was faulty."""
         return self.dead_lettered == self.faulty and not (self.lost or self.twice or self.findings)
 
     def summary(self) -> str:
@@ -70,8 +70,8 @@ def total(audits: Sequence[Audit]) -> Audit:
     )
 
 
-def set_aside_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]) -> tuple[set[str], list[str]]:
-    """Hold the dead letters to what had to be set aside.
+def dead_lettered_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]) -> tuple[set[str], list[str]]:
+    """Compare the dead letters with those that had to be there.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def set_aside_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]
     Returns
     -------
     tuple
-        The ids of those that were set aside as they had to be, and findings.
+        The ids of those that were moved to the dead-letter queue as they had to be, and findings.
     """
     rightly: set[str] = set()
     findings = []
@@ -90,10 +90,12 @@ def set_aside_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]
             continue  # another's
         code = expected[letter.task_id]
         if not letter.error_code or not letter.reason:
-            findings.append(f"{letter.task_id} was set aside without a reason.")
+            findings.append(f"{letter.task_id} was moved to the dead-letter queue without a reason.")
         elif letter.error_code != code:
             wanted = f"not as {code}" if code else "but could be done"
-            findings.append(f"{letter.task_id} was set aside as {letter.error_code}, {wanted}: {letter.reason}")
+            findings.append(
+                f"{letter.task_id} was moved to the dead-letter queue as {letter.error_code}, {wanted}: {letter.reason}"
+            )
         else:
             rightly.add(letter.task_id)
     return rightly, findings

@@ -76,7 +76,8 @@ def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
     audits = {each.name: each.audit(seen) for each in flows}
     disturbed = dict(sorted(faults.done.items()))
     disturbed |= {
-        f"set aside after the last receive, error code {code}, and redriven": n for code, n in redriven.items()
+        f"moved to the dead-letter queue after the last receive, error code {code}, and redriven": n
+        for code, n in redriven.items()
     }
     failed = {name: dict(kinds) for name, kinds in sorted(faults.failed_calls.items())}
     return chaos_report.show(config, console, audits, disturbed, failed, round(time() - started))
@@ -193,7 +194,7 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
 
 
 def _see(deployed: Stack, flows: Sequence[Flow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:
-    """Look at what there is at the end, once all that must be set aside has been."""
+    """Look at what there is at the end, once all that must be moved to the dead-letter queue has been."""
 
     def read_letters() -> dict[str, list[DeadLetter]]:
         return {name: _named(name, read_dead_letters(deployed, deployed.outputs[name])) for name in outputs}

@@ -18,7 +18,7 @@ from darkroom.image_messages import upload_task_id
 from darkroom.sending import send_all
 from PIL import Image, ImageDraw
 
-from local.audit import Audit, set_aside_rightly
+from local.audit import Audit, dead_lettered_rightly
 from local.chaos_flow import Flow, InFlight, Seen, in_portions
 from local.config import PROJECT, LaptopError
 from local.fault_injection import held_back_messages
@@ -45,7 +45,7 @@ _TICK = timedelta(seconds=2)  # S3 dates objects in whole seconds
 
 @dataclass(frozen=True)
 class Upload:
-    """One accepted upload. ``error_code`` is what it must be set aside as, empty if it can be rendered."""
+    """One accepted upload. ``error_code`` is what its dead letter must have, empty if it can be rendered."""
 
     key: str
     version_id: str
@@ -199,7 +199,7 @@ def find(deployed: Stack, uploads: Sequence[Upload], folder: str, seen: Seen) ->
 def audit(uploads: Sequence[Upload], found: Found) -> Audit:
     """Sum up what became of uploads, given in the order they were made."""
     faulty = {u.task_id for u in uploads if u.error_code}
-    dead, findings = set_aside_rightly({u.task_id: u.error_code for u in uploads}, found.letters)
+    dead, findings = dead_lettered_rightly({u.task_id: u.error_code for u in uploads}, found.letters)
     outcomes = {task_id: task.get("outcome") for task_id, task in found.tasks.items()}
     done = {u.task_id for u in uploads if outcomes.get(u.task_id) in ("Processed", "Superseded")}
     findings += [f"{task_id} cannot be rendered, and was." for task_id in sorted(done & faulty)]
@@ -236,7 +236,7 @@ def audit(uploads: Sequence[Upload], found: Found) -> Audit:
             "uploads": len(uploads),
             "processed": sum(outcomes.get(task_id) == "Processed" for task_id in done),
             "superseded by a newer version": sum(outcomes.get(task_id) == "Superseded" for task_id in done),
-            "set aside, cannot be rendered": len(dead & faulty),
+            "moved to the dead-letter queue, cannot be rendered": len(dead & faulty),
             "images standing in their newest version": standing,
             "renditions of replaced versions that nobody would delete": len(forgotten),
             "results announced more than once, with the same task id": sum(announced[i] > 1 for i in done),

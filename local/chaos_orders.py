@@ -17,7 +17,7 @@ from darkroom.currencies import readable
 from darkroom.sending import send_all
 
 from functions.process_order.orders import FINAL, State
-from local.audit import Audit, set_aside_rightly
+from local.audit import Audit, dead_lettered_rightly
 from local.chaos_flow import Flow, InFlight, Seen, in_portions
 from local.inventory import read_stock, set_stock
 from local.outcomes import DeadLetter, read_items
@@ -36,7 +36,7 @@ _CURRENCY = "EUR"
 
 @dataclass(frozen=True)
 class Placed:
-    """One accepted order. ``amount`` in minor units; ``error_code`` is what it must be set aside as, if it is none."""
+    """One accepted order. ``amount`` in minor units; ``error_code`` is that of its dead letter, if invalid."""
 
     order_id: str
     quantities: Mapping[str, int]
@@ -142,7 +142,7 @@ def find(deployed: Stack, orders: Sequence[Placed], stock: Mapping[str, int], se
 def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> Audit:
     """Sum up what became of orders, and of the stock that there was at the start."""
     faulty = {o.order_id for o in orders if o.error_code}
-    dead, findings = set_aside_rightly({o.order_id: o.error_code for o in orders}, found.letters)
+    dead, findings = dead_lettered_rightly({o.order_id: o.error_code for o in orders}, found.letters)
     states = {o.order_id: found.orders.get(o.order_id, {}).get("state", "never received") for o in orders}
     findings += [f"{order_id} is no order, and is {states[order_id]}." for order_id in faulty & found.orders.keys()]
     valid = [o for o in orders if not o.error_code]
@@ -167,7 +167,7 @@ def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> A
         details={
             "orders completed": len(completed),
             **{f"orders rejected, {code}": count for code, count in sorted(rejections.items())},
-            "orders set aside, not valid": len(dead & faulty),
+            "orders moved to the dead-letter queue, not valid": len(dead & faulty),
             "orders in an intermediate state": len(unfinished),
             "stock at the start": sum(stock.values()),
             "stock left + reserved + sold": " + ".join(

@@ -15,7 +15,7 @@ from typing import Any
 from darkroom.messages import hash_id
 
 from local import chaos_images, chaos_orders, rabbitmq, rabbitmq_install
-from local.audit import Audit, set_aside_rightly, total
+from local.audit import Audit, dead_lettered_rightly, total
 from local.chaos_flow import Flow, in_portions
 from local.chaos_images import Upload
 from local.chaos_orders import Placed
@@ -24,7 +24,7 @@ from local.outcomes import DeadLetter
 from local.rabbitmq import BrokerMessage
 from local.stack import Stack
 
-DEAD_LETTERS = "RabbitMqRejectsQueueUrl"
+DEAD_LETTERS = "RabbitMqDeadLetterQueueUrl"
 _INVALID = 0.05
 _PUBLISHED_TWICE = 0.1
 _COMPRESSED = 0.1
@@ -144,7 +144,7 @@ def _publish(deployed: Stack, published: Sequence[Published]) -> None:
 
 def audit(rejected: Sequence[Published], letters: Sequence[DeadLetter]) -> Audit:
     """Sum up what became of the messages that had to be rejected."""
-    dead, findings = set_aside_rightly({p.task_id: "MalformedMessage" for p in rejected}, letters)
+    dead, findings = dead_lettered_rightly({p.task_id: "MalformedMessage" for p in rejected}, letters)
     return Audit(
         accepted=len(rejected),
         done=0,

@@ -108,14 +108,14 @@ def learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> l
     wanted = {row.task_id for row in shown}
     tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", list(wanted))
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [r.key for r in shown if r.key])
-    set_aside = {row.task_id for row in shown if tasks.get(row.task_id, {}).get("outcome") == "Quarantined"}
-    letters = [letter for letter in _dead_letters(deployed, set_aside) if letter.task_id in wanted]
+    dead_lettered = {row.task_id for row in shown if tasks.get(row.task_id, {}).get("outcome") == "DeadLettered"}
+    letters = [letter for letter in _dead_letters(deployed, dead_lettered) if letter.task_id in wanted]
     by_task = {letter.task_id: letter for letter in letters}
     lines = _log_lines(deployed, wanted, started)
     for row in shown:
         row.outcome = tasks.get(row.task_id, {}).get("outcome", "unfinished")
         if letter := by_task.get(row.task_id):
-            row.outcome, row.error_code, row.reason = "Quarantined", letter.error_code, letter.reason
+            row.outcome, row.error_code, row.reason = "DeadLettered", letter.error_code, letter.reason
         if row.outcome == "Processed":
             row.image = images[row.key]
             row.bytes_out = sum(int(r["bytes"]) for r in row.image["renditions"])

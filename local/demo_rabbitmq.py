@@ -88,8 +88,8 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Cons
         progress.advance(bar)
         orders = wait_for_orders(deployed, [order.message_id], seconds=_SECONDS_TO_FINISH)
         progress.advance(bar)
-        rejects = poll(
-            lambda: {r.task_id: r for r in read_dead_letters(deployed, deployed.outputs["RabbitMqRejectsQueueUrl"])},
+        dead_letters = poll(
+            lambda: {r.task_id: r for r in read_dead_letters(deployed, deployed.outputs["RabbitMqDeadLetterQueueUrl"])},
             lambda found: invalid.message_id in found,
             seconds=_SECONDS_TO_FINISH,
         )
@@ -97,8 +97,8 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Cons
         task.arrived, task.outcome = "ImageTasksQueue", found.get("outcome", task.outcome)
     if found := orders.get(order.message_id):
         order.arrived, order.outcome = "OrderQueue", found["state"]
-    if reject := rejects.get(invalid.message_id):
-        invalid.arrived, invalid.outcome, invalid.reason = "RabbitMqRejectsQueue", reject.error_code, reject.reason
+    if letter := dead_letters.get(invalid.message_id):
+        invalid.arrived, invalid.outcome, invalid.reason = "RabbitMqDeadLetterQueue", letter.error_code, letter.reason
 
 
 def tabulate(shown: Sequence[ShownMessage]) -> Table:

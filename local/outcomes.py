@@ -22,7 +22,7 @@ _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIRef
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message set aside. What SQS moved itself, because the function died, has no code, no reason and no task id."""
+    """A dead letter. What SQS moved itself, because the function died, has no code, no reason and no task id."""
 
     message_id: str
     task_id: str

@@ -92,7 +92,7 @@ def write(
             title="RabbitMQ",
         ),
         processed=len(processed),
-        set_aside=len(dead_letters),
+        dead_letters=len(dead_letters),
         ordered=_summary(orders),
         bytes_in=readable_size(sum(row.bytes_in for row in processed)),
         bytes_out=readable_size(sum(row.bytes_out for row in processed)),

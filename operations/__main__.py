@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _STATUS_NEEDS = """
 In AWS the profile needs cloudformation:DescribeStacks and cloudformation:ListStackResources on the stack,
-sqs:GetQueueAttributes on its queues, sqs:ReceiveMessage and sqs:ChangeMessageVisibility on the dead-letter and rejects
+sqs:GetQueueAttributes on its queues, sqs:ReceiveMessage and sqs:ChangeMessageVisibility on the dead-letter
 queues, cloudwatch:DescribeAlarms and cloudwatch:GetMetricData.
 """
 _REDRIVE_NEEDS = """

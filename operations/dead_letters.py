@@ -20,7 +20,7 @@ _ENTRIES_PER_CALL = 10
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that was set aside.
+    """A message that was moved to the dead-letter queue.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class DeadLetter:
 
     @property
     def error_code(self) -> str:
-        """Why it was set aside; empty where the function died, or a reader gave up, and SQS moved it itself."""
+        """Why it is here; empty where the function died, or a reader gave up, and SQS moved it itself."""
         return self.text(ERROR_CODE_ATTRIBUTE)
 
     @property

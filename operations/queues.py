@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Flow:
-    """Where messages wait, and where they are set aside: outputs of the stack that hold the queues' URLs.
+    """Where messages wait, and where dead letters wait: outputs of the stack that hold the queues' URLs.
 
-    ``waiting`` is empty where what is set aside came from elsewhere than SQS.
+    ``waiting`` is empty where the dead letters came from elsewhere than SQS.
     """
 
     waiting: str
-    set_aside: str
-    set_aside_as: str = "dead letters"
+    dead_letters: str
 
 
 FLOWS = {
     "images": Flow("ImageTasksQueueUrl", "ImageTasksDeadLetterQueueUrl"),
     "orders": Flow("OrderQueueUrl", "OrderDeadLetterQueueUrl"),
     "results": Flow("ResultsQueueUrl", "ResultsDeadLetterQueueUrl"),
-    "rabbitmq": Flow("", "RabbitMqRejectsQueueUrl", set_aside_as="rejects"),
+    "rabbitmq": Flow("", "RabbitMqDeadLetterQueueUrl"),
 }

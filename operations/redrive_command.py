@@ -17,8 +17,8 @@ from rich.table import Table
 
 from operations.deployed import DeployedStack
 from operations.queues import FLOWS
+from operations.rabbitmq_dead_letters import judge_again, read_settings
 from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
-from operations.rejects import judge_again, read_settings
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(
     flow = FLOWS[options.queue]
     redrive = Redrive(
         stack.sqs,
-        stack.outputs[flow.set_aside],
+        stack.outputs[flow.dead_letters],
         _judge(stack, options.queue),
         options.code,
         options.limit,
@@ -63,7 +63,7 @@ def run(
     if ended.is_set():
         console.print("Ended before anything was moved.")
         return 130
-    name = f"{options.queue}, {flow.set_aside_as}"
+    name = f"{options.queue}, dead letters"
     if not plan.seen:
         console.print(f"There are none in {name}.")
         return 0
@@ -128,9 +128,7 @@ def _table(name: str, plan: Plan) -> Table:
     for code, group in sorted(plan.groups.items(), key=lambda entry: -entry[1].go):
         reason = escape(group.reason)
         if group.must_stay:
-            reason = (
-                f"[yellow]{_messages(group.must_stay)} would be rejected again:[/] {escape(group.must_stay_because)}"
-            )
+            reason = f"[yellow]{_messages(group.must_stay)} would come back here:[/] {escape(group.must_stay_because)}"
         table.add_row(
             escape(code) or "(none: SQS moved it)", str(group.go), str(group.must_stay + group.not_asked_for), reason
         )

@@ -1,4 +1,4 @@
-"""`make status`: what waits, what was set aside and why, and which alarms are on."""
+"""`make status`: what waits, dead letters by reason, and which alarms are on."""
 
 from __future__ import annotations
 
@@ -100,16 +100,16 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
         AWS refuses, or does not answer.
     """
     urls = {
-        name if output == flow.waiting else f"{name}, {flow.set_aside_as}": stack.outputs[output]
+        name if output == flow.waiting else f"{name}, dead letters": stack.outputs[output]
         for name, flow in FLOWS.items()
-        for output in (flow.waiting, flow.set_aside)
+        for output in (flow.waiting, flow.dead_letters)
         if output
     }
     ages = _ages(stack, list(urls.values()))
     queues = {name: _queue(stack.sqs, url, ages.get(url)) for name, url in urls.items()}
     letters: dict[str, Sequence[DeadLetter]] = {}
-    for flow_name, flow in FLOWS.items():
-        name = f"{flow_name}, {flow.set_aside_as}"
+    for flow_name in FLOWS:
+        name = f"{flow_name}, dead letters"
         if before and before.queues[name].waiting == queues[name].waiting:
             letters[name] = before.letters[name]
         else:

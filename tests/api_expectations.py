@@ -34,7 +34,7 @@ READ = {
     "/results": "ResultsQueue",
     "/dead-letters/images": "ImageTasksDeadLetterQueue",
     "/dead-letters/orders": "OrderDeadLetterQueue",
-    "/rejects/rabbitmq": "RabbitMqRejectsQueue",
+    "/dead-letters/rabbitmq": "RabbitMqDeadLetterQueue",
 }
 SUBMIT = {"/image-tasks": "ImageTasksQueue", "/orders": "OrderQueue"}
 METHODS = {path: {"GET", "DELETE"} for path in READ} | {path: {"POST"} for path in SUBMIT}

@@ -6,7 +6,7 @@ and saved queries to this.
 
 from __future__ import annotations
 
-_FAULTS = {"Quarantined", "Retried"}
+_FAULTS = {"DeadLettered", "Retried"}
 
 # By dimensions in alphabetical order.
 METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {

@@ -27,7 +27,7 @@ class Result(StrEnum):
     PROCESSED = "Processed"
     DUPLICATE = "Duplicate"
     SUPERSEDED = "Superseded"
-    QUARANTINED = "Quarantined"
+    DEAD_LETTERED = "DeadLettered"
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Tasks(Protocol):
         """Take the task on; None if it was done before. Raises InProgressElsewhere.
 
         The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
-        ``again`` lets a task that was set aside be done after all: its message was redriven.
+        ``again`` lets a task that was moved to the dead-letter queue be done after all: its message was redriven.
         """
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:

@@ -84,7 +84,7 @@ def process(
     Parameters
     ----------
     redriven:
-        The message comes back from the dead-letter queue, so a task that was set aside is done again.
+        The message comes back from the dead-letter queue, so its task is done again.
 
     Raises
     ------
@@ -117,8 +117,8 @@ def _carry_out(
     except PermanentFault as fault:
         if isinstance(task, ImageTask) and not isinstance(fault, BucketNotAllowed | ObjectGone):
             dependencies.images.note_fault(task.key, task.task_id, fault)
-        dependencies.dead_letters.set_aside(task.body, task.task_id, fault)
-        return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
+        dependencies.dead_letters.send(task.body, task.task_id, fault)
+        return Outcome(Result.DEAD_LETTERED, task.task_id, fault=fault)
 
 
 def _publish_newest(

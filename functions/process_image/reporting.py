@@ -27,7 +27,7 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
     sent:
         When the message was sent, seconds since the epoch; None for a direct invocation.
     is_last:
-        What could not be done now was set aside, not left for another attempt.
+        What could not be done now was moved to the dead-letter queue, not left for another attempt.
     """
     task, outcome = attempt.task, attempt.outcome
     times = stage_times(attempt, sent)

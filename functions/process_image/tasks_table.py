@@ -50,7 +50,7 @@ class DynamoDbTasks:
             Seconds since the epoch when the function holding the claim is answered or dead; from then on another
             delivery may take the task over.
         again:
-            Whether a task that was set aside is done again, because its dead letter was redriven.
+            Whether a task that was moved to the dead-letter queue is done again, because its dead letter was redriven.
 
         Returns
         -------
@@ -66,7 +66,7 @@ class DynamoDbTasks:
         """
         owner = uuid4().hex
         about = {"bucket": task.bucket, "key": task.key} if isinstance(task, ImageTask) else {}
-        set_aside_may_return = " OR outcome = :quarantined" if again else ""
+        dead_letter_may_return = " OR outcome = :dead_lettered" if again else ""
         with aws_faults_as_transient("claim the task"):
             try:
                 before = self._update(
@@ -75,7 +75,7 @@ class DynamoDbTasks:
                     + "".join(f", #{name} = :{name}" for name in about)
                     + " ADD attempts :one REMOVE outcome, error_code, processed_at",
                     "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
-                    + set_aside_may_return,
+                    + dead_letter_may_return,
                     {"#state": "state", "#owner": "owner", **{f"#{name}": name for name in about}},
                     {
                         ":in_progress": _IN_PROGRESS,
@@ -85,7 +85,7 @@ class DynamoDbTasks:
                         ":expires_at": self._expiry(),
                         ":one": 1,
                         **{f":{name}": value for name, value in about.items()},
-                        **({":quarantined": Result.QUARANTINED.value} if again else {}),
+                        **({":dead_lettered": Result.DEAD_LETTERED.value} if again else {}),
                     },
                     returned="ALL_OLD",
                 )

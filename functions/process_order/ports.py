@@ -17,7 +17,7 @@ class Result(StrEnum):
     COMPLETED = "Completed"
     REJECTED = "Rejected"
     DUPLICATE = "Duplicate"
-    QUARANTINED = "Quarantined"
+    DEAD_LETTERED = "DeadLettered"
 
 
 class Overtaken(Exception):

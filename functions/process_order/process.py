@@ -75,8 +75,8 @@ def process(
             raise task.fault
         return _fulfil(task, dependencies, deadline)
     except PermanentFault as fault:
-        dependencies.dead_letters.set_aside(task.body, task.task_id, fault)
-        return Outcome(Result.QUARANTINED, task.task_id, fault=fault)
+        dependencies.dead_letters.send(task.body, task.task_id, fault)
+        return Outcome(Result.DEAD_LETTERED, task.task_id, fault=fault)
 
 
 def _fulfil(task: OrderTask, dependencies: Dependencies, deadline: Deadline) -> Outcome:

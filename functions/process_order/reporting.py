@@ -21,7 +21,7 @@ def report(attempt: Attempt[OrderTask | Unreadable, Outcome], sent: float, is_la
     sent:
         When the message was sent, seconds since the epoch.
     is_last:
-        What could not be done now was set aside, not left for another attempt.
+        What could not be done now was moved to the dead-letter queue, not left for another attempt.
     """
     outcome = attempt.outcome
     about: dict[str, object] = {"order_id": attempt.task.task_id, **count_times(stage_times(attempt, sent))}

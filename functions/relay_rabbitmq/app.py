@@ -15,14 +15,14 @@ from functions.relay_rabbitmq.deliveries import read_event
 from functions.relay_rabbitmq.relay import relay
 from functions.relay_rabbitmq.reporting import report
 from functions.relay_rabbitmq.settings import Settings
-from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue, SqsQueues
 
 settings = Settings.from_environment(os.environ)
 sqs = boto3.client(
     "sqs", config=Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "max_attempts": 3})
 )
 queues = SqsQueues(sqs, settings.queue_urls)
-rejects = SqsRejects(sqs, settings.rejects_queue_url)
+dead_letter_queue = SqsDeadLetterQueue(sqs, settings.dead_letter_queue_url)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -31,7 +31,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
     """Hand the batch over, or fail: then Lambda brings all of it again. Returns how many messages there were."""
     del context
     try:
-        return {"messages": report(relay(read_event(event), settings.routes, queues, rejects))}
+        return {"messages": report(relay(read_event(event), settings.routes, queues, dead_letter_queue))}
     except ServiceUnavailable as fault:
         report_fault(fault, {}, is_last=False)
         raise

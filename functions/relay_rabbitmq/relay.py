@@ -1,4 +1,4 @@
-"""From deliveries to messages on the queues: routed, identified, validated, handed over - or rejected with a reason.
+"""From deliveries to messages on the queues: routed, identified, validated, handed over; or undeliverable.
 
 Lambda retries a whole RabbitMQ batch, so everything here may happen again: a message has the same id every time, by
 which the queues' own functions know it.
@@ -64,7 +64,7 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Rejected:
+class Undeliverable:
     """A delivery that no target takes, and why."""
 
     delivery: Delivery
@@ -79,16 +79,16 @@ class Queues(Protocol):
         """Send every body; returns those that the queue will never take, with the reason. Raises ServiceUnavailable."""
 
 
-class Rejects(Protocol):
-    """Where a person finds what was rejected."""
+class DeadLetterQueue(Protocol):
+    """Where a person finds what could not be delivered."""
 
-    def reject(self, rejected: Rejected) -> None:
+    def send(self, undeliverable: Undeliverable) -> None:
         """Keep a delivery as it was published, with its reason. Raises ServiceUnavailable."""
 
 
 def relay(
-    deliveries: Iterable[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
-) -> Iterator[Accepted | Rejected]:
+    deliveries: Iterable[Delivery], routes: Mapping[str, Target], queues: Queues, dead_letter_queue: DeadLetterQueue
+) -> Iterator[Accepted | Undeliverable]:
     """Hand over a batch, a few messages at a time, and tell what became of each.
 
     A batch of small compressed bodies may unpack to more than the function has memory for.
@@ -96,16 +96,16 @@ def relay(
     Raises
     ------
     ServiceUnavailable
-        Something could be handed over nowhere, neither to its target nor to the rejects: the batch must come again.
+        Neither the target nor the dead-letter queue took a message: the batch must come again.
     """
     coming = iter(deliveries)
     while some := [judge(delivery, routes) for delivery in islice(coming, _AT_ONCE)]:
-        yield from _hand_over(some, queues, rejects)
+        yield from _hand_over(some, queues, dead_letter_queue)
 
 
 def _hand_over(
-    judged: Sequence[Accepted | Rejected], queues: Queues, rejects: Rejects
-) -> Iterator[Accepted | Rejected]:
+    judged: Sequence[Accepted | Undeliverable], queues: Queues, dead_letter_queue: DeadLetterQueue
+) -> Iterator[Accepted | Undeliverable]:
     by_target: dict[Target, list[str]] = defaultdict(list)
     for message in judged:
         if isinstance(message, Accepted):
@@ -115,25 +115,25 @@ def _hand_over(
         refused |= {(target, body): reason for body, reason in queues.offer(target, bodies)}
     for message in judged:
         outcome = _unless_refused(message, refused)
-        if isinstance(outcome, Rejected):
-            rejects.reject(outcome)
+        if isinstance(outcome, Undeliverable):
+            dead_letter_queue.send(outcome)
         yield outcome
 
 
-def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Rejected:
+def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Undeliverable:
     """Decide where a delivery goes, or why nowhere. Raises nothing: one message must not hold up the batch for ever."""
     fallback = _fallback_id(delivery)
     try:
         return _judge(delivery, routes, fallback)
     except PermanentFault as fault:
-        return Rejected(delivery, fallback, fault)
+        return Undeliverable(delivery, fallback, fault)
     except Exception as error:  # noqa: BLE001 # a defect of ours
         defect = UnexpectedError(f"{type(error).__name__}: {error}")
         defect.__cause__ = error
-        return Rejected(delivery, fallback, defect)
+        return Undeliverable(delivery, fallback, defect)
 
 
-def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> Accepted | Rejected:
+def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> Accepted | Undeliverable:
     target = routes.get(delivery.queue)
     if target is None:
         known = ", ".join(sorted(routes)) or "none"
@@ -141,7 +141,7 @@ def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> A
     kind = _KINDS[target]
     task_id, body = _identified(delivery.text(), kind, fallback)
     fault = _fault_of(kind.read(body)) or _fault_for_sqs(body, kind)
-    return Rejected(delivery, task_id, fault) if fault else Accepted(delivery, target, task_id, body)
+    return Undeliverable(delivery, task_id, fault) if fault else Accepted(delivery, target, task_id, body)
 
 
 def _fallback_id(delivery: Delivery) -> str:
@@ -191,8 +191,12 @@ def _fault_for_sqs(body: str, kind: _Kind) -> NotAcceptedBySqs | None:
     return None
 
 
-def _unless_refused(outcome: Accepted | Rejected, refused: Mapping[tuple[Target, str], str]) -> Accepted | Rejected:
-    if isinstance(outcome, Rejected) or (outcome.target, outcome.body) not in refused:
+def _unless_refused(
+    outcome: Accepted | Undeliverable, refused: Mapping[tuple[Target, str], str]
+) -> Accepted | Undeliverable:
+    if isinstance(outcome, Undeliverable) or (outcome.target, outcome.body) not in refused:
         return outcome
     reason = refused[outcome.target, outcome.body]
-    return Rejected(outcome.delivery, outcome.task_id, NotAcceptedBySqs(f"SQS does not take the message: {reason}"))
+    return Undeliverable(
+        outcome.delivery, outcome.task_id, NotAcceptedBySqs(f"SQS does not take the message: {reason}")
+    )

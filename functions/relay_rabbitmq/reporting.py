@@ -1,4 +1,4 @@
-"""What the outside learns of a batch: metrics, and a log line for whatever was rejected."""
+"""What the outside learns of a batch: metrics, and a log line for whatever was moved to the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Iterable
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.reporting import logger, metrics, report_fault
 
-from functions.relay_rabbitmq.relay import Accepted, Rejected
+from functions.relay_rabbitmq.relay import Accepted, Undeliverable
 
 
-def report(outcomes: Iterable[Accepted | Rejected]) -> int:
+def report(outcomes: Iterable[Accepted | Undeliverable]) -> int:
     """Log and count what becomes of a batch, as it does; returns how many messages that were."""
     relayed: Counter[str] = Counter()
-    rejected = 0
+    undeliverable = 0
     for outcome in outcomes:
-        if isinstance(outcome, Rejected):
-            rejected += 1
+        if isinstance(outcome, Undeliverable):
+            undeliverable += 1
             about = {"task_id": outcome.task_id, "queue": outcome.delivery.queue}
             report_fault(outcome.fault, about, is_last=True)
         else:
             relayed[outcome.target.value] += 1
     if relayed:
         metrics.add_metric("Relayed", MetricUnit.Count, relayed.total())
-    logger.info("Relayed", extra={"relayed": dict(relayed), "rejected": rejected})
-    return relayed.total() + rejected
+    logger.info("Relayed", extra={"relayed": dict(relayed), "dead_lettered": undeliverable})
+    return relayed.total() + undeliverable

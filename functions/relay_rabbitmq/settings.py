@@ -18,7 +18,7 @@ class Settings:
 
     routes: Mapping[str, Target]
     queue_urls: Mapping[Target, str]
-    rejects_queue_url: str
+    dead_letter_queue_url: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -38,7 +38,7 @@ class Settings:
                     Target.ORDERS: variables.text("ORDER_QUEUE_URL"),
                 }
             ),
-            rejects_queue_url=variables.text("REJECTS_QUEUE_URL"),
+            dead_letter_queue_url=variables.text("DEAD_LETTER_QUEUE_URL"),
         )
         variables.check()
         return settings

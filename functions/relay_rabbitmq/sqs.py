@@ -1,4 +1,4 @@
-"""The queues that messages are handed over to, and the one for what is rejected."""
+"""The queues that messages are handed over to, and the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from darkroom.dead_letters import SqsDeadLetters
 from darkroom.sending import offer_all
 
 from functions.relay_rabbitmq.deliveries import Delivery, is_sendable
-from functions.relay_rabbitmq.relay import Rejected, Target
+from functions.relay_rabbitmq.relay import Target, Undeliverable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -37,8 +37,8 @@ class SqsQueues:
 
 
 @dataclass(frozen=True)
-class SqsRejects:
-    """The rejects queue.
+class SqsDeadLetterQueue:
+    """The dead-letter queue.
 
     A message has the body as it was published; as base64 (attribute ``body_encoding``) where SQS takes no such
     characters; and in numbered pieces where it is too large for one message: their attribute ``part``, such as
@@ -48,9 +48,9 @@ class SqsRejects:
     sqs: SQSClient
     queue_url: str
 
-    def reject(self, rejected: Rejected) -> None:
+    def send(self, undeliverable: Undeliverable) -> None:
         """Keep a delivery with its reason, queue and headers. Raises ServiceUnavailable."""
-        delivery, letters = rejected.delivery, SqsDeadLetters(self.sqs, self.queue_url)
+        delivery, letters = undeliverable.delivery, SqsDeadLetters(self.sqs, self.queue_url)
         body, encoding = _sendable(delivery)
         parts, whole = _parts(body), sha256(delivery.data).hexdigest()
         for number, part in enumerate(parts, 1):
@@ -61,7 +61,7 @@ class SqsRejects:
                 "body_encoding": encoding,
                 "part": f"{number}/{len(parts)} of {whole}" if len(parts) > 1 else "",
             }
-            letters.set_aside(part, rejected.task_id, rejected.fault, about)
+            letters.send(part, undeliverable.task_id, undeliverable.fault, about)
 
 
 def _headers(headers: Mapping[str, Any]) -> str:

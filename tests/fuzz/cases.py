@@ -51,7 +51,7 @@ class Report:
     findings:
         Cases that show a defect of ours.
     curious:
-        Cases that brought a decoder down. They are quarantined, which is as it should be.
+        Cases that brought a decoder down. They become dead letters, which is as it should be.
     """
 
     tried: int = 0

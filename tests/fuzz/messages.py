@@ -1,7 +1,7 @@
 """Messages of every kind, through the functions' own code, with the outside in memory.
 
-Each is answered for: done, set aside with its reason, or left in its queue for a fault that may pass. Never a defect of
-ours (UnexpectedError), never an error out of the handler, never a line missing from the log.
+Each is answered for: done, made a dead letter with its reason, or left in its queue for a transient fault. There is
+never a defect of ours (UnexpectedError), an error out of the handler, or a line missing from the log.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from functions.process_order import process as orders
 from functions.process_order import reporting as order_reporting
 from functions.relay_rabbitmq import reporting as relay_reporting
 from functions.relay_rabbitmq.deliveries import read_event
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, relay
-from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable, relay
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue, SqsQueues
 from tests.fuzz.cases import Block, Case, Hangs, Report, told, within
 from tests.fuzz.odd_messages import ANSWERS, EVENTS, IMAGE_BODIES, MAX_RECEIVES, ORDER_BODIES, Batch, batches
 from tests.unit.events import sqs_record
@@ -203,9 +203,9 @@ def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
         return
     sqs = StrictSqs(iter(troubles))
     targets = SqsQueues(sqs.client, {target: target.value for target in Target})
-    seen: list[Accepted | Rejected] = []
+    seen: list[Accepted | Undeliverable] = []
 
-    def noting(outcomes: Iterator[Accepted | Rejected]) -> Iterator[Accepted | Rejected]:
+    def noting(outcomes: Iterator[Accepted | Undeliverable]) -> Iterator[Accepted | Undeliverable]:
         for outcome in outcomes:
             seen.append(outcome)
             yield outcome
@@ -213,13 +213,13 @@ def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
     read = read_event(json.loads(sent))
     with _the_log() as lines:
         try:
-            relay_reporting.report(noting(relay(read, ROUTES, targets, SqsRejects(sqs.client, "rejects"))))
+            relay_reporting.report(noting(relay(read, ROUTES, targets, SqsDeadLetterQueue(sqs.client, "dead-letters"))))
         except ServiceUnavailable:
             yield "ServiceUnavailable, later"
             return
     assert len(seen) == sum(map(len, queues.values())), "a message got lost"
-    rejects = put_together(sqs.queues["rejects"])
-    assert len(lines) == 1 + sum(isinstance(outcome, Rejected) for outcome in seen), "a line is missing"
+    dead_letter_queue = put_together(sqs.queues["dead-letters"])
+    assert len(lines) == 1 + sum(isinstance(outcome, Undeliverable) for outcome in seen), "a line is missing"
     for outcome in seen:
         if isinstance(outcome, Accepted):
             assert outcome.body in {message.body for message in sqs.queues[outcome.target.value]}
@@ -230,7 +230,7 @@ def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
         else:
             if isinstance(outcome.fault, UnexpectedError):
                 raise Defect from outcome.fault
-            assert (outcome.task_id, outcome.fault.error_code, outcome.delivery.data) in rejects
+            assert (outcome.task_id, outcome.fault.error_code, outcome.delivery.data) in dead_letter_queue
             yield outcome.fault.error_code
 
 

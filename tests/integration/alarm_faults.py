@@ -151,8 +151,10 @@ def broken_reader(scene: Scene) -> Iterable[Datum]:
 def broken_message(scene: Scene) -> Iterable[Datum]:
     """Somebody publishes to RabbitMQ what is no order."""
     publish(scene.config.rabbitmq_url, "orders", [BrokerMessage(json.dumps({"note": uuid4().hex}).encode())])
-    rejects_url = scene.output("RabbitMqRejectsQueueUrl")
-    return poll(lambda: scene.cloudwatch.from_queue(rejects_url), lambda data: data[0].values[0] > 0, seconds=SECONDS)
+    dead_letters_url = scene.output("RabbitMqDeadLetterQueueUrl")
+    return poll(
+        lambda: scene.cloudwatch.from_queue(dead_letters_url), lambda data: data[0].values[0] > 0, seconds=SECONDS
+    )
 
 
 def died_at_work(scene: Scene) -> Iterable[Datum]:
@@ -350,7 +352,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "ProcessOrderDefectsAlarm": order_role_without_a_permission,
     "PaymentFailuresAlarm": failing_payment_provider,
-    "RabbitMqRejectsAlarm": broken_message,
+    "RabbitMqDeadLettersAlarm": broken_message,
     "RelayRabbitMqErrorsAlarm": crash("RelayRabbitMqFunctionName", {"rmqMessagesByQueue": 7}),
     "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),
     "RelayRabbitMqDurationAlarm": published(

@@ -37,8 +37,8 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
         assert demo.run(config, console, None) == 0, _said(console)
     told = json.loads((config.folder / "demo.json").read_text())
     assert told["as_expected"]
-    assert {image["outcome"] for image in told["images"]} == {"Processed", "Quarantined"}
-    assert len(told["dead_letters"]) == sum(image["outcome"] == "Quarantined" for image in told["images"])
+    assert {image["outcome"] for image in told["images"]} == {"Processed", "DeadLettered"}
+    assert len(told["dead_letters"]) == sum(image["outcome"] == "DeadLettered" for image in told["images"])
     for image in told["images"]:
         assert image["processing_ms"] is not None
     assert [(o["outcome"], o["charged"], o["told"][:1]) for o in told["orders"]] == [
@@ -51,7 +51,7 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
     assert [(m["arrived"], m["outcome"]) for m in told["rabbitmq"]] == [
         ("ImageTasksQueue", "Processed"),
         ("OrderQueue", "COMPLETED"),
-        ("RabbitMqRejectsQueue", "MalformedMessage"),
+        ("RabbitMqDeadLetterQueue", "MalformedMessage"),
     ]
     page = (config.folder / "report" / "index.html").read_text()
     for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
@@ -115,8 +115,8 @@ def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, key)
     dead_letters = SqsDeadLetters(stack.sqs, stack.outputs["ImageTasksDeadLetterQueueUrl"])
     passing, gone = f"passing-{uuid4()}", f"gone-{uuid4()}"
-    dead_letters.set_aside(_task(passing, bucket, key), passing, ServiceUnavailable("S3 was away."))
-    dead_letters.set_aside(_task(gone, bucket, "never-uploaded"), gone, ObjectGone("There is no such object."))
+    dead_letters.send(_task(passing, bucket, key), passing, ServiceUnavailable("S3 was away."))
+    dead_letters.send(_task(gone, bucket, "never-uploaded"), gone, ObjectGone("There is no such object."))
     # when
     redriven = chaos.redrive(stack, config, console)
     # then

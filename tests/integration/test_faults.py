@@ -1,4 +1,4 @@
-"""What cannot be done is set aside at once with its reason; what may work later is tried again."""
+"""What cannot be done is moved to the dead-letter queue at once with its reason; what may work later is tried again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAULTY_FILES = {
 
 
 @pytest.mark.parametrize("error_code", [*FAULTY_FILES, "TooLarge"])
-def test_a_faulty_upload_is_set_aside_after_one_receive(stack: Stack, error_code: str) -> None:
+def test_a_faulty_upload_is_dead_lettered_after_one_receive(stack: Stack, error_code: str) -> None:
     # given
     key = new_key(FAULTY_FILES.get(error_code, "large.jpg"))
     content = (SAMPLES / "faulty" / FAULTY_FILES[error_code]).read_bytes() if error_code in FAULTY_FILES else b""
@@ -37,7 +37,7 @@ def test_a_faulty_upload_is_set_aside_after_one_receive(stack: Stack, error_code
     assert record["s3"]["object"]["versionId"] == version_id
     # and it was received once
     task = wait_for(stack, task_id)
-    assert (task["outcome"], task["error_code"], task["attempts"]) == ("Quarantined", error_code, 1)
+    assert (task["outcome"], task["error_code"], task["attempts"]) == ("DeadLettered", error_code, 1)
     # and the image's record tells of it
     assert image(stack, key)["latest_fault"]["error_code"] == error_code
 
@@ -51,7 +51,7 @@ def _foreign(stack: Stack, task_id: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("error_code", "task"), [("ObjectGone", _gone), ("BucketNotAllowed", _foreign)])
-def test_a_task_that_names_nothing_of_ours_is_set_aside_after_one_receive(
+def test_a_task_that_names_nothing_of_ours_is_dead_lettered_after_one_receive(
     stack: Stack, error_code: str, task: Callable[[Stack, str], dict[str, str]]
 ) -> None:
     task_id = f"{error_code}-{uuid4().hex}"
@@ -61,7 +61,7 @@ def test_a_task_that_names_nothing_of_ours_is_set_aside_after_one_receive(
     assert wait_for(stack, task_id)["attempts"] == 1
 
 
-def test_a_message_that_is_no_task_is_set_aside_as_it_came(stack: Stack) -> None:
+def test_a_message_that_is_no_task_is_dead_lettered_as_it_came(stack: Stack) -> None:
     body = send(stack, f"render photo {uuid4().hex} please")
     letter = wait_for_dead_letter(stack, unreadable_task_id(body))
     assert (letter.error_code, letter.body) == ("MalformedMessage", body)
@@ -72,7 +72,7 @@ def test_a_broken_upload_leaves_the_version_before_it_in_place(stack: Stack) -> 
     version_id, first_task = upload(stack, key, SAMPLES / "raccoon.jpg")
     wait_for(stack, first_task)
     _, second_task = upload(stack, key, SAMPLES / "faulty" / "truncated.jpg")
-    assert wait_for(stack, second_task)["outcome"] == "Quarantined"
+    assert wait_for(stack, second_task)["outcome"] == "DeadLettered"
     record = image(stack, key)
     assert (record["state"], record["version_id"]) == ("READY", version_id)
     assert record["latest_fault"]["task_id"] == second_task

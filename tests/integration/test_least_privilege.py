@@ -283,8 +283,8 @@ def _submit_an_order(bench: Bench) -> Callable[[], str]:
 #: Work that needs a permission: by its statement, action and resource.
 WORK: dict[tuple[str, str, str], Work] = {
     ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
-    ("AnnounceResultsAndSetAside", "sqs:SendMessage", "ResultsQueue"): _render,
-    ("AnnounceResultsAndSetAside", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
+    ("SendResultsAndDeadLetters", "sqs:SendMessage", "ResultsQueue"): _render,
+    ("SendResultsAndDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
         _render, sample="faulty/bitmap.jpg"
     ),
     ("ReadUploads", "s3:GetObject", "UploadsBucket"): partial(_render, version=False),
@@ -295,7 +295,7 @@ WORK: dict[tuple[str, str, str], Work] = {
     ("PublishImages", "dynamodb:GetItem", "ImagesTable"): _render,
     ("PublishImages", "dynamodb:UpdateItem", "ImagesTable"): _render,
     ("TakeOrders", "sqs:ChangeMessageVisibility", "OrderQueue"): _give_back_an_order,
-    ("SetAside", "sqs:SendMessage", "OrderDeadLetterQueue"): partial(_fulfil, amount=-1),
+    ("SendDeadLetters", "sqs:SendMessage", "OrderDeadLetterQueue"): partial(_fulfil, amount=-1),
     ("RememberOrders", "dynamodb:GetItem", "OrdersTable"): _fulfil_while_it_changes,
     ("RememberOrders", "dynamodb:PutItem", "OrdersTable"): _fulfil,
     ("RememberOrders", "dynamodb:UpdateItem", "OrdersTable"): _fulfil,
@@ -304,7 +304,7 @@ WORK: dict[tuple[str, str, str], Work] = {
     ("Charge", "secretsmanager:GetSecretValue", "PaymentSecret"): _fulfil_with_the_first_payment,
     ("HandOver", "sqs:SendMessage", "ImageTasksQueue"): _relay_a_task,
     ("HandOver", "sqs:SendMessage", "OrderQueue"): _relay_an_order,
-    ("SetAside", "sqs:SendMessage", "RabbitMqRejectsQueue"): _relay_nonsense,
+    ("SendDeadLetters", "sqs:SendMessage", "RabbitMqDeadLetterQueue"): _relay_nonsense,
     **{
         ("ReadAndAcknowledge", action, queue): partial(work, path=path)
         for path, queue in READ.items()

@@ -80,16 +80,16 @@ def test_a_dead_letter_is_seen_left_alone_and_done_once_its_cause_is_gone(stack:
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), stack.outputs["UploadsBucketName"], key)
     code, said = command.run("redrive", "--queue", "images", "--code", "ObjectGone")
     assert code == 0, said
-    # then the task that was set aside is done again
+    # then the task that was moved to the dead-letter queue is done again
     done = poll(lambda: wait_for(stack, task_id), lambda task: task["outcome"] == "Processed", seconds=SECONDS)
     assert done["outcome"] == "Processed"
     assert task_id not in looked_up(stack, "ImageTasksDeadLetterQueueUrl")
 
 
-def test_a_reject_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wrong_stays(
+def test_a_dead_letter_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wrong_stays(
     stack: Stack, command: Command
 ) -> None:
-    # given a reject whose route was missing, and one that never was an order
+    # given a dead letter whose route was missing, and one that never was an order
     key, task_id, wrong_id = new_key(), f"task-{uuid4().hex}", f"wrong-{uuid4().hex}"
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), stack.outputs["UploadsBucketName"], key)
     body = json.dumps({"bucket": stack.outputs["UploadsBucketName"], "key": key})
@@ -99,7 +99,7 @@ def test_a_reject_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wrong_sta
     ):
         attributes = {"error_code": error_code, "reason": "why", "task_id": id_, "queue": queue}
         stack.sqs.send_message(
-            QueueUrl=stack.outputs["RabbitMqRejectsQueueUrl"],
+            QueueUrl=stack.outputs["RabbitMqDeadLetterQueueUrl"],
             MessageBody=text,
             MessageAttributes={n: {"DataType": "String", "StringValue": value} for n, value in attributes.items()},
         )
@@ -107,11 +107,11 @@ def test_a_reject_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wrong_sta
     code, said = command.run("redrive", "--queue", "rabbitmq")
     # then
     assert code == 0, said
-    assert "would be rejected again" in said
+    assert "would come back here" in said
     assert wait_for(stack, task_id)["outcome"] == "Processed"
-    rejects = looked_up(stack, "RabbitMqRejectsQueueUrl")
-    assert wrong_id in rejects
-    assert task_id not in rejects
+    dead_letters = looked_up(stack, "RabbitMqDeadLetterQueueUrl")
+    assert wrong_id in dead_letters
+    assert task_id not in dead_letters
 
 
 @pytest.fixture

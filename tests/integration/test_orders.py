@@ -142,7 +142,7 @@ def test_an_order_of_a_hundred_products_is_one_order(stack: Stack) -> None:
     assert {tuple(c.values()) for c in read_stock(stack, products).values()} == {(2, 0, 1)}
 
 
-def test_a_message_that_is_no_order_is_set_aside_as_it_came_and_every_bad_field_named(stack: Stack) -> None:
+def test_a_message_that_is_no_order_is_dead_lettered_as_it_came_and_every_bad_field_named(stack: Stack) -> None:
     message = order("print", amount=12.5, currency="Euro", items=[])
     letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
     assert (letter.error_code, json.loads(letter.body)) == ("MalformedMessage", message)
@@ -150,7 +150,7 @@ def test_a_message_that_is_no_order_is_set_aside_as_it_came_and_every_bad_field_
         assert f"{field}: " in letter.reason
 
 
-def test_another_order_under_the_same_id_is_set_aside(stack: Stack) -> None:
+def test_another_order_under_the_same_id_is_dead_lettered(stack: Stack) -> None:
     product = new_product(stack, 5)
     message = order(product)
     wait_for(stack, send(stack, message))
@@ -194,7 +194,7 @@ def test_money_is_returned_if_the_stock_is_gone_by_then(stack: Stack, listener: 
             seconds=SECONDS,
         )
         assert items[order_id]["state"] == "PAYING"
-        # when somebody finds that what was set aside is broken
+        # when somebody finds that what was moved to the dead-letter queue is broken
         stack.dynamodb.update_item(
             TableName=stack.outputs["InventoryTableName"],
             Key={"product_id": {"S": product}},

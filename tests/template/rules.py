@@ -168,7 +168,7 @@ def what_a_function_sets_aside_has_room_for_its_reason(template: Template) -> li
     most, reason = 1_048_576, 8_192
     sizes = ((queue, properties(template, QUEUE)[queue]) for _, queue, _ in sqs_mappings(template))
     return [
-        f"{queue} takes messages that are too large to be set aside"
+        f"{queue} takes messages that are too large to be moved to the dead-letter queue"
         for queue, values in sizes
         if values.get("MaximumMessageSize", most) > most - reason
     ]

@@ -195,7 +195,7 @@ def dead_letter_queues(template: Template) -> dict[str, list[str]]:
     """Each dead-letter queue, by redrive policy or by name, with the queues that give up into it."""
     sources: dict[str, list[str]] = defaultdict(list)
     for name, values in properties(template, QUEUE).items():
-        if name.endswith(("DeadLetterQueue", "RejectsQueue")):
+        if name.endswith("DeadLetterQueue"):
             sources[name] += []
         if "RedrivePolicy" in values:
             sources[target(values["RedrivePolicy"]["deadLetterTargetArn"]) or ""].append(name)

@@ -164,7 +164,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.what_a_function_sets_aside_has_room_for_its_reason,
         drop(f"{TASKS}/MaximumMessageSize"),
-        "ImageTasksQueue takes messages that are too large to be set aside",
+        "ImageTasksQueue takes messages that are too large to be moved to the dead-letter queue",
     ),
     (
         rules.dead_letter_queues_take_from_their_source_alone,
@@ -178,8 +178,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.dead_letter_queues_take_from_their_source_alone,
-        put("OrderRejectsQueue", {"Type": "AWS::SQS::Queue"}),
-        "OrderRejectsQueue does not take from exactly no queue",
+        put("ReturnsDeadLetterQueue", {"Type": "AWS::SQS::Queue"}),
+        "ReturnsDeadLetterQueue does not take from exactly no queue",
     ),
     (rules.queues_are_encrypted, put(f"{RESULTS}/SqsManagedSseEnabled", False), "ResultsQueue is not encrypted"),
     (
@@ -778,8 +778,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.what_stands_nowhere_else_is_retained,
-        put("RabbitMqRejectsQueue/DeletionPolicy", "Delete"),
-        "RabbitMqRejectsQueue is not retained by its DeletionPolicy",
+        put("RabbitMqDeadLetterQueue/DeletionPolicy", "Delete"),
+        "RabbitMqDeadLetterQueue is not retained by its DeletionPolicy",
     ),
     (
         rules.what_stands_nowhere_else_is_retained,
@@ -884,7 +884,12 @@ CASES: list[tuple[Rule, Break, str]] = [
         append(f"{READ_ROLE}/Policies/0/PolicyDocument/Statement/0/Action", "sqs:PurgeQueue"),
         "; ".join(
             f"QueuesApiReadRole allows sqs:PurgeQueue on {queue}"
-            for queue in ("ImageTasksDeadLetterQueue", "OrderDeadLetterQueue", "RabbitMqRejectsQueue", "ResultsQueue")
+            for queue in (
+                "ImageTasksDeadLetterQueue",
+                "OrderDeadLetterQueue",
+                "RabbitMqDeadLetterQueue",
+                "ResultsQueue",
+            )
         ),
     ),
     (
@@ -1078,8 +1083,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         operations_rules.queues_have_alarms,
-        put("RabbitMqRejectsAlarm/Properties/Threshold", 1),
-        "RabbitMqRejectsQueue has no alarm on its first message",
+        put("RabbitMqDeadLettersAlarm/Properties/Threshold", 1),
+        "RabbitMqDeadLetterQueue has no alarm on its first message",
     ),
     (
         operations_rules.functions_have_alarms,
@@ -1175,8 +1180,8 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         operations_rules.saved_queries_ask_for_what_is_logged,
-        replace("RelayRejectsQuery/Properties/QueryString", "error_code", "errorCode"),
-        "RelayRejectsQuery asks for errorCode, which none of its log groups has",
+        replace("RelayDeadLettersQuery/Properties/QueryString", "error_code", "errorCode"),
+        "RelayDeadLettersQuery asks for errorCode, which none of its log groups has",
     ),
     (
         operations_rules.saved_queries_ask_for_what_is_logged,

@@ -37,7 +37,6 @@ os.environ |= {
     "PAYMENTS_URL": "https://api.stripe.com",
     "ROUTES": '{"image-tasks::/": "image-tasks", "orders::/": "orders"}',
     "IMAGE_TASKS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/image-tasks",
-    "REJECTS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rejects",
 }
 os.environ.pop("AWS_PROFILE", None)
 os.environ.pop("AWS_ENDPOINT_URL", None)

@@ -212,7 +212,7 @@ class FakeTasks:
     def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
         with self.calls.call("claim"), self.lock:
             item = self.items.get(task.task_id)
-            if item and item.outcome and not (again and item.outcome is Result.QUARANTINED):
+            if item and item.outcome and not (again and item.outcome is Result.DEAD_LETTERED):
                 return None
             if item and not item.outcome and item.claimed_until > self.now():
                 raise InProgressElsewhere("Somebody is at it.", retry_after=item.claimed_until - self.now())
@@ -330,8 +330,8 @@ class FakeDeadLetters:
     letters: list[DeadLetter]
     calls: Calls
 
-    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        with self.calls.call("set aside"):
+    def send(self, body: str, task_id: str, fault: DarkroomError) -> None:
+        with self.calls.call("dead letter"):
             self.letters.append(DeadLetter(body, task_id, fault.error_code, str(fault)))
 
 

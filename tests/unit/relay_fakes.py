@@ -14,7 +14,7 @@ from darkroom.errors import ServiceUnavailable
 from mypy_boto3_sqs import SQSClient
 
 from functions.relay_rabbitmq.deliveries import Delivery
-from functions.relay_rabbitmq.relay import Rejected, Target
+from functions.relay_rabbitmq.relay import Target, Undeliverable
 
 IMAGE_TASKS, ORDERS = "image-tasks::/", "orders::/"
 ROUTES = {IMAGE_TASKS: Target.IMAGE_TASKS, ORDERS: Target.ORDERS}
@@ -65,16 +65,16 @@ class FakeQueues:
 
 
 @dataclass
-class FakeRejects:
-    """Keeps what is rejected, unless it is down."""
+class FakeDeadLetterQueue:
+    """Keeps what is moved to the dead-letter queue, unless it is down."""
 
-    kept: list[Rejected] = field(default_factory=list)
+    kept: list[Undeliverable] = field(default_factory=list)
     down: bool = False
 
-    def reject(self, rejected: Rejected) -> None:
+    def send(self, undeliverable: Undeliverable) -> None:
         if self.down:
-            raise ServiceUnavailable("the rejects queue is down")
-        self.kept.append(rejected)
+            raise ServiceUnavailable("the dead-letter queue is down")
+        self.kept.append(undeliverable)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _check(*texts: str) -> None:
 
 
 def put_together(messages: Iterable[SentMessage]) -> set[tuple[str, str, bytes]]:
-    """Every rejected message once, however often its parts are there: its task id, error code and original body."""
+    """Each undeliverable message once, however often its parts came: its task id, error code and original body."""
     parts: dict[tuple[str, str, str], dict[int, SentMessage]] = defaultdict(dict)
     for message in messages:
         number, of = message.attributes.get("part", f"1/1 of {message.body}").split("/", 1)

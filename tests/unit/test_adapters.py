@@ -147,7 +147,7 @@ class TestTasks:
         ran_out = self.claim(tasks, clock)
         tasks.release(ran_out)
         released = self.claim(tasks, clock)
-        tasks.finish(released, Result.QUARANTINED, "NotAnImage")
+        tasks.finish(released, Result.DEAD_LETTERED, "NotAnImage")
         redriven = self.claim(tasks, clock, again=True)
         assert [claim.taken_over for claim in (new, ran_out, released, redriven)] == [False, True, False, False]
 
@@ -156,14 +156,14 @@ class TestTasks:
             self.claim(tasks, clock, seconds=60)
             clock.now += 60
 
-    @pytest.mark.parametrize("result", [Result.PROCESSED, Result.SUPERSEDED, Result.QUARANTINED])
+    @pytest.mark.parametrize("result", [Result.PROCESSED, Result.SUPERSEDED, Result.DEAD_LETTERED])
     def test_a_finished_task_is_not_begun_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
         tasks.finish(self.claim(tasks, clock), result, None)
         clock.now += 1000
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
 
-    def test_only_a_quarantined_one_is_when_it_is_redriven(self, tasks: Tasks, clock: Clock) -> None:
-        tasks.finish(self.claim(tasks, clock), Result.QUARANTINED, "NotAnImage")
+    def test_only_a_dead_lettered_one_is_when_it_is_redriven(self, tasks: Tasks, clock: Clock) -> None:
+        tasks.finish(self.claim(tasks, clock), Result.DEAD_LETTERED, "NotAnImage")
         again = self.claim(tasks, clock, again=True)
         with pytest.raises(InProgressElsewhere):
             tasks.claim(TASK, until=clock.now + 60, again=True)
@@ -237,11 +237,11 @@ class TestTheTasksTable:
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
         clock.now += 5
-        tasks.finish(claim, Result.QUARANTINED, "NotAnImage")
+        tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
         assert self.item(tasks) == {
             "task_id": "task-1",
             "state": "DONE",
-            "outcome": "Quarantined",
+            "outcome": "DeadLettered",
             "error_code": "NotAnImage",
             "processed_at": "1970-01-12T13:46:45.000+00:00",
             "bucket": BUCKET,
@@ -253,7 +253,7 @@ class TestTheTasksTable:
     def test_counts_attempts_and_forgets_an_earlier_outcome(self, tasks: DynamoDbTasks, clock: Clock) -> None:
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
-        tasks.finish(claim, Result.QUARANTINED, "NotAnImage")
+        tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
         tasks.claim(TASK, until=clock.now + 60, again=True)
         item = self.item(tasks)
         assert item["attempts"] == "2"
@@ -647,7 +647,7 @@ def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClie
 
 def test_a_message_set_aside_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
     body = '  {"task_id": "t", "key": "Käthe"}\n'
-    SqsDeadLetters(sqs, queue_url).set_aside(body, "task-1", NotAnImage("it is a text"))
+    SqsDeadLetters(sqs, queue_url).send(body, "task-1", NotAnImage("it is a text"))
     message = receive(sqs, queue_url)
     assert message["Body"] == body
     assert {name: value["StringValue"] for name, value in message["MessageAttributes"].items()} == {
@@ -671,7 +671,7 @@ def test_a_message_set_aside_keeps_its_body_and_carries_its_reason(sqs: SQSClien
     ],
 )
 def test_a_reason_is_cut_to_what_an_attribute_takes(sqs: SQSClient, queue_url: str, reason: str, readable: str) -> None:
-    SqsDeadLetters(sqs, queue_url).set_aside("{}", "task-1", NotAnImage(reason))
+    SqsDeadLetters(sqs, queue_url).send("{}", "task-1", NotAnImage(reason))
     assert receive(sqs, queue_url)["MessageAttributes"]["reason"]["StringValue"] == readable
 
 
@@ -694,9 +694,7 @@ def test_sqs_in_trouble_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     calls = {
         "announce the image": partial(SqsResults(client, "https://queue").announce, "t", image(image_version())),
-        "send the dead letter": partial(
-            SqsDeadLetters(client, "https://queue").set_aside, "{}", "t", NotAnImage("a text")
-        ),
+        "send the dead letter": partial(SqsDeadLetters(client, "https://queue").send, "{}", "t", NotAnImage("a text")),
     }
     with Stubber(client) as stub:
         for action, call in calls.items():

@@ -139,7 +139,7 @@ class TestAMessageThatIsDone:
     def test_so_is_one_that_can_never_be_done(self, world: World, pool: Executor, told: Told, body: str) -> None:
         assert take(handler(world.dependencies(), pool, told), sqs_record(body)) == [None]
         assert [letter.body for letter in world.dead_letters] == [body]
-        assert told.outcomes == [Result.QUARANTINED]
+        assert told.outcomes == [Result.DEAD_LETTERED]
 
     @pytest.mark.parametrize(
         ("receives", "redriven", "is_first"), [(1, False, True), (2, False, False), (1, True, False)]
@@ -159,7 +159,7 @@ class TestAMessageThatIsDone:
         world.upload()
         take(messages, sqs_record(body))
         take(messages, sqs_record(body, redriven=True))
-        assert told.outcomes == [Result.QUARANTINED, Result.DUPLICATE, Result.PROCESSED]
+        assert told.outcomes == [Result.DEAD_LETTERED, Result.DUPLICATE, Result.PROCESSED]
 
 
 class TestAMessageThatMayBeDoneLater:
@@ -237,7 +237,7 @@ class TestTheLastReceive:
     def test_leaves_the_message_in_its_queue_if_it_cannot_be_set_aside(
         self, world: World, pool: Executor, told: Told
     ) -> None:
-        messages = handler(world.dependencies(failing("open", "set aside")), pool, told)
+        messages = handler(world.dependencies(failing("open", "dead letter")), pool, told)
         (fault,) = take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES))
         assert isinstance(fault, ServiceUnavailable)
 
@@ -261,7 +261,7 @@ class TestTheLastReceive:
 
 
 class TestSeveralRecordsInOneMessage:
-    def test_a_bad_one_is_set_aside_once_however_often_the_message_comes(
+    def test_a_bad_one_is_dead_lettered_once_however_often_the_message_comes(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         world.upload()
@@ -284,7 +284,7 @@ class TestSeveralRecordsInOneMessage:
         assert take(handler(world.dependencies(), pool, told), record) == [None]
         assert told.outcomes[2:] == [Result.PROCESSED, Result.DUPLICATE]
 
-    def test_at_the_last_receive_only_the_failed_one_is_set_aside(
+    def test_at_the_last_receive_only_the_failed_one_is_dead_lettered(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         world.upload("a.jpg", "v1")
@@ -327,9 +327,11 @@ class TestAtTheDeadline:
         assert isinstance(given_back, OutOfTime)
         assert acknowledged is None
         assert [receipt for receipt, _ in told.shown_again] == ["receipt of slow"]
-        assert sorted(map(str, told.outcomes)) == sorted(map(str, [Result.QUARANTINED, OutOfTime]))
+        assert sorted(map(str, told.outcomes)) == sorted(map(str, [Result.DEAD_LETTERED, OutOfTime]))
 
-    def test_unfinished_work_of_the_last_receive_is_set_aside(self, world: World, pool: Executor, told: Told) -> None:
+    def test_unfinished_work_of_the_last_receive_is_dead_lettered(
+        self, world: World, pool: Executor, told: Told
+    ) -> None:
         go_on = Event()
 
         def hold(call: str) -> None:

@@ -1,4 +1,4 @@
-"""The sums of `make chaos`: whatever is lost, doubled or set aside wrongly is found."""
+"""The sums of `make chaos`: whatever is lost, doubled or wrongly moved to the dead-letter queue is found."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestAnAudit:
             {"done": 9, "dead_lettered": 1},
             {"done": 9},
         ],
-        ids=["lost", "twice", "found", "set aside for nothing", "faulty, but done", "more than was accepted"],
+        ids=["lost", "twice", "found", "dead letter for nothing", "faulty, but done", "more than was accepted"],
     )
     def test_is_wrong_otherwise(self, wrong: dict[str, Any]) -> None:
         assert not replace(self.RIGHT, **wrong).is_right
@@ -65,7 +65,7 @@ def task(outcome: str) -> dict[str, Any]:
 
 
 IMAGES = chaos_images.Found(
-    tasks={"task-1": task("Superseded"), "task-2": task("Processed"), "task-3": task("Quarantined")},
+    tasks={"task-1": task("Superseded"), "task-2": task("Processed"), "task-3": task("DeadLettered")},
     images={"a.jpg": {"version_id": "v2", "renditions": [{"key": "a.jpg/v2/thumb.webp"}]}},
     written={"a.jpg/v1/thumb.webp": NOW, "a.jpg/v2/thumb.webp": NOW},
     stale=frozenset({"a.jpg/v1/thumb.webp"}),
@@ -88,11 +88,11 @@ class TestImages:
     @pytest.mark.parametrize(
         "tasks",
         [
-            {"task-2": task("Processed"), "task-3": task("Quarantined")},
+            {"task-2": task("Processed"), "task-3": task("DeadLettered")},
             dict(IMAGES.tasks) | {"task-1": {"state": "IN_PROGRESS"}},
-            dict(IMAGES.tasks) | {"task-1": task("Quarantined")},
+            dict(IMAGES.tasks) | {"task-1": task("DeadLettered")},
         ],
-        ids=["never begun", "not finished", "set aside, but not among the dead letters"],
+        ids=["never begun", "not finished", "moved to the dead-letter queue, but not among the dead letters"],
     )
     def test_that_are_lost_are_counted(self, tasks: dict[str, dict[str, Any]]) -> None:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, tasks=tasks))
@@ -117,12 +117,18 @@ class TestImages:
     @pytest.mark.parametrize(
         ("change", "finding"),
         [
-            ({"letters": [letter("task-3", "", "")]}, "task-3 was set aside without a reason."),
-            ({"letters": [letter("task-3", "NotAnImage", "")]}, "task-3 was set aside without a reason."),
-            ({"letters": [letter("task-3", "OutOfTime")]}, "task-3 was set aside as OutOfTime, not as NotAnImage"),
+            ({"letters": [letter("task-3", "", "")]}, "task-3 was moved to the dead-letter queue without a reason."),
+            (
+                {"letters": [letter("task-3", "NotAnImage", "")]},
+                "task-3 was moved to the dead-letter queue without a reason.",
+            ),
+            (
+                {"letters": [letter("task-3", "OutOfTime")]},
+                "task-3 was moved to the dead-letter queue as OutOfTime, not as NotAnImage",
+            ),
             (
                 {"letters": [*IMAGES.letters, letter("task-2", "OutOfTime")]},
-                "task-2 was set aside as OutOfTime, but could be done",
+                "task-2 was moved to the dead-letter queue as OutOfTime, but could be done",
             ),
             ({"tasks": dict(IMAGES.tasks) | {"task-3": task("Processed")}}, "task-3 cannot be rendered, and was."),
             ({"images": {}}, "a.jpg does not stand in its newest version."),
@@ -203,10 +209,10 @@ class TestOrders:
     @pytest.mark.parametrize(
         ("change", "finding"),
         [
-            ({"letters": [letter("order-3", "")]}, "order-3 was set aside without a reason."),
+            ({"letters": [letter("order-3", "")]}, "order-3 was moved to the dead-letter queue without a reason."),
             (
                 {"letters": [*ORDERS_FOUND.letters, letter("order-1", "ServiceUnavailable")]},
-                "order-1 was set aside as ServiceUnavailable, but could be done",
+                "order-1 was moved to the dead-letter queue as ServiceUnavailable, but could be done",
             ),
             ({"orders": dict(ORDERS_FOUND.orders) | {"order-3": {"state": "RECEIVED"}}}, "order-3 is no order"),
             (stock(0, 0, 2), "is not the 3 that there were"),
@@ -236,7 +242,7 @@ class TestOrders:
         assert not audit.is_right
 
 
-class TestRejects:
+class TestDeadLetters:
     PUBLISHED = tuple(
         chaos_rabbitmq.Published(name, "orders", BrokerMessage(b"{}")) for name in ("message-1", "message-2")
     )

@@ -178,9 +178,9 @@ class TestWhatIsThereWithoutAnyImage:
 
     def test_the_metrics_are_those_that_the_function_reports(self, capsys: pytest.CaptureFixture[str]) -> None:
         task = ImageTask("task-1", "uploads", "a.jpg", body="{}")
-        done = [Outcome(result, "task-1") for result in Result if result is not Result.QUARANTINED]
-        set_aside = Outcome(Result.QUARANTINED, "task-1", fault=NotAnImage("a text"))
-        outcomes: list[Outcome | TransientFault] = [*done, set_aside, ServiceUnavailable(""), UnexpectedError("")]
+        done = [Outcome(result, "task-1") for result in Result if result is not Result.DEAD_LETTERED]
+        dead_lettered = Outcome(Result.DEAD_LETTERED, "task-1", fault=NotAnImage("a text"))
+        outcomes: list[Outcome | TransientFault] = [*done, dead_lettered, ServiceUnavailable(""), UnexpectedError("")]
         for outcome in outcomes:
             report(Attempt(replace(task, event_time=UPLOADED), 1.0, 2.0, outcome), sent=0.5)
         report_taken_over(task)

@@ -65,14 +65,14 @@ def _report_order(body: str) -> None:
     """As the function does, of an order that is a duplicate or none at all."""
     (task,) = read_orders(body)
     fault = task.fault if isinstance(task, Unreadable) else None
-    outcome = OrderOutcome(OrderResult.QUARANTINED if fault else OrderResult.DUPLICATE, task.task_id, fault=fault)
+    outcome = OrderOutcome(OrderResult.DEAD_LETTERED if fault else OrderResult.DUPLICATE, task.task_id, fault=fault)
     report_order(Attempt(task, started=1.0, ended=2.0, outcome=outcome), 0.0, False)
 
 
 def _report_image(body: str) -> None:
     (task,) = read_image_tasks(body)
     fault = task.fault if isinstance(task, Unreadable) else None
-    outcome = ImageOutcome(ImageResult.QUARANTINED if fault else ImageResult.DUPLICATE, task.task_id, fault=fault)
+    outcome = ImageOutcome(ImageResult.DEAD_LETTERED if fault else ImageResult.DUPLICATE, task.task_id, fault=fault)
     report_image(Attempt(task, started=1.0, ended=2.0, outcome=outcome), 0.0)
 
 

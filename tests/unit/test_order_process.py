@@ -253,14 +253,14 @@ class TestAnOrderIsFulfilledOnce:
         assert world.deliver(body).result is Result.DUPLICATE
 
     @pytest.mark.parametrize("card", [GOOD_CARD, DECLINED_CARD])
-    def test_another_order_with_its_id_is_set_aside(self, world: OrderWorld, card: str) -> None:
+    def test_another_order_with_its_id_is_dead_lettered(self, world: OrderWorld, card: str) -> None:
         world.deliver(order_body(items=[(PRINT, 1)], card=card))
         before = world.orders["order-1"]
         other = order_body(items=[(PRINT, 2)], card=card)
 
         outcome = world.deliver(other)
 
-        assert outcome.result is Result.QUARANTINED
+        assert outcome.result is Result.DEAD_LETTERED
         assert [(letter.body, letter.task_id, letter.error_code) for letter in world.dead_letters] == [
             (other, "order-1", "OrderIdReused")
         ]
@@ -277,10 +277,10 @@ class TestAnOrderIsFulfilledOnce:
 
 
 class TestPaymentsAreNotConfigured:
-    def test_the_order_is_set_aside_before_it_holds_anything(self, world: OrderWorld) -> None:
+    def test_the_order_is_dead_lettered_before_it_holds_anything(self, world: OrderWorld) -> None:
         world.payments_configured = False
         outcome = world.deliver(order_body())
-        assert outcome.result is Result.QUARANTINED
+        assert outcome.result is Result.DEAD_LETTERED
         assert world.dead_letters == [
             DeadLetter(order_body(), "order-1", "PaymentsNotConfigured", "There is no key for the payment provider.")
         ]
@@ -300,7 +300,7 @@ class TestPaymentsAreNotConfigured:
         world.deliver_and_die_before(call, order_body())
         stands = world.orders["order-1"]
         world.payments_configured = False
-        assert world.deliver(order_body()).result is Result.QUARANTINED
+        assert world.deliver(order_body()).result is Result.DEAD_LETTERED
         assert world.orders["order-1"] == stands
 
         world.payments_configured = True
@@ -310,7 +310,7 @@ class TestPaymentsAreNotConfigured:
     def test_any_more_an_order_that_is_to_be_refunded_waits_where_it_stands(self, world: OrderWorld) -> None:
         world.deliver_and_die_before("undo payment", order_body(card=DECLINED_CARD))
         world.payments_configured = False
-        assert world.deliver(order_body(card=DECLINED_CARD)).result is Result.QUARANTINED
+        assert world.deliver(order_body(card=DECLINED_CARD)).result is Result.DEAD_LETTERED
         world.payments_configured = True
         assert world.deliver(order_body(card=DECLINED_CARD), redriven=True).result is Result.REJECTED
 
@@ -331,11 +331,11 @@ class TestPaymentsAreNotConfigured:
         assert world.deliver(order_body()).result is Result.DUPLICATE
 
 
-def test_a_malformed_order_is_set_aside_and_nothing_else(world: OrderWorld) -> None:
+def test_a_malformed_order_is_dead_lettered_and_nothing_else(world: OrderWorld) -> None:
     calls = Calls()
     outcome = world.deliver("hello", calls)
-    assert outcome.result is Result.QUARANTINED
-    assert calls.made == ["set aside"]
+    assert outcome.result is Result.DEAD_LETTERED
+    assert calls.made == ["dead letter"]
     (letter,) = world.dead_letters
     assert (letter.body, letter.task_id, letter.error_code) == ("hello", outcome.task_id, "MalformedMessage")
     assert letter.reason == str(outcome.fault)
@@ -725,7 +725,7 @@ class ManyWorkers(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             for body in self.bodies:
-                assert self.world.deliver(body).result is not Result.QUARANTINED
+                assert self.world.deliver(body).result is not Result.DEAD_LETTERED
             for worker in self.workers:
                 worker.run()
             self.nothing_is_wrong()

@@ -58,22 +58,22 @@ def test_a_delivery_in_vain_is_a_duplicate(printed: Metrics) -> None:
     assert not {"Completed", "Rejected"} & emf.keys()
 
 
-def test_an_order_that_is_set_aside_is_counted_by_its_error_code(printed: Metrics, log: Log) -> None:
+def test_an_order_that_is_dead_lettered_is_counted_by_its_error_code(printed: Metrics, log: Log) -> None:
     fault = PaymentsNotConfigured("Put a key in.")
-    report(attempt(Outcome(Result.QUARANTINED, "order-1", fault=fault)), 1002.0, False)
+    report(attempt(Outcome(Result.DEAD_LETTERED, "order-1", fault=fault)), 1002.0, False)
     by_code, in_all = printed()
-    assert (by_code["Quarantined"], by_code["error_code"]) == ([1.0], "PaymentsNotConfigured")
-    assert in_all["Quarantined"] == [1.0]
-    assert (log()["order_id"], log()["message"]) == ("order-1", "Quarantined: Put a key in.")
+    assert (by_code["DeadLettered"], by_code["error_code"]) == ([1.0], "PaymentsNotConfigured")
+    assert in_all["DeadLettered"] == [1.0]
+    assert (log()["order_id"], log()["message"]) == ("order-1", "DeadLettered: Put a key in.")
 
 
 def test_an_order_that_comes_back_later_is_retried_until_the_last_receive(printed: Metrics) -> None:
     report(attempt(ServiceUnavailable("DynamoDB is slow")), 1002.0, False)
     _, emf = printed()
-    assert (emf["Retried"], "Quarantined" in emf) == ([1.0], False)
+    assert (emf["Retried"], "DeadLettered" in emf) == ([1.0], False)
     report(attempt(ServiceUnavailable("DynamoDB is slow")), 1002.0, True)
     _, emf = printed()
-    assert (emf["Quarantined"], "Retried" in emf) == ([1.0], False)
+    assert (emf["DeadLettered"], "Retried" in emf) == ([1.0], False)
 
 
 @pytest.mark.parametrize("is_last", [False, True])
@@ -88,7 +88,7 @@ def test_a_payment_provider_that_fails_is_counted_for_its_alarm(printed: Metrics
     [
         ServiceUnavailable("DynamoDB is slow"),
         Outcome(Result.REJECTED, "order-1", Rejection(RejectionCode.PAYMENT_DECLINED, "Your card was declined.")),
-        Outcome(Result.QUARANTINED, "order-1", fault=MalformedMessage("it is no order")),
+        Outcome(Result.DEAD_LETTERED, "order-1", fault=MalformedMessage("it is no order")),
     ],
     ids=["another service", "a declined card", "no order"],
 )
@@ -117,14 +117,16 @@ def test_so_is_what_aws_or_stripe_would_refuse_to_every_order(printed: Metrics, 
 
 def test_so_is_a_request_that_stripe_does_not_understand(printed: Metrics) -> None:
     fault = PaymentRequestRefused("Received unknown parameter: amuont")
-    report(attempt(Outcome(Result.QUARANTINED, "order-1", fault=fault)), 1002.0, False)
+    report(attempt(Outcome(Result.DEAD_LETTERED, "order-1", fault=fault)), 1002.0, False)
     _, emf = printed()
     assert emf["Defects"] == [1.0]
 
 
 def test_a_message_that_is_no_order_is_found_under_its_task_id(printed: Metrics, log: Log) -> None:
     fault = MalformedMessage("it is no order")
-    report(attempt(Outcome(Result.QUARANTINED, "body-1", fault=fault), Unreadable("body-1", "x", fault)), 1002.0, False)
+    report(
+        attempt(Outcome(Result.DEAD_LETTERED, "body-1", fault=fault), Unreadable("body-1", "x", fault)), 1002.0, False
+    )
     assert (log()["order_id"], log()["error_code"]) == ("body-1", "MalformedMessage")
 
 

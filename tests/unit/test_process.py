@@ -382,13 +382,13 @@ class TestPermanentFaults:
 
         outcome = world.deliver(body)
 
-        assert outcome.result is Result.QUARANTINED
+        assert outcome.result is Result.DEAD_LETTERED
         assert outcome.fault
         assert outcome.fault.error_code == error_code
         assert outcome.summary()["reason"] == str(outcome.fault) != ""
         assert world.dead_letters == [DeadLetter(body, outcome.task_id, error_code, str(outcome.fault))]
         task = world.tasks[outcome.task_id]
-        assert (task.outcome, task.error_code) == (Result.QUARANTINED, error_code)
+        assert (task.outcome, task.error_code) == (Result.DEAD_LETTERED, error_code)
         assert world.images["a.jpg"].latest_fault == error_code
         assert world.images["a.jpg"].published is None
         assert world.renditions == {}
@@ -404,7 +404,7 @@ class TestPermanentFaults:
         outcome = world.deliver(upload_event("gone.jpg"))
         assert [letter.error_code for letter in world.dead_letters] == ["ObjectGone"]
         assert world.images == {}, "there is no such image"
-        assert world.tasks[outcome.task_id].outcome is Result.QUARANTINED
+        assert world.tasks[outcome.task_id].outcome is Result.DEAD_LETTERED
 
     def test_another_bucket_is_neither_read_nor_noted(self, world: World) -> None:
         world.upload()
@@ -412,14 +412,14 @@ class TestPermanentFaults:
         world.deliver(plain_task(bucket="somebody-elses-bucket"), calls)
         assert [letter.error_code for letter in world.dead_letters] == ["BucketNotAllowed"]
         assert "somebody-elses-bucket" in world.dead_letters[0].reason
-        assert calls.made == ["claim", "set aside", "finish"]
+        assert calls.made == ["claim", "dead letter", "finish"]
         assert world.images == {}
 
-    def test_a_malformed_message_is_set_aside_once(self, world: World) -> None:
+    def test_a_malformed_message_is_dead_lettered_once(self, world: World) -> None:
         calls = Calls()
         outcome = world.deliver("hello", calls)
-        assert outcome.result is Result.QUARANTINED
-        assert calls.made == ["claim", "set aside", "finish"]
+        assert outcome.result is Result.DEAD_LETTERED
+        assert calls.made == ["claim", "dead letter", "finish"]
         assert world.deliver("hello").result is Result.DUPLICATE
         assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
 
@@ -432,13 +432,13 @@ class TestPermanentFaults:
         assert world.images["a.jpg"].latest_fault == "NotAnImage"
         assert live_renditions(world) == published_renditions(world)
 
-    def test_a_duplicate_of_a_quarantined_task_is_not_done_again(self, world: World) -> None:
+    def test_a_duplicate_of_a_dead_lettered_task_is_not_done_again(self, world: World) -> None:
         world.upload(data=FAULTY["NotAnImage"])
         world.deliver(upload_event())
         assert world.deliver(upload_event()).result is Result.DUPLICATE
         assert len(world.dead_letters) == 1
 
-    def test_a_quarantined_task_that_is_redriven_is_done_again(self, world: World) -> None:
+    def test_a_dead_lettered_task_that_is_redriven_is_done_again(self, world: World) -> None:
         body = plain_task()
         world.deliver(body)
         world.upload()
@@ -521,7 +521,7 @@ def a_bad_file_was_uploaded(world: World) -> None:
     world.upload(version_id="v1", data=FAULTY["NotAnImage"])
 
 
-def a_bad_file_was_set_aside(world: World) -> None:
+def a_bad_file_was_dead_lettered(world: World) -> None:
     world.deliver(plain_task(task_id="again"))
     world.dead_letters.clear()
     world.upload(version_id="v1")
@@ -536,8 +536,8 @@ CASES = {
     ),
     "another rendition set": Case(another_rendition_set_stands, plain_task(), Result.PROCESSED, "v1"),
     "event after plain task": Case(a_plain_task_came_first, upload_event(version_id="v1"), Result.PROCESSED, "v1"),
-    "bad file": Case(a_bad_file_was_uploaded, upload_event(version_id="v1"), Result.QUARANTINED, None),
-    "redriven": Case(a_bad_file_was_set_aside, plain_task(task_id="again"), Result.PROCESSED, "v1", redriven=True),
+    "bad file": Case(a_bad_file_was_uploaded, upload_event(version_id="v1"), Result.DEAD_LETTERED, None),
+    "redriven": Case(a_bad_file_was_dead_lettered, plain_task(task_id="again"), Result.PROCESSED, "v1", redriven=True),
 }
 
 
@@ -573,7 +573,7 @@ def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
 
     letters = [letter for letter in world.dead_letters if letter.task_id == outcome.task_id]
     assert all(letter == letters[0] for letter in letters)
-    assert bool(letters) == (case.result is Result.QUARANTINED)
+    assert bool(letters) == (case.result is Result.DEAD_LETTERED)
 
     if case.stands is None:
         assert world.images["a.jpg"].published is None

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from functions.relay_rabbitmq import relay as relay_module
 from functions.relay_rabbitmq.deliveries import Delivery, read_event
-from functions.relay_rabbitmq.relay import Accepted, Queues, Rejected, Rejects, Target, judge
-from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+from functions.relay_rabbitmq.relay import Accepted, DeadLetterQueue, Queues, Target, Undeliverable, judge
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue, SqsQueues
 from tests.unit.events import BUCKET, body_of
 from tests.unit.fakes import plain_task, upload_event
 from tests.unit.relay_fakes import (
@@ -24,8 +24,8 @@ from tests.unit.relay_fakes import (
     LARGEST,
     ORDERS,
     ROUTES,
+    FakeDeadLetterQueue,
     FakeQueues,
-    FakeRejects,
     StrictSqs,
     delivery,
     event_message,
@@ -35,9 +35,9 @@ from tests.unit.relay_fakes import (
 
 
 def relay(
-    deliveries: Sequence[Delivery], routes: Mapping[str, Target], queues: Queues, rejects: Rejects
-) -> list[Accepted | Rejected]:
-    return list(relay_module.relay(deliveries, routes, queues, rejects))
+    deliveries: Sequence[Delivery], routes: Mapping[str, Target], queues: Queues, dead_letter_queue: DeadLetterQueue
+) -> list[Accepted | Undeliverable]:
+    return list(relay_module.relay(deliveries, routes, queues, dead_letter_queue))
 
 
 TASK = json.dumps({"bucket": BUCKET, "key": "Käthe.jpg"}, ensure_ascii=False)
@@ -50,9 +50,9 @@ def accepted(found: Delivery) -> Accepted:
     return outcome
 
 
-def rejected(found: Delivery) -> Rejected:
+def undeliverable(found: Delivery) -> Undeliverable:
     outcome = judge(found, ROUTES)
-    assert isinstance(outcome, Rejected)
+    assert isinstance(outcome, Undeliverable)
     return outcome
 
 
@@ -69,18 +69,18 @@ class TestARoute:
         assert accepted(delivery(body_of("order_good"), ORDERS)).target is Target.ORDERS
 
     def test_decides_what_is_valid(self) -> None:
-        assert rejected(delivery(plain_task(), ORDERS)).fault.error_code == "MalformedMessage"
-        assert rejected(delivery(body_of("order_good"), IMAGE_TASKS)).fault.error_code == "MalformedMessage"
+        assert undeliverable(delivery(plain_task(), ORDERS)).fault.error_code == "MalformedMessage"
+        assert undeliverable(delivery(body_of("order_good"), IMAGE_TASKS)).fault.error_code == "MalformedMessage"
 
     @pytest.mark.parametrize("queue", ["newsletter::/", "image-tasks::/other", "image-tasks", ""])
     def test_is_for_one_queue_of_one_virtual_host(self, queue: str) -> None:
-        fault = rejected(delivery(plain_task(), queue)).fault
+        fault = undeliverable(delivery(plain_task(), queue)).fault
         assert fault.error_code == "NoRoute"
         assert f"messages of {queue} go; there are routes for image-tasks::/, orders::/." in str(fault)
 
     def test_may_be_missing_altogether(self) -> None:
         outcome = judge(delivery(plain_task()), {})
-        assert isinstance(outcome, Rejected)
+        assert isinstance(outcome, Undeliverable)
         assert "there are routes for none" in str(outcome.fault)
 
 
@@ -115,7 +115,7 @@ class TestAnId:
     @pytest.mark.parametrize("message_id", ["", "with space", "ä", "a\n", "\0", "\ud800", "x" * 201])
     def test_of_the_message_is_not_taken_if_no_target_would(self, message_id: str) -> None:
         assert accepted(delivery(TASK, message_id=message_id)).task_id.startswith("rabbitmq-")
-        assert rejected(delivery("hello", message_id=message_id)).task_id.startswith("rabbitmq-")
+        assert undeliverable(delivery("hello", message_id=message_id)).task_id.startswith("rabbitmq-")
 
     @pytest.mark.parametrize("message_id", ["!", "~" * 200, '"\\'])
     def test_of_the_message_is_taken_if_the_targets_do(self, message_id: str) -> None:
@@ -125,12 +125,12 @@ class TestAnId:
     @pytest.mark.parametrize("own", ["", "with space", "ä", "x" * 201, "\ud800", 7, 0, False, [], {}])
     def test_of_the_bodys_own_that_no_target_takes_is_a_fault_and_not_replaced(self, own: Any) -> None:
         for body, queue in (({"bucket": BUCKET, "key": "a", "task_id": own}, IMAGE_TASKS), (ORDER, ORDERS)):
-            found = rejected(delivery(json.dumps(body | {"order_id": own}), queue, message_id="m-1"))
+            found = undeliverable(delivery(json.dumps(body | {"order_id": own}), queue, message_id="m-1"))
             assert (found.task_id, found.fault.error_code) == ("m-1", "MalformedMessage")
 
     def test_of_an_invalid_message_is_its_own_too(self) -> None:
-        assert rejected(delivery(plain_task(task_id="own", bucket="-"), message_id="m-1")).task_id == "own"
-        assert rejected(delivery('{"order_id": "own"}', ORDERS)).task_id == "own"
+        assert undeliverable(delivery(plain_task(task_id="own", bucket="-"), message_id="m-1")).task_id == "own"
+        assert undeliverable(delivery('{"order_id": "own"}', ORDERS)).task_id == "own"
 
 
 class TestABodyWithoutAnId:
@@ -172,13 +172,13 @@ class TestABodyWithoutAnId:
 
         most = LARGEST - len(', "task_id": "m-1"')
         assert len(accepted(delivery(of_size(most - 2), message_id="m-1")).body.encode()) > LARGEST - 4
-        fault = rejected(delivery(of_size(most + 2), message_id="m-1")).fault
+        fault = undeliverable(delivery(of_size(most + 2), message_id="m-1")).fault
         assert (fault.error_code, str(fault)[:13]) == ("NotAcceptedBySqs", "With its task")
 
-    def test_is_rejected_as_it_came(self) -> None:
+    def test_is_dead_lettered_as_it_came(self) -> None:
         for found in (delivery("{}", message_id="m-1"), delivery(" { } ", message_id="m-1")):
-            assert (rejected(found).delivery, rejected(found).task_id) == (found, "m-1")
-            assert rejected(found).fault.error_code == "MalformedMessage"
+            assert (undeliverable(found).delivery, undeliverable(found).task_id) == (found, "m-1")
+            assert undeliverable(found).fault.error_code == "MalformedMessage"
 
 
 class TestS3Events:
@@ -194,15 +194,15 @@ class TestS3Events:
         assert accepted(delivery(body)).body == body
         assert [type(task).__name__ for task in read_body(body)] == ["Unreadable", "ImageTask"]
 
-    def test_are_rejected_with_every_reason_if_none_can(self) -> None:
+    def test_are_dead_lettered_with_every_reason_if_none_can(self) -> None:
         deleted = json.loads(upload_event())["Records"][0] | {"eventName": "ObjectRemoved:Delete"}
-        reason = str(rejected(delivery(json.dumps({"Records": [{}, deleted, {}]}))).fault)
+        reason = str(undeliverable(delivery(json.dumps({"Records": [{}, deleted, {}]}))).fault)
         assert reason.count("A record lacks") == 1
         assert "ObjectRemoved:Delete" in reason
 
-    def test_are_rejected_with_a_reason_that_a_log_takes(self) -> None:
+    def test_are_dead_lettered_with_a_reason_that_a_log_takes(self) -> None:
         removed = json.loads(upload_event())["Records"][0] | {"eventName": "\ud800"}
-        reason = str(rejected(delivery(json.dumps({"Records": [removed]}))).fault)
+        reason = str(undeliverable(delivery(json.dumps({"Records": [removed]}))).fault)
         assert "The S3 event is ?;" in reason
 
 
@@ -211,13 +211,13 @@ class TestARejection:
     def test_is_for_characters_that_sqs_does_not_take(self, text: str) -> None:
         for task_id in ("own", None):
             body = json.dumps({"task_id": task_id, "bucket": BUCKET, "key": text}, ensure_ascii=False)
-            fault = rejected(delivery(body, message_id="m-1")).fault
+            fault = undeliverable(delivery(body, message_id="m-1")).fault
             assert (fault.error_code, "U+FFFE" in str(fault)) == ("NotAcceptedBySqs", True)
 
     def test_is_for_more_than_sqs_takes(self) -> None:
         body = plain_task().ljust(LARGEST)
         assert accepted(delivery(body)).body == body
-        assert rejected(delivery(body + " ")).fault.error_code == "TooLarge"
+        assert undeliverable(delivery(body + " ")).fault.error_code == "TooLarge"
 
     def test_is_for_what_we_fail_at_ourselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # given a defect that only some messages find
@@ -226,12 +226,12 @@ class TestARejection:
 
         kinds = relay_module._KINDS | {Target.ORDERS: relay_module._Kind("order_id", read)}
         monkeypatch.setattr(relay_module, "_KINDS", kinds)
-        queues, rejects = FakeQueues(), FakeRejects()
+        queues, dead_letter_queue = FakeQueues(), FakeDeadLetterQueue()
         # when
-        relay([delivery('{"order_id": "o"}', ORDERS), delivery(plain_task())], ROUTES, queues, rejects)
+        relay([delivery('{"order_id": "o"}', ORDERS), delivery(plain_task())], ROUTES, queues, dead_letter_queue)
         # then the others are not held up
         assert queues.bodies[Target.IMAGE_TASKS] == [plain_task()]
-        (kept,) = rejects.kept
+        (kept,) = dead_letter_queue.kept
         assert isinstance(kept.fault, UnexpectedError)
         assert isinstance(kept.fault.__cause__, KeyError)
         assert "KeyError" in str(kept.fault)
@@ -239,19 +239,22 @@ class TestARejection:
 
 class TestABatch:
     def test_of_nothing_does_nothing(self) -> None:
-        assert relay([], ROUTES, FakeQueues(down=set(Target)), FakeRejects(down=True)) == []
+        assert relay([], ROUTES, FakeQueues(down=set(Target)), FakeDeadLetterQueue(down=True)) == []
 
     def test_is_handed_over_with_some_invalid(self) -> None:
-        queues, rejects = FakeQueues(), FakeRejects()
+        queues, dead_letter_queue = FakeQueues(), FakeDeadLetterQueue()
         order = json.dumps(ORDER | {"order_id": "o-1"})
         bad, nowhere = delivery("hello"), delivery("x", "newsletter::/")
         # when
         outcomes = relay(
-            [delivery(plain_task(task_id="t-1")), bad, delivery(order, ORDERS), nowhere], ROUTES, queues, rejects
+            [delivery(plain_task(task_id="t-1")), bad, delivery(order, ORDERS), nowhere],
+            ROUTES,
+            queues,
+            dead_letter_queue,
         )
         # then
         assert queues.bodies == {Target.IMAGE_TASKS: [plain_task(task_id="t-1")], Target.ORDERS: [order]}
-        assert [kept.delivery for kept in rejects.kept] == [bad, nowhere]
+        assert [kept.delivery for kept in dead_letter_queue.kept] == [bad, nowhere]
         assert [type(outcome).__name__ for outcome in outcomes] == ["Accepted", "Rejected", "Accepted", "Rejected"]
 
     def test_is_handed_over_as_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
@@ -262,24 +265,24 @@ class TestABatch:
                 assert len(queues.bodies[Target.IMAGE_TASKS]) >= number - 10
                 yield delivery(plain_task(task_id=f"t-{number}"))
 
-        outcomes = relay_module.relay(deliveries(), ROUTES, queues, FakeRejects())
+        outcomes = relay_module.relay(deliveries(), ROUTES, queues, FakeDeadLetterQueue())
         assert sum(isinstance(outcome, Accepted) for outcome in outcomes) == 100
 
     def test_may_bring_a_message_twice(self) -> None:
         queues = FakeQueues()
-        outcomes = relay([delivery(TASK), delivery(TASK)], ROUTES, queues, FakeRejects())
+        outcomes = relay([delivery(TASK), delivery(TASK)], ROUTES, queues, FakeDeadLetterQueue())
         first, second = queues.bodies[Target.IMAGE_TASKS]
         assert (first, len(outcomes)) == (second, 2)
 
-    def test_leaves_what_sqs_will_never_take_with_the_rejects(self) -> None:
+    def test_leaves_what_sqs_will_never_take_in_the_dead_letter_queue(self) -> None:
         good, bad = plain_task(task_id="good"), plain_task(task_id="bad")
-        queues, rejects = FakeQueues(refused={bad: "InvalidMessageContents: no"}), FakeRejects()
+        queues, dead_letter_queue = FakeQueues(refused={bad: "InvalidMessageContents: no"}), FakeDeadLetterQueue()
         # when
-        outcomes = relay([delivery(bad), delivery(good)], ROUTES, queues, rejects)
+        outcomes = relay([delivery(bad), delivery(good)], ROUTES, queues, dead_letter_queue)
         # then
         assert queues.bodies[Target.IMAGE_TASKS] == [good]
-        assert outcomes[:1] == rejects.kept
-        (kept,) = rejects.kept
+        assert outcomes[:1] == dead_letter_queue.kept
+        (kept,) = dead_letter_queue.kept
         assert (kept.task_id, kept.fault.error_code) == ("bad", "NotAcceptedBySqs")
         assert "InvalidMessageContents: no" in str(kept.fault)
 
@@ -288,27 +291,27 @@ class TestABatch:
         tasks = [plain_task(task_id=f"t-{n}") for n in range(4)]
         orders = [json.dumps(ORDER | {"order_id": f"o-{n}"}) for n in range(4)]
         batch = [delivery("hello"), *map(delivery, tasks), *(delivery(order, ORDERS) for order in orders)]
-        queues, rejects = FakeQueues(down={down}), FakeRejects()
+        queues, dead_letter_queue = FakeQueues(down={down}), FakeDeadLetterQueue()
         # given
         for _ in range(2):
             with pytest.raises(ServiceUnavailable, match=f"{down} is down"):
-                relay(batch, ROUTES, queues, rejects)
+                relay(batch, ROUTES, queues, dead_letter_queue)
         # when
         queues.down.clear()
-        relay(batch, ROUTES, queues, rejects)
+        relay(batch, ROUTES, queues, dead_letter_queue)
         # then
         assert set(queues.bodies[Target.IMAGE_TASKS]) == set(tasks)
         assert set(queues.bodies[Target.ORDERS]) == set(orders)
-        assert {kept.delivery.data for kept in rejects.kept} == {b"hello"}
+        assert {kept.delivery.data for kept in dead_letter_queue.kept} == {b"hello"}
 
-    def test_fails_while_the_rejects_are_down(self) -> None:
+    def test_fails_while_the_dead_letter_queue_is_down(self) -> None:
         queues = FakeQueues()
-        with pytest.raises(ServiceUnavailable, match="rejects queue is down"):
-            relay([delivery("hello"), delivery(plain_task())], ROUTES, queues, FakeRejects(down=True))
+        with pytest.raises(ServiceUnavailable, match="dead-letter queue is down"):
+            relay([delivery("hello"), delivery(plain_task())], ROUTES, queues, FakeDeadLetterQueue(down=True))
         assert queues.bodies[Target.IMAGE_TASKS] == [plain_task()]
 
-    def test_passes_without_the_rejects_if_it_needs_none(self) -> None:
-        relay([delivery(plain_task())], ROUTES, FakeQueues(), FakeRejects(down=True))
+    def test_passes_without_the_dead_letter_queue_if_it_needs_none(self) -> None:
+        relay([delivery(plain_task())], ROUTES, FakeQueues(), FakeDeadLetterQueue(down=True))
 
 
 IDS = st.sampled_from([None, "m-1", "m-2", "with space"])
@@ -340,11 +343,11 @@ def test_whatever_fails_in_between_a_batch_that_comes_again_until_it_passes_lose
     chance.shuffle(batch)
     sqs = StrictSqs(iter(troubles))
     queues = SqsQueues(sqs.client, {target: target.value for target in Target})
-    rejects = SqsRejects(sqs.client, "rejects")
+    dead_letter_queue = SqsDeadLetterQueue(sqs.client, "dead-letters")
     # when
     for _ in range(len(troubles) + 1):
         try:
-            outcomes = relay(batch, ROUTES, queues, rejects)
+            outcomes = relay(batch, ROUTES, queues, dead_letter_queue)
             break
         except ServiceUnavailable:
             continue
@@ -358,10 +361,10 @@ def test_whatever_fails_in_between_a_batch_that_comes_again_until_it_passes_lose
         assert sent == expected
         with_ids = [body for body in sent if field in json.loads(body)]
         assert len({json.loads(body)[field] for body in with_ids}) == len(with_ids)
-    # and every invalid one is with the rejects, as it was published
-    assert put_together(sqs.queues["rejects"]) == {
-        (o.task_id, o.fault.error_code, o.delivery.data) for o in outcomes if isinstance(o, Rejected)
+    # and every invalid one is in the dead-letter queue, as it was published
+    assert put_together(sqs.queues["dead-letters"]) == {
+        (o.task_id, o.fault.error_code, o.delivery.data) for o in outcomes if isinstance(o, Undeliverable)
     }
-    assert all(message.attributes["reason"] for message in sqs.queues["rejects"])
-    # and it was the invalid that were rejected
+    assert all(message.attributes["reason"] for message in sqs.queues["dead-letters"])
+    # and it was the invalid that were moved to the dead-letter queue
     assert [isinstance(o, Accepted) for o in outcomes] == [found in valid for found in batch]

@@ -14,7 +14,7 @@ from darkroom.errors import MalformedMessage, NoRoute, ServiceUnavailable, Unexp
 from moto import mock_aws
 
 from functions.relay_rabbitmq import app
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target
+from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable
 from functions.relay_rabbitmq.reporting import report
 from tests.unit.events import load_event
 from tests.unit.relay_fakes import IMAGE_TASKS, delivery, event_message, event_of
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:No application metrics to publis
 
 Metrics = Callable[[], list[dict[str, Any]]]
 Log = Callable[[], dict[str, Any]]
-QUEUES = ("image-tasks", "orders", "rejects")
+QUEUES = ("image-tasks", "orders", "dead-letters")
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class TestTheHandler:
         (task,), (order,) = bodies("image-tasks"), bodies("orders")
         assert json.loads(task)["task_id"].startswith("rabbitmq-")
         assert json.loads(order)["order_id"] == "order-4711"
-        assert len(bodies("rejects")) == 3
+        assert len(bodies("dead-letters")) == 3
 
     def test_passes_a_batch_in_which_everything_is_invalid(self, bodies: Callable[[str], list[str]]) -> None:
         assert handle(load_event("rabbitmq_invalid")) == {"messages": 9}
-        assert (bodies("image-tasks"), bodies("orders"), len(bodies("rejects"))) == ([], [], 9)
+        assert (bodies("image-tasks"), bodies("orders"), len(bodies("dead-letters"))) == ([], [], 9)
 
     @pytest.mark.parametrize(("name", "queue", "count"), [("image_tasks", "image-tasks", 3), ("orders", "orders", 2)])
     def test_hands_the_same_over_when_a_batch_comes_again(
@@ -89,11 +89,11 @@ class TestTheHandler:
         with pytest.raises(ValueError, match="The event is not from RabbitMQ"):
             handle(event)
 
-    def test_is_not_held_up_by_a_message_of_more_rejects_than_a_metric_takes(
+    def test_is_not_held_up_by_a_message_of_more_dead_letters_than_a_metric_takes(
         self, bodies: Callable[[str], list[str]]
     ) -> None:
         assert handle(event_of({"newsletter::/": [event_message("x")] * 250})) == {"messages": 250}
-        assert len(bodies("rejects")) == 10
+        assert len(bodies("dead-letters")) == 10
 
 
 class TestReporting:
@@ -104,37 +104,43 @@ class TestReporting:
         report([self.TASK, self.ORDER, self.TASK])
         (emf,) = printed()
         assert emf["Relayed"] == [3.0]
-        assert "Quarantined" not in emf
+        assert "DeadLettered" not in emf
         line = log()
-        assert (line["message"], line["relayed"], line["rejected"]) == ("Relayed", {"image-tasks": 2, "orders": 1}, 0)
+        assert (line["message"], line["relayed"], line["dead_lettered"]) == (
+            "Relayed",
+            {"image-tasks": 2, "orders": 1},
+            0,
+        )
 
-    def test_what_was_rejected_is_counted_once_in_all_and_once_by_its_reason(self, printed: Metrics) -> None:
-        report([Rejected(delivery("x"), "t", MalformedMessage("a")), Rejected(delivery("x"), "t", NoRoute("b"))])
+    def test_what_was_dead_lettered_is_counted_once_in_all_and_once_by_its_reason(self, printed: Metrics) -> None:
+        report(
+            [Undeliverable(delivery("x"), "t", MalformedMessage("a")), Undeliverable(delivery("x"), "t", NoRoute("b"))]
+        )
         *by_reason, in_all = printed()
-        assert {(emf["error_code"], *emf["Quarantined"]) for emf in by_reason} == {
+        assert {(emf["error_code"], *emf["DeadLettered"]) for emf in by_reason} == {
             ("MalformedMessage", 1.0),
             ("NoRoute", 1.0),
         }
-        assert in_all["Quarantined"] == [1.0, 1.0]
+        assert in_all["DeadLettered"] == [1.0, 1.0]
         assert not {"Relayed", "Defects", "Retried"} & in_all.keys()
 
-    def test_what_was_rejected_is_logged(self, monkeypatch: pytest.MonkeyPatch, printed: Metrics) -> None:
+    def test_what_was_dead_lettered_is_logged(self, monkeypatch: pytest.MonkeyPatch, printed: Metrics) -> None:
         told: list[tuple[str, Any]] = []
         monkeypatch.setattr(
             "darkroom.reporting.logger.warning", lambda text, *args, extra, **_: told.append((text % args, extra))
         )
-        report([Rejected(delivery("x"), "t-1", MalformedMessage("it is a text"))])
+        report([Undeliverable(delivery("x"), "t-1", MalformedMessage("it is a text"))])
         about = {"task_id": "t-1", "queue": IMAGE_TASKS, "error_code": "MalformedMessage"}
-        assert told == [("Quarantined: it is a text", about)]
+        assert told == [("DeadLettered: it is a text", about)]
 
     def test_a_defect_of_ours_is_counted_for_the_alarm(self, printed: Metrics) -> None:
         defect = UnexpectedError("KeyError: 'x'")
         defect.__cause__ = KeyError("x")
-        report([Rejected(delivery("x"), "t-1", defect)])
+        report([Undeliverable(delivery("x"), "t-1", defect)])
         by_reason, in_all = printed()
-        assert (by_reason["error_code"], in_all["Defects"], in_all["Quarantined"]) == ("UnexpectedError", [1.0], [1.0])
+        assert (by_reason["error_code"], in_all["Defects"], in_all["DeadLettered"]) == ("UnexpectedError", [1.0], [1.0])
         assert "Retried" not in in_all
 
     def test_a_batch_of_nothing_is_logged_and_not_counted(self, log: Log) -> None:
         report([])
-        assert (log()["relayed"], log()["rejected"]) == ({}, 0)
+        assert (log()["relayed"], log()["dead_lettered"]) == ({}, 0)

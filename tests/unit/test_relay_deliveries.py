@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from functions.relay_rabbitmq.deliveries import Delivery, is_sendable, read_event
 from functions.relay_rabbitmq.relay import Accepted, judge
-from functions.relay_rabbitmq.sqs import SqsRejects
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue
 from tests.unit.events import BUCKET
 from tests.unit.relay_fakes import IMAGE_TASKS, LARGEST, ORDERS, ROUTES, StrictSqs, delivery, event_message, event_of
 
@@ -195,11 +195,11 @@ class TestHeaders:
         for depth in (10, *range(200, 1100, 7), 5000):
             headers = {"deep": reduce(deeper, range(depth), byte_array("end")), "flat": 1}
             (found,) = read_event(event_of({"newsletter::/": [event_message("x", headers=headers)]}))
-            rejected = judge(found, ROUTES)
-            assert not isinstance(rejected, Accepted)
+            undeliverable = judge(found, ROUTES)
+            assert not isinstance(undeliverable, Accepted)
             sqs = StrictSqs()
-            SqsRejects(sqs.client, "rejects").reject(rejected)
-            (sent,) = sqs.queues["rejects"]
+            SqsDeadLetterQueue(sqs.client, "dead-letters").send(undeliverable)
+            (sent,) = sqs.queues["dead-letters"]
             assert ('"end"' in sent.attributes["headers"]) != ("nested too deeply" in sent.attributes["headers"])
 
 
@@ -275,5 +275,5 @@ def test_whatever_comes_every_message_has_one_outcome_and_every_rejection_can_be
         if isinstance(outcome, Accepted):
             assert is_sendable(outcome.body)
         else:
-            SqsRejects(sqs.client, "rejects").reject(outcome)
+            SqsDeadLetterQueue(sqs.client, "dead-letters").send(outcome)
             assert outcome.fault.error_code != "UnexpectedError", outcome.fault

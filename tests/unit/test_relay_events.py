@@ -10,7 +10,7 @@ import pytest
 from aws_lambda_powertools.utilities.data_classes.rabbit_mq_event import RabbitMQEvent
 
 from functions.relay_rabbitmq.deliveries import read_event
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, judge
+from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable, judge
 from tests.unit.events import load_event
 from tests.unit.relay_fakes import ROUTES
 
@@ -127,9 +127,9 @@ class TestTheirMessages:
             "NoRoute",
         ]
 
-    def test_that_are_invalid_are_each_rejected(self) -> None:
+    def test_that_are_invalid_are_each_dead_lettered(self) -> None:
         outcomes = [judge(delivery, ROUTES) for delivery in read_event(load_event("rabbitmq_invalid"))]
-        reasons = [str(outcome.fault) for outcome in outcomes if isinstance(outcome, Rejected)]
+        reasons = [str(outcome.fault) for outcome in outcomes if isinstance(outcome, Undeliverable)]
         assert len(reasons) == len(outcomes) == 9
         assert len(set(reasons)) == 8, "only the empty one and the text are no JSON alike"
         assert {where for _, where in judged("rabbitmq_invalid")} == {"MalformedMessage", "NoRoute"}

@@ -17,8 +17,8 @@ from moto import mock_aws
 from mypy_boto3_sqs import SQSClient
 
 from functions.relay_rabbitmq.deliveries import Delivery
-from functions.relay_rabbitmq.relay import Rejected, Target
-from functions.relay_rabbitmq.sqs import SqsQueues, SqsRejects
+from functions.relay_rabbitmq.relay import Target, Undeliverable
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue, SqsQueues
 from tests.unit.relay_fakes import IMAGE_TASKS, SentMessage, StrictSqs, delivery, put_together
 
 REGION = "eu-central-1"
@@ -32,7 +32,7 @@ def sqs() -> Iterator[SQSClient]:
 
 @pytest.fixture
 def queue_url(sqs: SQSClient) -> str:
-    return sqs.create_queue(QueueName="rejects")["QueueUrl"]
+    return sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
 
 
 def received(sqs: SQSClient, queue_url: str) -> list[SentMessage]:
@@ -46,14 +46,14 @@ def received(sqs: SQSClient, queue_url: str) -> list[SentMessage]:
     return found
 
 
-def rejected(found: Delivery) -> Rejected:
-    return Rejected(found, "task-1", MalformedMessage("it is a text"))
+def undeliverable(found: Delivery) -> Undeliverable:
+    return Undeliverable(found, "task-1", MalformedMessage("it is a text"))
 
 
-class TestARejectedMessage:
+class TestAnUndeliverableMessage:
     def test_carries_its_reason_and_where_it_came_from(self, sqs: SQSClient, queue_url: str) -> None:
         found = delivery("Käthe", headers={"source": "shop", "n": 1})
-        SqsRejects(sqs, queue_url).reject(rejected(found))
+        SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(found))
         (message,) = received(sqs, queue_url)
         assert message.body == "Käthe"
         assert message.attributes == {
@@ -68,19 +68,19 @@ class TestARejectedMessage:
         "data", [b"\xff\0", b"a\0b", "\ufffe".encode(), b"\xed\xa0\x80", b"\x1b[1m"], ids=lambda data: data.hex()
     )
     def test_is_base64_where_sqs_takes_no_such_characters(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
-        SqsRejects(sqs, queue_url).reject(rejected(delivery(data)))
+        SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(data)))
         (message,) = received(sqs, queue_url)
         assert message.attributes["body_encoding"] == "base64"
         assert base64.b64decode(message.body) == data
 
     def test_that_was_packed_is_kept_packed(self, sqs: SQSClient, queue_url: str) -> None:
-        SqsRejects(sqs, queue_url).reject(rejected(delivery(b"\x1f\x8b", encoding="gzip")))
+        SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(b"\x1f\x8b", encoding="gzip")))
         (message,) = received(sqs, queue_url)
         assert (message.attributes["content_encoding"], message.attributes["body_encoding"]) == ("gzip", "base64")
         assert put_together([message]) == {("task-1", "MalformedMessage", b"\x1f\x8b")}
 
     def test_that_is_empty_says_so(self, sqs: SQSClient, queue_url: str) -> None:
-        SqsRejects(sqs, queue_url).reject(rejected(delivery(b"")))
+        SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(b"")))
         (message,) = received(sqs, queue_url)
         assert (message.body, message.attributes["body_encoding"]) == ("(empty)", "empty")
 
@@ -88,9 +88,9 @@ class TestARejectedMessage:
         "data", ["Käthe 写真".encode() * 220_000, bytes(range(256)) * 12_000], ids=["text", "bytes"]
     )
     def test_of_3_mb_comes_in_parts(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
-        # when it is rejected, and again because something else in its batch failed
+        # when it is moved to the dead-letter queue, and again because something else in its batch failed
         for _ in range(2):
-            SqsRejects(sqs, queue_url).reject(Rejected(delivery(data), "task-1", TooLarge("too large")))
+            SqsDeadLetterQueue(sqs, queue_url).send(Undeliverable(delivery(data), "task-1", TooLarge("too large")))
         # then
         messages = received(sqs, queue_url)
         count = len(messages) // 2
@@ -101,20 +101,20 @@ class TestARejectedMessage:
     def test_is_told_from_another_with_the_same_id_even_in_parts(self, sqs: SQSClient, queue_url: str) -> None:
         bodies = {bytes([letter]) * 1_500_000 for letter in b"ab"}
         for data in bodies:
-            SqsRejects(sqs, queue_url).reject(rejected(delivery(data)))
+            SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(data)))
         assert {data for _, _, data in put_together(received(sqs, queue_url))} == bodies
 
 
 class TestTheLimitsOfSqs:
     @staticmethod
-    def sent(rejection: Rejected) -> list[SentMessage]:
+    def sent(undeliverable: Undeliverable) -> list[SentMessage]:
         sqs = StrictSqs()
-        SqsRejects(sqs.client, "rejects").reject(rejection)
-        return sqs.queues["rejects"]
+        SqsDeadLetterQueue(sqs.client, "dead-letters").send(undeliverable)
+        return sqs.queues["dead-letters"]
 
     def test_are_kept_by_a_message_with_as_much_as_possible_of_everything(self) -> None:
         found = Delivery("写" * 5000, bytes(2_000_000), "写" * 5000, None, {"写" * 5000: "写" * 50_000})
-        messages = self.sent(Rejected(found, "x" * 200, NotAcceptedBySqs("写" * 5000)))
+        messages = self.sent(Undeliverable(found, "x" * 200, NotAcceptedBySqs("写" * 5000)))
         assert {len(message.attributes) for message in messages} == {8}
         assert {data for _, _, data in put_together(messages)} == {found.data}
 
@@ -122,7 +122,7 @@ class TestTheLimitsOfSqs:
     def test_are_kept_by_every_part_and_no_character_is_cut(self, size: int) -> None:
         for character in ("x", "ä", "写", "🎞"):
             data = ("." * (size % 7) + character * (size // len(character.encode()) + 1)).encode()[:size]
-            messages = self.sent(rejected(delivery(data)))
+            messages = self.sent(undeliverable(delivery(data)))
             assert {found for _, _, found in put_together(messages)} == {data}
 
     @given(
@@ -136,22 +136,22 @@ class TestTheLimitsOfSqs:
         self, queue: str, data: bytes, encoding: str, reason: str, headers: dict[str, object]
     ) -> None:
         found = Delivery(queue, data, encoding, None, headers)
-        messages = self.sent(Rejected(found, "task-1", MalformedMessage(reason)))
+        messages = self.sent(Undeliverable(found, "task-1", MalformedMessage(reason)))
         assert put_together(messages) == {("task-1", "MalformedMessage", data)}
 
     def test_leave_out_headers_that_are_too_long_and_tell_how_many(self) -> None:
         headers = {"first": "a", "long": "ä" * 50_000, "last": ["b", 1]}
-        (message,) = self.sent(rejected(delivery("x", headers=headers)))
+        (message,) = self.sent(undeliverable(delivery("x", headers=headers)))
         told = json.loads(message.attributes["headers"])
         assert told == {"first": "a", "last": ["b", 1], "(left out)": "1 headers"}
 
 
-def test_the_rejects_queue_in_trouble_is_a_transient_fault() -> None:
+def test_the_dead_letter_queue_in_trouble_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     with Stubber(client) as stub:
         stub.add_client_error("send_message", "ServiceUnavailable")
         with pytest.raises(ServiceUnavailable, match="send the dead letter"):
-            SqsRejects(client, "https://queue").reject(rejected(delivery("x")))
+            SqsDeadLetterQueue(client, "https://queue").send(undeliverable(delivery("x")))
 
 
 class TestTheTargets:

@@ -94,13 +94,13 @@ def test_a_task_that_needed_no_work_is_counted_without_bytes(printed: Metrics, r
     assert not {"BytesIn", "BytesOut", "Processed"} & set(units(emf))
 
 
-def test_a_quarantined_task_is_counted_once_in_all_and_once_by_its_error_code(printed: Metrics) -> None:
-    report(done(Result.QUARANTINED, fault=NotAnImage("it is a text")))
+def test_a_dead_lettered_task_is_counted_once_in_all_and_once_by_its_error_code(printed: Metrics) -> None:
+    report(done(Result.DEAD_LETTERED, fault=NotAnImage("it is a text")))
     by_reason, in_all = printed()
-    assert (by_reason["Quarantined"], by_reason["error_code"]) == ([1.0], "NotAnImage")
+    assert (by_reason["DeadLettered"], by_reason["error_code"]) == ([1.0], "NotAnImage")
     (dimensions,) = by_reason["_aws"]["CloudWatchMetrics"][0]["Dimensions"]
     assert sorted(dimensions) == ["error_code", "service"]
-    assert in_all["Quarantined"] == [1.0]
+    assert in_all["DeadLettered"] == [1.0]
     assert "error_code" not in in_all
 
 
@@ -109,14 +109,14 @@ def test_a_transient_fault_is_counted_as_retried_once_in_all_and_once_by_its_err
     by_reason, in_all = printed()
     assert (by_reason["Retried"], by_reason["error_code"]) == ([1.0], "ServiceUnavailable")
     assert in_all["Retried"] == [1.0]
-    assert not {"Quarantined", "error_code"} & in_all.keys()
+    assert not {"DeadLettered", "error_code"} & in_all.keys()
 
 
-def test_a_transient_fault_at_the_last_attempt_is_counted_as_quarantined(printed: Metrics) -> None:
+def test_a_transient_fault_at_the_last_attempt_is_counted_as_a_dead_letter(printed: Metrics) -> None:
     report(attempt(ServiceUnavailable("S3 is slow")), is_last=True)
     by_reason, in_all = printed()
     assert by_reason["error_code"] == "ServiceUnavailable"
-    assert in_all["Quarantined"] == [1.0]
+    assert in_all["DeadLettered"] == [1.0]
     assert "Retried" not in in_all
 
 
@@ -149,9 +149,9 @@ def test_the_log_line_tells_the_task_the_object_and_the_times(
 
 
 def test_the_log_line_of_a_fault_tells_its_reason(printed: Metrics, log: Callable[[], dict[str, Any]]) -> None:
-    report(done(Result.QUARANTINED, fault=NotAnImage("it is a text")))
+    report(done(Result.DEAD_LETTERED, fault=NotAnImage("it is a text")))
     line = log()
-    assert (line["level"], line["message"]) == ("WARNING", "Quarantined: it is a text")
+    assert (line["level"], line["message"]) == ("WARNING", "DeadLettered: it is a text")
     assert (line["task_id"], line["key"], line["error_code"]) == ("task-1", "a.jpg", "NotAnImage")
     assert "exception" not in line
 
@@ -160,7 +160,7 @@ def test_the_log_line_of_an_unreadable_message_has_its_task_id(
     printed: Metrics, log: Callable[[], dict[str, Any]]
 ) -> None:
     fault = MalformedMessage("it is not JSON")
-    report(attempt(Outcome(Result.QUARANTINED, "body-1", fault=fault), Unreadable("body-1", "hello", fault)))
+    report(attempt(Outcome(Result.DEAD_LETTERED, "body-1", fault=fault), Unreadable("body-1", "hello", fault)))
     line = log()
     assert (line["task_id"], line["error_code"]) == ("body-1", "MalformedMessage")
     assert "bucket" not in line

@@ -129,7 +129,7 @@ class TestNothingIsLost:
     FAULTS = Faults(transient=0.3, crash=0.1)
 
     @pytest.mark.parametrize("horizon", [50, 500, DAY])
-    def test_what_arrived_is_published_set_aside_or_waiting(self, horizon: float) -> None:
+    def test_what_arrived_is_published_dead_lettered_or_waiting(self, horizon: float) -> None:
         uploads = list(arrivals(burst_rate(1000, 100), 100, seed=3))
         outcome = simulate(uploads, TWO, OURS, faults=self.FAULTS, horizon=horizon)
         assert accounted_for(outcome) == outcome.arrived
@@ -154,7 +154,7 @@ class TestNothingIsLost:
             assert outcome.peak_concurrency <= setting.most
             assert sum(count for _, count in outcome.latencies) == pytest.approx(outcome.published)
 
-    def test_a_message_is_set_aside_after_its_last_receive(self) -> None:
+    def test_a_message_is_dead_lettered_after_its_last_receive(self) -> None:
         outcome = simulate([0.0] * 20, TWO, SECOND, faults=Faults(transient=1))
         assert (outcome.dead, outcome.batches) == (20, 20 * LIMITS["receives"].value)
 

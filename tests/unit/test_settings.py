@@ -41,7 +41,7 @@ COMPLETE_FOR_THE_RELAY = {
     "ROUTES": '{"image-tasks::/": "image-tasks", "orders::/shop": "orders"}',
     "IMAGE_TASKS_QUEUE_URL": "https://sqs/image-tasks",
     "ORDER_QUEUE_URL": "https://sqs/orders",
-    "REJECTS_QUEUE_URL": "https://sqs/rejects",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
 }
 
 
@@ -120,7 +120,7 @@ def test_the_relays_environment_says_which_queue_leads_where() -> None:
     assert RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {"PATH": "/bin"}) == RelaySettings(
         routes={"image-tasks::/": Target.IMAGE_TASKS, "orders::/shop": Target.ORDERS},
         queue_urls={Target.IMAGE_TASKS: "https://sqs/image-tasks", Target.ORDERS: "https://sqs/orders"},
-        rejects_queue_url="https://sqs/rejects",
+        dead_letter_queue_url="https://sqs/dead-letters",
     )
 
 

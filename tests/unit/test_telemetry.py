@@ -22,7 +22,7 @@ from functions.process_order.ports import Result as OrderResult
 from functions.process_order.process import Outcome as OrderOutcome
 from functions.relay_rabbitmq import reporting as relay
 from functions.relay_rabbitmq.deliveries import Delivery
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target
+from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable
 from tests.telemetry import LOG_FIELDS, METRICS
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -48,7 +48,7 @@ def attempts(task: Any, outcomes: Sequence[Any]) -> Iterator[Any]:
 def tell_of_images() -> None:
     images.report_taken_over(IMAGE_TASK)
     ended = [
-        ImageOutcome(result, "task-1", FAULT if result is ImageResult.QUARANTINED else None) for result in ImageResult
+        ImageOutcome(result, "task-1", FAULT if result is ImageResult.DEAD_LETTERED else None) for result in ImageResult
     ]
     for attempt in attempts(IMAGE_TASK, [*ended, defect()]):
         images.report(attempt, 1002.0)
@@ -60,7 +60,7 @@ def tell_of_orders() -> None:
             result,
             "order-1",
             Rejection(RejectionCode.OUT_OF_STOCK, "Not enough.") if result is OrderResult.REJECTED else None,
-            FAULT if result is OrderResult.QUARANTINED else None,
+            FAULT if result is OrderResult.DEAD_LETTERED else None,
         )
         for result in OrderResult
     ]
@@ -71,8 +71,8 @@ def tell_of_orders() -> None:
 
 def tell_of_messages() -> None:
     delivery = Delivery("orders::/", b"{}", content_encoding="", message_id=None, headers={})
-    rejected = [Rejected(delivery, "task-1", fault) for fault in (FAULT, defect())]
-    relay.report([Accepted(delivery, Target.ORDERS, "task-1", "{}"), *rejected])
+    undeliverable = [Undeliverable(delivery, "task-1", fault) for fault in (FAULT, defect())]
+    relay.report([Accepted(delivery, Target.ORDERS, "task-1", "{}"), *undeliverable])
     report_fault(ServiceUnavailable("SQS is away"), {}, is_last=False)  # as the handler does for the whole batch
 
 

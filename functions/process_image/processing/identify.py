@@ -165,7 +165,7 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
 
 
-def set_aside(data: bytes, limits: Limits) -> int:
+def memory_to_identify(data: bytes, limits: Limits) -> int:
     """Bytes that :func:`identify` sets aside and never writes to: two canvases of a WebP, which nobody decodes here."""
     is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     width, height = (is_webp and _claimed_size("webp", data)) or (0, 0)

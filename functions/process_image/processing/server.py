@@ -24,7 +24,7 @@ from PIL import Image
 
 from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, identify, render
-from functions.process_image.processing.identify import set_aside
+from functions.process_image.processing.identify import memory_to_identify
 from functions.process_image.render_messages import (
     EXIT_STATUS,
     GO,
@@ -140,7 +140,7 @@ def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet)
     before = _data_size()
     _limit_memory(before + OVERHEAD_BYTES + size)
     data = request.recv(size, socket.MSG_WAITALL) if size else b""
-    _limit_memory(before + OVERHEAD_BYTES + size + set_aside(data, limits))
+    _limit_memory(before + OVERHEAD_BYTES + size + memory_to_identify(data, limits))
     photo = identify(data, limits)
     memory = estimate_memory(photo, rendition_set)
     request.sendall(photo_answer(photo, memory))

@@ -1,4 +1,4 @@
-"""One SQS message among the others of its batch: it is done, comes back later, or is set aside."""
+"""One SQS message among the others of its batch: it is done, comes back later, or is moved to the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     answerers:
         Threads that give messages back and set them aside, so that work which hangs cannot keep them from it.
     max_receives:
-        The queue's maxReceiveCount: at that receive an unfinished task is set aside with its reason.
+        The queue's maxReceiveCount: at that receive an unfinished task becomes a dead letter with its reason.
     set_visibility_timeout:
         Makes a message, by its receipt handle, visible again after some seconds.
     report:
@@ -154,7 +154,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
             if isinstance(outcome, TransientFault):
                 faults.append(outcome)
                 if is_last:
-                    await self._answer(deadline, self.dead_letters.set_aside, task.body, task.task_id, outcome)
+                    await self._answer(deadline, self.dead_letters.send, task.body, task.task_id, outcome)
             self.report(attempt, sent, is_last)
         if faults and not is_last:
             wait = max(_wait(fault, receives) for fault in faults)

@@ -21,7 +21,7 @@ _LONGEST_REASON = 1000
 class DeadLetters(Protocol):
     """A dead-letter queue."""
 
-    def set_aside(self, body: str, task_id: str, fault: DarkroomError) -> None:
+    def send(self, body: str, task_id: str, fault: DarkroomError) -> None:
         """Keep the message with its reason."""
 
 
@@ -32,7 +32,7 @@ class SqsDeadLetters:
     sqs: SQSClient
     queue_url: str
 
-    def set_aside(
+    def send(
         self, body: str, task_id: str, fault: DarkroomError, about: Mapping[str, str] = MappingProxyType({})
     ) -> None:
         """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.

@@ -59,9 +59,9 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
     about:
         Further fields of the log line.
     is_last:
-        A transient fault was set aside, as a permanent one always is, and not left for another attempt.
+        Whether the message was moved to the dead-letter queue for a transient fault; a permanent one always is.
     """
-    name = "Retried" if isinstance(fault, TransientFault) and not is_last else "Quarantined"
+    name = "Retried" if isinstance(fault, TransientFault) and not is_last else "DeadLettered"
     metrics.add_metric(name, MetricUnit.Count, 1)
     with single_metric(name, MetricUnit.Count, 1) as by_reason:
         by_reason.add_dimension("error_code", fault.error_code)

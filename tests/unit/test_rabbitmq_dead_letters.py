@@ -9,27 +9,27 @@ import pytest
 from darkroom.errors import MalformedMessage
 
 from functions.relay_rabbitmq.deliveries import Delivery
-from functions.relay_rabbitmq.relay import Accepted, Rejected, Target, judge
+from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable, judge
 from functions.relay_rabbitmq.settings import Settings
-from functions.relay_rabbitmq.sqs import SqsRejects
+from functions.relay_rabbitmq.sqs import SqsDeadLetterQueue
 from operations.dead_letters import DeadLetter
+from operations.rabbitmq_dead_letters import judge_again
 from operations.redrive import HandOver
-from operations.rejects import judge_again
 from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, ROUTES, StrictSqs, delivery
 
-SETTINGS = Settings(ROUTES, {Target.IMAGE_TASKS: "image-tasks-url", Target.ORDERS: "orders-url"}, "rejects-url")
+SETTINGS = Settings(ROUTES, {Target.IMAGE_TASKS: "image-tasks-url", Target.ORDERS: "orders-url"}, "dead-letters-url")
 TASK = json.dumps({"bucket": "uploads", "key": "a.jpg"})
 
 
-def rejected(found: Delivery) -> list[DeadLetter]:
-    """As the relay puts it on the rejects queue, when it has no routes."""
+def undeliverable(found: Delivery) -> list[DeadLetter]:
+    """As the relay puts it on the dead-letter queue, when it has no routes."""
     sqs = StrictSqs()
     outcome = judge(found, {})
-    assert isinstance(outcome, Rejected)
-    SqsRejects(sqs.client, "rejects").reject(outcome)
+    assert isinstance(outcome, Undeliverable)
+    SqsDeadLetterQueue(sqs.client, "dead-letters").send(outcome)
     return [
         DeadLetter("id", m.body, 0, {n: {"DataType": "String", "StringValue": v} for n, v in m.attributes.items()})
-        for m in sqs.queues["rejects"]
+        for m in sqs.queues["dead-letters"]
     ]
 
 
@@ -44,7 +44,7 @@ def rejected(found: Delivery) -> list[DeadLetter]:
     ids=["without an id", "with a message id", "with an id of its own", "packed"],
 )
 def test_what_has_a_route_by_now_is_handed_over_as_the_relay_would_have(found: Delivery) -> None:
-    (letter,) = rejected(found)
+    (letter,) = undeliverable(found)
     as_by_the_relay = judge(found, ROUTES)
     assert isinstance(as_by_the_relay, Accepted)
     handed_over = judge_again(SETTINGS)(letter)
@@ -64,8 +64,8 @@ def test_what_has_a_route_by_now_is_handed_over_as_the_relay_would_have(found: D
     ],
     ids=["no route", "no order", "no text", "empty"],
 )
-def test_what_would_be_rejected_again_stays_with_its_reason(found: Delivery, reason: str) -> None:
-    (letter,) = rejected(found)
+def test_what_would_be_dead_lettered_again_stays_with_its_reason(found: Delivery, reason: str) -> None:
+    (letter,) = undeliverable(found)
     stays = judge_again(SETTINGS)(letter)
     assert isinstance(stays, str)
     assert stays.startswith(reason)
@@ -73,8 +73,10 @@ def test_what_would_be_rejected_again_stays_with_its_reason(found: Delivery, rea
 
 def test_what_came_in_parts_stays() -> None:
     sqs = StrictSqs()
-    SqsRejects(sqs.client, "rejects").reject(Rejected(delivery("x" * 1_500_000), "t-1", MalformedMessage("no")))
-    part = sqs.queues["rejects"][1]
+    SqsDeadLetterQueue(sqs.client, "dead-letters").send(
+        Undeliverable(delivery("x" * 1_500_000), "t-1", MalformedMessage("no"))
+    )
+    part = sqs.queues["dead-letters"][1]
     attributes = {n: {"DataType": "String", "StringValue": v} for n, v in part.attributes.items()}
     stays = judge_again(SETTINGS)(DeadLetter("id", part.body, 0, attributes))  # type: ignore[arg-type]
     assert isinstance(stays, str)

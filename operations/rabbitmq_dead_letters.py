@@ -1,4 +1,4 @@
-"""What the RabbitMQ intake rejected, judged again: by the relay's own rules, with the routes that it has by now."""
+"""The RabbitMQ intake's dead letters, judged again: by the relay's own rules, with the routes that it has by now."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_settings(stack: DeployedStack) -> Settings:
 
 
 def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
-    """Make the judge of rejects: where one goes by now, or why it must stay."""
+    """Make the judge of dead letters: where one goes by now, or why it must stay."""
 
     def judged(letter: DeadLetter) -> HandOver | str:
         if part := letter.text("part"):
