@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local import rabbitmq, rabbitmq_install
-from local.machine import PROJECT, LaptopError, Place
+from local.config import PROJECT, LaptopError, LocalConfig
 
 SERVER = "usr/lib/rabbitmq/bin/rabbitmq-server"
 
@@ -106,7 +106,7 @@ def test_what_fails_is_said_in_one_line_and_tried_again_only_on_demand(
     assert "apt-get install rabbitmq-server (Debian and Ubuntu) or brew install rabbitmq (macOS)" in line
     assert not rabbitmq.installed()
     with pytest.raises(LaptopError) as raised:
-        rabbitmq.start(Place(PROJECT / ".local" / "none", 4566))
+        rabbitmq.start(LocalConfig(PROJECT / ".local" / "none", 4566))
     assert str(raised.value) == line
     # and it is tried again only where that is asked for
     rabbitmq_install.main()
