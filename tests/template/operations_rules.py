@@ -136,6 +136,18 @@ def alarms_say_what_they_mean_and_where_to_read_on(template: Template) -> list[s
     ]
 
 
+def metrics_belong_to_one_stack(template: Template) -> list[str]:
+    """Stacks of one account must not raise each other's alarms, so a metric's namespace carries the stack's name.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Namespace
+    """
+    return [
+        f"{name} shares its metrics with other stacks"
+        for name, values in properties(template, FUNCTION).items()
+        if "${AWS::StackName}" not in _as_in_a_sub(values["Environment"]["Variables"]["POWERTOOLS_METRICS_NAMESPACE"])
+    ]
+
+
 def alarms_watch_metrics_that_there_are(template: Template) -> list[str]:
     """An alarm on a metric that nobody emits is silent for ever.
 
@@ -210,7 +222,7 @@ def functions_have_alarms(template: Template) -> list[str]:
             ("AWS/Lambda", "Errors", of_lambda, "Sum", 0),
             ("AWS/Lambda", "Throttles", of_lambda, "Sum", 0),
             ("AWS/Lambda", "Duration", of_lambda, "Maximum", 0.8 * 1000 * values["Timeout"]),
-            (environment["POWERTOOLS_METRICS_NAMESPACE"], "Defects", own, "Sum", 0),
+            (_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Defects", own, "Sum", 0),
         ]
         findings += [
             f"{function} has no alarm on {name} above {limit:g}"
@@ -229,7 +241,7 @@ def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) 
     for function, values in properties(template, FUNCTION).items():
         environment = values["Environment"]["Variables"]
         own = {"service": environment["POWERTOOLS_SERVICE_NAME"]}
-        metric = _Metric(environment["POWERTOOLS_METRICS_NAMESPACE"], "Retried", own, "Sum")
+        metric = _Metric(_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Retried", own, "Sum")
         retries_of_one = int(environment.get("MAX_RECEIVES", 1)) - 1
         needed = [
             alarm["EvaluationPeriods"] * (alarm["Threshold"] + 1)
@@ -398,7 +410,7 @@ def _watched(template: Template, alarm: str) -> list[_Metric]:
 
 def _metric(metric: dict[str, Any], statistic: str) -> _Metric:
     dimensions = {dimension["Name"]: _as_in_a_sub(dimension["Value"]) for dimension in metric.get("Dimensions", [])}
-    return _Metric(metric["Namespace"], metric["MetricName"], dimensions, statistic)
+    return _Metric(_as_in_a_sub(metric["Namespace"]), metric["MetricName"], dimensions, statistic)
 
 
 def _thresholds(template: Template) -> list[tuple[_Metric, float]]:
@@ -453,7 +465,7 @@ def _dimension_values(template: Template, namespace: str) -> dict[str, set[str]]
         "service": {
             told["POWERTOOLS_SERVICE_NAME"]
             for told in telling.values()
-            if told["POWERTOOLS_METRICS_NAMESPACE"] == namespace
+            if _as_in_a_sub(told["POWERTOOLS_METRICS_NAMESPACE"]) == namespace
         },
         "error_code": {name for name, kind in vars(errors).items() if isinstance(kind, type)},
         "code": {code.value for code in RejectionCode},

@@ -1024,7 +1024,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         operations_rules.alarms_watch_metrics_that_there_are,
         put("ProcessOrderDefectsAlarm/Properties/MetricName", "Bugs"),
-        "ProcessOrderDefectsAlarm watches OrderProcessing Bugs of process-order, which nobody emits",
+        "ProcessOrderDefectsAlarm watches OrderProcessing/${AWS::StackName} Bugs of process-order, which nobody emits",
     ),
     (
         operations_rules.alarms_watch_metrics_that_there_are,
@@ -1032,9 +1032,15 @@ CASES: list[tuple[Rule, Break, str]] = [
         "ProcessOrderDefectsAlarm watches ImageProcessing Defects of process-order, which nobody emits",
     ),
     (
+        operations_rules.metrics_belong_to_one_stack,
+        put("ProcessImageFunction/Properties/Environment/Variables/POWERTOOLS_METRICS_NAMESPACE", "ImageProcessing"),
+        "ProcessImageFunction shares its metrics with other stacks",
+    ),
+    (
         operations_rules.alarms_watch_metrics_that_there_are,
         append("ImageTasksRetriedAlarm/Properties/Dimensions", {"Name": "error_code", "Value": "InProgress"}),
-        "ImageTasksRetriedAlarm watches ImageProcessing Retried of process-image, InProgress, which nobody emits",
+        "ImageTasksRetriedAlarm watches ImageProcessing/${AWS::StackName} Retried of process-image, InProgress, "
+        "which nobody emits",
     ),
     (
         operations_rules.alarms_watch_metrics_that_there_are,
@@ -1109,12 +1115,14 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         operations_rules.functions_that_give_messages_back_have_an_alarm_on_that,
         drop("ImageTasksRetriedAlarm"),
-        "ProcessImageFunction has no alarm on ImageProcessing Retried of process-image that one message does not make",
+        "ProcessImageFunction has no alarm on ImageProcessing/${AWS::StackName} Retried of process-image "
+        "that one message does not make",
     ),
     (
         operations_rules.functions_that_give_messages_back_have_an_alarm_on_that,
         put("OrdersRetriedAlarm/Properties/Threshold", 6),
-        "ProcessOrderFunction has no alarm on OrderProcessing Retried of process-order that one message does not make",
+        "ProcessOrderFunction has no alarm on OrderProcessing/${AWS::StackName} Retried of process-order "
+        "that one message does not make",
     ),
     (
         operations_rules.tables_have_an_alarm_on_throttles,
@@ -1160,12 +1168,13 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         operations_rules.dashboards_draw_metrics_that_there_are,
         replace(f"{DASHBOARD}/0", '"Superseded", ".", "."', '"Overtaken", ".", "."'),
-        "Images: outcome draws ImageProcessing Overtaken of process-image, which nobody emits",
+        "Images: outcome draws ImageProcessing/${AWS::StackName} Overtaken of process-image, which nobody emits",
     ),
     (
         operations_rules.dashboards_draw_metrics_that_there_are,
         replace(f"{DASHBOARD}/0", '"StockLost"', '"Lost"'),
-        "Orders: rejected, by code draws OrderProcessing Rejected of Lost, process-order, which nobody emits",
+        "Orders: rejected, by code draws OrderProcessing/${AWS::StackName} Rejected of Lost, process-order, "
+        "which nobody emits",
     ),
     (
         operations_rules.dashboards_draw_metrics_that_there_are,

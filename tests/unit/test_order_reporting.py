@@ -38,7 +38,7 @@ def attempt(outcome: Outcome | TransientFault, task: OrderTask | Unreadable = TA
 def test_a_completed_order_is_counted_with_its_times(printed: Metrics) -> None:
     report(attempt(Outcome(Result.COMPLETED, "order-1")), 1002.0, False)
     (emf,) = printed()
-    assert (emf["Completed"], emf["ProcessingTime"], emf["QueueTime"]) == ([1.0], [1500.0], [5500.0])
+    assert (emf["Completed"], emf["ProcessingTime"], emf["QueueTime"]) == ([1.0], [1.5], [5.5])
 
 
 def test_a_rejected_order_is_counted_once_in_all_and_once_by_its_code(printed: Metrics, log: Log) -> None:

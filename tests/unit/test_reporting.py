@@ -42,15 +42,15 @@ def test_a_processed_task_is_counted_with_its_times_and_bytes(printed: Metrics) 
     report(done(Result.PROCESSED, bytes_in=5000, bytes_out=700), sent=1002.0)
     (emf,) = printed()
     assert units(emf) == {
-        "NotificationLatency": "Milliseconds",
-        "QueueTime": "Milliseconds",
-        "ProcessingTime": "Milliseconds",
+        "NotificationLatency": "Seconds",
+        "QueueTime": "Seconds",
+        "ProcessingTime": "Seconds",
         "Processed": "Count",
         "BytesIn": "Bytes",
         "BytesOut": "Bytes",
     }
-    assert emf["ProcessingTime"] == [1500.0]
-    assert emf["QueueTime"] == [5500.0]
+    assert emf["ProcessingTime"] == [1.5]
+    assert emf["QueueTime"] == [5.5]
     assert emf["Processed"] == [1.0]
     assert (emf["BytesIn"], emf["BytesOut"]) == ([5000.0], [700.0])
 
@@ -67,11 +67,11 @@ def test_metrics_stand_in_the_namespace_under_the_service(printed: Metrics) -> N
 def test_the_way_from_the_upload_is_counted_at_the_first_attempt_alone(printed: Metrics) -> None:
     report(done(Result.PROCESSED), sent=1002.0)
     (first,) = printed()
-    assert first["NotificationLatency"] == [7500.0]
+    assert first["NotificationLatency"] == [7.5]
     report(replace(done(Result.PROCESSED), is_first=False), sent=1002.0)
     (later,) = printed()
     assert "NotificationLatency" not in later
-    assert later["QueueTime"] == [5500.0]
+    assert later["QueueTime"] == [5.5]
 
 
 def test_a_task_that_is_taken_over_is_counted_at_once(

@@ -45,9 +45,9 @@ def stage_times(attempt: Attempt[Any, Any], sent: float | None) -> dict[str, flo
 
 
 def count_times(times: Mapping[str, float]) -> dict[str, object]:
-    """Add every time to the metrics; returns them for the log line, in whole milliseconds."""
+    """Add every time to the metrics, in seconds; returns them for the log line, in whole milliseconds."""
     for name, seconds in times.items():
-        metrics.add_metric(name, MetricUnit.Milliseconds, seconds * 1000)
+        metrics.add_metric(name, MetricUnit.Seconds, seconds)
     return {f"{name}Ms": round(seconds * 1000) for name, seconds in times.items()}
 
 
