@@ -176,7 +176,7 @@ fuzz-guided: setup
 	  -artifact_prefix=.local/fuzz/ -verbosity=0 -print_final_stats=1
 
 lock: setup ## pin the newest versions that the .in files allow
-	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements layers/validation/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security requirements/uv; do \
+	@for file in layers/imaging/requirements layers/payments/requirements layers/powertools/requirements requirements/dev requirements/atheris requirements/bench requirements/heic requirements/emulator requirements/payments requirements/sam requirements/security requirements/uv; do \
 	  echo "Locking $$file.txt"; $(UV) pip compile --quiet --upgrade --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  $$(case $$file in layers/*) echo $(foreach name,$(IN_RUNTIME),--no-emit-package $(name));; esac) \

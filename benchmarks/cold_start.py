@@ -65,23 +65,23 @@ class Function:
 FUNCTIONS = {
     "ProcessImageFunction": Function(
         "functions.process_image.app",
-        (*_SHARED, "ImagingLayer"),
+        (*_SHARED, "SchemasLayer", "ImagingLayer"),
         ("s3", "sqs", "dynamodb"),
         ("import pyvips", "from PIL import Image", "import pi_heif"),
         ENVIRONMENT | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": MEMORY_MB},
     ),
     "ProcessOrderFunction": Function(
         "functions.process_order.app",
-        (*_SHARED, "ValidationLayer", "PaymentsLayer"),
+        (*_SHARED, "SchemasLayer", "PaymentsLayer"),
         ("sqs", "dynamodb", "secretsmanager", "sns"),
-        ("from pydantic import BaseModel", "from stripe import StripeClient"),
+        ("import fastjsonschema", "from stripe import StripeClient"),
         ORDER_ENVIRONMENT,
     ),
     "RelayRabbitMqFunction": Function(
         "functions.relay_rabbitmq.app",
-        (*_SHARED, "ValidationLayer"),
+        (*_SHARED, "SchemasLayer"),
         ("sqs",),
-        ("from pydantic import BaseModel",),
+        ("import fastjsonschema",),
         RELAY_ENVIRONMENT,
     ),
 }

@@ -20,13 +20,14 @@ FUNCTIONS = {
     "RelayRabbitMqFunction": "functions/relay_rabbitmq",
 }
 _LAYER = "python"  # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
+_PLACES = FUNCTIONS | {"SchemasLayer": f"{_LAYER}/schemas"}
 # What of a layer no path of ours imports, where it is half a megabyte of the archive or more; and pip's commands.
 NOT_NEEDED = (
     "PIL/_imagingft.*",  # text on images, and the four libraries that only it needs
     "pillow.libs/libfreetype*",
     "pillow.libs/libharfbuzz*",
     "pillow.libs/libbrotli*",
-    "aws_lambda_powertools/event_handler",  # HTTP routers; idempotency of pydantic models would want it too
+    "aws_lambda_powertools/event_handler",  # HTTP routers
     "stripe/params",  # types
     "bin",
     "*.dist-info/RECORD",  # holds the path of the interpreter that installed
@@ -124,4 +125,4 @@ def _compile(interpreter: str, target: Path) -> None:
 if __name__ == "__main__":
     makefile, resource = sys.argv[1:]
     runtime, architecture = Path(makefile).parts[-3:-1]
-    bundle(runtime, architecture, Path.cwd(), Path(os.environ["ARTIFACTS_DIR"]) / FUNCTIONS.get(resource, _LAYER))
+    bundle(runtime, architecture, Path.cwd(), Path(os.environ["ARTIFACTS_DIR"]) / _PLACES.get(resource, _LAYER))

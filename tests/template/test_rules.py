@@ -578,7 +578,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     ),
     (
         rules.layers_are_those_of_the_template,
-        drop(f"{FUNCTION}/Layers/2"),
+        drop(f"{FUNCTION}/Layers/3"),
         "ImagingLayer is used by no function",
     ),
     (

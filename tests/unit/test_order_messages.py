@@ -170,21 +170,21 @@ class TestMalformed:
         "body", ["", "hello", '{"order_id": ', "[" * 100_000, "1" * 5000, '{"amount": ' + "9" * 5000 + "}"]
     )
     def test_what_is_not_json(self, body: str) -> None:
-        assert "the body: Invalid JSON" in str(the_fault(body).fault)
+        assert "The body is not JSON" in str(the_fault(body).fault)
 
     @pytest.mark.parametrize("body", ["null", "[]", '"text"', "7", "[{}]"])
     def test_what_is_no_object(self, body: str) -> None:
-        assert "the body: Input should be an object" in str(the_fault(body).fault)
+        assert "the body: must be a JSON object" in str(the_fault(body).fault)
 
     @pytest.mark.parametrize("field", ["order_id", "customer_id", "items", "amount", "currency", "payment_method"])
     def test_what_lacks_a_field(self, field: str) -> None:
-        assert f"{field}: Field required" in str(the_fault(good_but(**{field: None})).fault)
+        assert f"{field}: is missing" in str(the_fault(good_but(**{field: None})).fault)
 
     @pytest.mark.parametrize("field", ["product_id", "quantity", "unit_price"])
     def test_what_lacks_a_field_of_an_item(self, field: str) -> None:
         message = deepcopy(GOOD)
         del message["items"][1][field]
-        assert f"items.1.{field}: Field required" in str(the_fault(json.dumps(message)).fault)
+        assert f"items.1.{field}: is missing" in str(the_fault(json.dumps(message)).fault)
 
     @pytest.mark.parametrize("field", ["order_id", "customer_id", "payment_method"])
     @pytest.mark.parametrize("value", ["", "with space", "ä", "a\n", "x" * 201, 7, True, ["a"]])
@@ -242,7 +242,9 @@ class TestMalformed:
             "phone of mara": "+49 30 0000000",
         }
         fault = the_fault(json.dumps(message))
-        assert not any(word in str(fault.fault) + fault.task_id for word in ("ara", "ustermann", "4242", "+49"))
+        assert not any(
+            word in str(fault.fault) + fault.task_id for word in ("Mara", "mara", "ustermann", "4242", "+49")
+        )
 
 
 class TestTaskIds:

@@ -1,9 +1,8 @@
 """What arrives, in each of its shapes, as image tasks.
 
-An SQS body holds an S3 notification, the same wrapped by SNS, an EventBridge event or a plain task. The shapes:
+An SQS body holds an S3 notification, an EventBridge event of S3 or a plain task, alone or in an envelope. The shapes:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
-https://docs.aws.amazon.com/sns/latest/dg/sns-message-and-json-formats.html
 """
 
 from __future__ import annotations
@@ -16,19 +15,21 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
+from darkroom.envelopes import open_body
 from darkroom.errors import MalformedMessage
 from darkroom.messages import Unreadable, hash_id, unreadable_task_id
+from darkroom.schema import Schema
 
 _LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
-_LONGEST_TASK_ID = 200
+_SCHEMA = Schema("image_task")
 _MOST_RECORDS = 1000  # S3 sends one; a body full of them would take minutes and all memory
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PRINTABLE = re.compile(r"[!-~]+")  # ASCII without the space: safe in a key, an attribute and a log
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 SHAPES = (
-    "an S3 notification (alone or wrapped by SNS), an EventBridge 'Object Created' event, "
-    'or {"task_id", "bucket", "key", "version_id"?}'
+    "an S3 notification, an EventBridge 'Object Created' event, "
+    'or {"task_id", "bucket", "key", "version_id"?}, alone or in an envelope of SNS or EventBridge'
 )
 
 
@@ -60,11 +61,7 @@ def read_body(body: str) -> list[ImageTask | Unreadable]:
         One entry per record it holds; empty for S3's test event, which asks for nothing.
     """
     try:
-        try:
-            message = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise MalformedMessage(f"The body is not JSON: {error}. Expected {SHAPES}.") from error
-        return _read_message(message, body)
+        return _read_message(open_body(body).message, body)
     except MalformedMessage as fault:
         return [Unreadable(unreadable_task_id(body), body, fault)]
     except RecursionError:
@@ -74,11 +71,6 @@ def read_body(body: str) -> list[ImageTask | Unreadable]:
 
 def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
     match message:
-        case {"Type": "Notification", "Message": str(inner)}:
-            try:
-                return _read_message(json.loads(inner), body)
-            except (ValueError, RecursionError) as error:
-                raise MalformedMessage(f"The SNS notification's Message is not JSON: {error}.") from error
         case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
             return []
         case {"Records": list(records)} if len(records) > _MOST_RECORDS:
@@ -163,16 +155,10 @@ def _from_event(
 
 
 def _from_plain_task(task: dict[str, Any], body: str) -> ImageTask:
-    task_id, version_id = task["task_id"], task.get("version_id")
-    _check(
-        None
-        if isinstance(task_id, str) and len(task_id) <= _LONGEST_TASK_ID and _PRINTABLE.fullmatch(task_id)
-        else f"task_id must be 1 to {_LONGEST_TASK_ID} printable ASCII characters without spaces",
-        _bucket_fault(task["bucket"]),
-        _key_fault(task["key"]),
-        _version_fault(version_id),
+    _check(*(_SCHEMA.faults(task) or (_key_fault(task["key"]),)))
+    return ImageTask(
+        task_id=task["task_id"], bucket=task["bucket"], key=task["key"], body=body, version_id=task.get("version_id")
     )
-    return ImageTask(task_id=task_id, bucket=task["bucket"], key=task["key"], body=body, version_id=version_id)
 
 
 def _bucket_fault(bucket: Any) -> str | None:

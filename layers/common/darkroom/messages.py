@@ -35,6 +35,15 @@ def unreadable_task_id(body: str) -> str:
     return hash_id("body", body)
 
 
+def is_text(value: str) -> bool:
+    """Whether UTF-8 can say it: JSON can hold half of a character, a lone surrogate."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def hash_id(kind: str, *parts: str) -> str:
     """An id that is the same for the same parts: ``kind``, a hyphen and 40 hexadecimal digits."""
     digest = sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

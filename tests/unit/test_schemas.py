@@ -1,0 +1,36 @@
+"""The schemas are what the readers and the API use, and what the events in ``events/`` keep to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from darkroom.schema import Schema
+
+from api.description import load
+
+_NAMES = {"item": "Item", "money": "Money"}
+
+
+def as_api_gateway_knows_it(schema: Any) -> Any:
+    """API Gateway's models have no list of types, and each definition is a model of its own."""
+    if isinstance(schema, list):
+        return [as_api_gateway_knows_it(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return {"$ref": f"#/components/schemas/{_NAMES[schema['$ref'].rpartition('/')[2]]}"}
+    kept = {name: value for name, value in schema.items() if name not in ("$schema", "title", "definitions")}
+    return {
+        name: as_api_gateway_knows_it(value)
+        for name, value in kept.items()
+        if not (name == "type" and isinstance(value, list))
+    }
+
+
+def test_the_api_checks_bodies_by_the_schemas() -> None:
+    order, task = Schema("order").definition, Schema("image_task").definition
+    expected = {"Order": order, "ImageTask": task} | {_NAMES[name]: of for name, of in order["definitions"].items()}
+    models = load()["components"]["schemas"]
+    for name, schema in expected.items():
+        assert models[name] == as_api_gateway_knows_it(schema), json.dumps(as_api_gateway_knows_it(schema))
