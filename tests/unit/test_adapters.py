@@ -702,5 +702,5 @@ def test_sqs_in_trouble_is_a_transient_fault() -> None:
             with pytest.raises(ServiceUnavailable, match=action):
                 call()
         stub.add_client_error("change_message_visibility", "InvalidParameterValue")
-        with pytest.raises(ServiceUnavailable, match="change the message's visibility"):
+        with pytest.raises(ServiceUnavailable, match="change the message's visibility timeout"):
             set_visibility_timeout(client, "https://queue", "receipt", 1)

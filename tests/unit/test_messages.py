@@ -177,18 +177,18 @@ class TestMalformed:
             ('{"Records": [', "not JSON"),
             ("[" * 100_000, "nested too deeply"),
             ("1" * 5000, "not JSON"),
-            ("null", "none of the shapes"),
-            ("[]", "none of the shapes"),
-            ('"text"', "none of the shapes"),
-            ("{}", "none of the shapes"),
-            ('{"Records": []}', "none of the shapes"),
-            ('{"Records": {}}', "none of the shapes"),
-            (json.dumps({"order_id": "7"}), "none of the shapes"),
+            ("null", "none of the accepted shapes"),
+            ("[]", "none of the accepted shapes"),
+            ('"text"', "none of the accepted shapes"),
+            ("{}", "none of the accepted shapes"),
+            ('{"Records": []}', "none of the accepted shapes"),
+            ('{"Records": {}}', "none of the accepted shapes"),
+            (json.dumps({"order_id": "7"}), "none of the accepted shapes"),
             (body_of("sqs_malformed"), '{"task_id", "bucket", "key", "version_id"?}'),
             (sns_body("hello"), "SNS notification's Message is not JSON"),
-            (sns_body(7), "none of the shapes"),
-            (sns_body("{}"), "none of the shapes"),
-            (json.dumps({"Service": "Amazon S3", "Event": "s3:Other"}), "none of the shapes"),
+            (sns_body(7), "none of the accepted shapes"),
+            (sns_body("{}"), "none of the accepted shapes"),
+            (json.dumps({"Service": "Amazon S3", "Event": "s3:Other"}), "none of the accepted shapes"),
         ],
     )
     def test_a_body_of_no_shape(self, body: str, named: str) -> None:
@@ -205,14 +205,14 @@ class TestMalformed:
             (s3_body_without("bucket"), "bucket name"),
             (s3_body_without("key"), "object key"),
             (s3_body(eventVersion=2.1), "eventVersion"),
-            (s3_body(eventVersion="1.0"), "version 1.0; 2.x is understood"),
-            (s3_body(eventVersion="3.0"), "version 3.0; 2.x is understood"),
-            (s3_body(eventVersion="20.1"), "version 20.1; 2.x is understood"),
+            (s3_body(eventVersion="1.0"), "version 1.0; only 2.x is supported"),
+            (s3_body(eventVersion="3.0"), "version 3.0; only 2.x is supported"),
+            (s3_body(eventVersion="20.1"), "version 20.1; only 2.x is supported"),
             (s3_body(eventName="ObjectRemoved:Delete"), "ObjectRemoved:Delete; only ObjectCreated"),
             (s3_body(eventName="ObjectTagging:Put"), "ObjectTagging:Put; only ObjectCreated"),
             (s3_body(key=""), "key must be text of 1 to 1024 bytes"),
             (s3_body(key="ä" * 513), "key must be text of 1 to 1024 bytes"),
-            (s3_body(name="X"), "bucket must be a bucket's name"),
+            (s3_body(name="X"), "bucket must be a bucket name"),
             (s3_body(versionId="\ud800"), "version_id must be 1 to 1024 printable"),
             (s3_body(versionId="v" * 1025), "version_id must be 1 to 1024 printable"),
             (s3_body(versionId=7), "version_id must be 1 to 1024 printable"),
@@ -353,4 +353,4 @@ def test_a_body_full_of_records_is_one_message_that_cannot_be_read(wrap: Callabl
     assert len(read_body(json.dumps({"Records": [1] * 1000}))) == 1000
     (unreadable,) = read_body(wrap(json.dumps({"Records": [1] * 1001})))
     assert isinstance(unreadable, Unreadable)
-    assert "1,001 records; at most 1,000" in str(unreadable.fault)
+    assert "1,001 records; the limit is 1,000" in str(unreadable.fault)

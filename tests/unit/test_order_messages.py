@@ -128,10 +128,10 @@ class TestMoney:
     @pytest.mark.parametrize(
         ("amount", "named"),
         [
-            (9799, "amount: 9799 minor units, but the items sum up to 9800"),
-            ("97.99", "amount: 9799 minor units, but the items sum up to 9800"),
-            (0, "amount: 0 minor units, but the items sum up to 9800"),
-            ("98.001", "amount: '98.001' has more than the 2 digits after the point that EUR has"),
+            (9799, "amount: 9799 minor units, but the items add up to 9800"),
+            ("97.99", "amount: 9799 minor units, but the items add up to 9800"),
+            (0, "amount: 0 minor units, but the items add up to 9800"),
+            ("98.001", "amount: '98.001' has more digits after the point than the 2 of EUR"),
         ],
     )
     def test_must_be_the_sum_over_the_items(self, amount: Any, named: str) -> None:

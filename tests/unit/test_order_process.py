@@ -361,7 +361,7 @@ class DeadlineAfter(Deadline):
 
 class TestTimeRunsOut:
     def test_no_step_is_begun_that_may_not_be_done_in_time(self, world: OrderWorld) -> None:
-        with pytest.raises(OutOfTime, match=r"9 s are left, \d+ s are wanted to take the order one step further"):
+        with pytest.raises(OutOfTime, match=r"9 s are left, \d+ s are needed to take the order one step further"):
             world.deliver(order_body(), seconds=9.4)
         assert world.counters(PRINT) == (10, 0, 0)
         assert world.deliver(order_body()).result is Result.COMPLETED

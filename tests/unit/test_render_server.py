@@ -330,7 +330,7 @@ class TestTime:
             stopped.result(30)
 
     def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
-        with pytest.raises(OutOfTime, match="10 s are wanted"):
+        with pytest.raises(OutOfTime, match="10 s are needed"):
             server.render(photo(), Deadline(time() + 9))
 
 

@@ -1,1 +1,1 @@
-"""What two functions or more need."""
+"""Code that two or more functions share."""

@@ -1,4 +1,4 @@
-"""Errors of AWS calls, as faults of ours."""
+"""Translate errors of AWS calls into Darkroom's faults."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from darkroom.errors import ServiceUnavailable
 
 
 def error_code(error: ClientError) -> str:
-    """AWS's code of an error, such as ``NoSuchKey``; empty if it gives none."""
+    """Return AWS's code of an error, such as ``NoSuchKey``; empty if there is none."""
     return error.response.get("Error", {}).get("Code", "")
 
 
 @contextmanager
 def aws_faults_as_transient(action: str) -> Iterator[None]:
-    """Turn whatever an AWS call raises into ServiceUnavailable.
+    """Turn every error of an AWS call into ServiceUnavailable.
 
-    That holds for a missing permission too: mending the role lets the retry, or later the redrive, pass.
+    A missing permission is transient too: once the role is fixed, the retry or the redrive succeeds.
 
     Parameters
     ----------
     action:
-        What the call was to do, for the reason: "send the dead letter".
+        What the call should do, for the reason: "send the dead letter".
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""One SQS message among the others of its batch: it is done, comes back later, or is moved to the dead-letter queue."""
+"""One SQS message of a batch: it is processed, comes back later, or is moved to the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ TaskT = TypeVar("TaskT", bound=Task)
 OutcomeT = TypeVar("OutcomeT", covariant=True)
 _T = TypeVar("_T", contravariant=True)
 
-# Kept back from Lambda's timeout for giving unfinished messages back.
+# Reserved from Lambda's timeout for returning unfinished messages.
 _SECONDS_TO_ANSWER = 3
-# Of these, kept back for the answer itself.
+# Of these, reserved for the answer itself.
 _SECONDS_TO_RETURN = 0.5
 FIRST_RETRY_SECONDS = 10
 LONGEST_RETRY_SECONDS = 900
@@ -35,17 +35,17 @@ _logger = Logger()
 
 
 class Process(Protocol[_T, OutcomeT]):
-    """Brings one task to its end."""
+    """Processes one task."""
 
     def __call__(self, task: _T, deadline: Deadline, *, redriven: bool) -> OutcomeT:
-        """Return how it ended, for the report. Raises TransientFault: try again later."""
+        """Return how it ended, for the report. Raises TransientFault if it should be retried."""
 
 
 @dataclass(frozen=True)
 class Attempt(Generic[TaskT, OutcomeT]):
-    """One task as this invocation left it. ``started`` and ``ended`` are seconds since the epoch.
+    """The outcome of one task in this invocation. ``started`` and ``ended`` are seconds since the epoch.
 
-    ``is_first``: the message was never received before, nor does it come back from a dead-letter queue.
+    ``is_first``: the message was never received before and was not redriven.
     """
 
     task: TaskT
@@ -57,7 +57,7 @@ class Attempt(Generic[TaskT, OutcomeT]):
 
 @dataclass(frozen=True)
 class ReceivedMessage(Generic[TaskT, OutcomeT]):
-    """One message's tasks. While one thread works on them, another may ask how far it is: both lists only grow."""
+    """The tasks of one message. One thread processes them while another reads the progress: both lists only grow."""
 
     tasks: Sequence[TaskT]
     process: Process[TaskT, OutcomeT]
@@ -66,7 +66,7 @@ class ReceivedMessage(Generic[TaskT, OutcomeT]):
     _ended: list[Attempt[TaskT, OutcomeT]] = field(default_factory=list)
 
     def work(self, deadline: Deadline, *, redriven: bool = False) -> None:
-        """Attempt one task after the other, whatever becomes of each, until the function has to answer."""
+        """Attempt one task after the other, whatever the outcome of each, until the function has to answer."""
         for task in self.tasks:
             if time() > deadline.at - _SECONDS_TO_ANSWER:
                 return
@@ -77,13 +77,13 @@ class ReceivedMessage(Generic[TaskT, OutcomeT]):
                 outcome = self.process(task, deadline, redriven=redriven)
             except TransientFault as fault:
                 outcome = fault
-            except Exception as error:  # noqa: BLE001 # a defect of ours must not cost the message its reason
+            except Exception as error:  # noqa: BLE001 # a defect must not cost the message its reason
                 outcome = UnexpectedError(f"{type(error).__name__}: {error}")
                 outcome.__cause__ = error
             self._ended.append(Attempt(task, started, time(), outcome, self.is_first))
 
     def attempts(self) -> list[Attempt[TaskT, OutcomeT]]:
-        """What has become of every task by now; what is still under way, or not begun, is out of time."""
+        """Return the outcome of every task so far; one that is not finished or not started is out of time."""
         ended, now = list(self._ended), time()
         out_of_time = OutOfTime("The function had to answer before the task was done.")
         started = [*self._started, *(now for _ in self.tasks)]
@@ -96,24 +96,24 @@ class ReceivedMessage(Generic[TaskT, OutcomeT]):
 
 @dataclass(frozen=True)
 class MessageHandler(Generic[TaskT, OutcomeT]):
-    """Works on messages side by side.
+    """Processes messages in parallel.
 
     Attributes
     ----------
     read:
-        Reads a message's body: its tasks.
+        Reads the tasks of a message's body.
     process:
-        Brings one task to its end.
+        Processes one task.
     workers:
-        Threads that work; codecs and the network leave the interpreter free.
+        Threads that process messages; codecs and the network release the GIL.
     answerers:
-        Threads that give messages back and set them aside, so that work which hangs cannot keep them from it.
+        Threads that return messages to their queue or send dead letters, so that hanging work cannot block them.
     max_receives:
-        The queue's maxReceiveCount: at that receive an unfinished task becomes a dead letter with its reason.
+        The queue's maxReceiveCount: at that receive, an unfinished task becomes a dead letter with its reason.
     set_visibility_timeout:
         Makes a message, by its receipt handle, visible again after some seconds.
     report:
-        Told of every attempt, of when its message was sent (seconds since the epoch), and whether it was the last.
+        Called with every attempt, the time its message was sent (seconds since the epoch), and whether it was the last.
     """
 
     read: Callable[[str], Sequence[TaskT]]
@@ -126,16 +126,16 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     report: Callable[[Attempt[TaskT, OutcomeT], float, bool], None]
 
     def message(self, body: str, *, is_first: bool = True) -> ReceivedMessage[TaskT, OutcomeT]:
-        """Read a message's body, to work on its tasks."""
+        """Read a message's body into tasks."""
         return ReceivedMessage(self.read(body), self.process, is_first)
 
     async def take(self, record: SQSRecord, deadline: Deadline) -> None:
-        """Work on one message.
+        """Process one message.
 
         Raises
         ------
         TransientFault
-            The message must stay in its queue. It becomes visible again after a while.
+            The message must stay in its queue. It becomes visible again later.
         """
         redriven = ERROR_CODE_ATTRIBUTE in record.message_attributes
         receives = int(record.attributes.approximate_receive_count)
@@ -143,7 +143,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         work = asyncio.get_running_loop().run_in_executor(
             self.workers, lambda: message.work(deadline, redriven=redriven)
         )
-        # Not wait_for, which would cancel: a thread cannot be. What it still does is safe to be done again.
+        # Not wait_for, which would cancel: a thread cannot be cancelled. What it still does can safely be repeated.
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
 
         sent = int(record.attributes.sent_timestamp) / 1000
@@ -162,19 +162,19 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
             raise faults[0]
 
     async def _answer(self, deadline: Deadline, call: Callable[..., None], *arguments: object) -> None:
-        """Make a call that the answer depends on. Raises OutOfTime where that takes longer than Lambda allows."""
+        """Make a call that the answer depends on. Raises OutOfTime if it takes longer than Lambda allows."""
         made = asyncio.get_running_loop().run_in_executor(self.answerers, call, *arguments)
         done, _ = await asyncio.wait([made], timeout=max(deadline.at - time() - _SECONDS_TO_RETURN, 0))
         if not done:
             raise OutOfTime("SQS did not answer before the function had to.")
         try:
             await made
-        except TransientFault as fault:  # the message waits for its visibility timeout: let people know why
+        except TransientFault as fault:  # the message waits for its visibility timeout: log why
             _logger.warning("Not answered: %s", fault)
             raise
 
 
 def _wait(fault: TransientFault, receives: int) -> float:
-    """Seconds until a task is worth another attempt."""
+    """Return the seconds to wait before the next attempt at a task."""
     wait = backoff(receives, base=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
     return fault.retry_after + wait / 10 if isinstance(fault, InProgressElsewhere) else wait

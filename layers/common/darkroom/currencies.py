@@ -1,4 +1,4 @@
-"""Currencies and their minor units, after ISO 4217.
+"""Currencies and their minor units, from ISO 4217.
 
 https://www.six-group.com/en/products-services/financial-information/data-standards.html (list one, active codes)
 """
@@ -21,12 +21,12 @@ _EXACT = Context(prec=28, traps=[Inexact, InvalidOperation, Overflow])
 
 
 def is_currency(code: str) -> bool:
-    """Whether ISO 4217 lists the code, in capital letters, as money that people pay with."""
+    """Return whether ISO 4217 lists the code, in capital letters, as a currency that people pay with."""
     return code in _DIGITS
 
 
 def minor_units(amount: int | str, currency: str) -> int:
-    """An amount in minor units.
+    """Convert an amount to minor units.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def minor_units(amount: int | str, currency: str) -> int:
     Raises
     ------
     ValueError
-        The text is no decimal number, or has more digits after the point than the currency.
+        The text is not a decimal number, or has more digits after the point than the currency.
     """
     if isinstance(amount, int):
         return amount
@@ -46,13 +46,13 @@ def minor_units(amount: int | str, currency: str) -> int:
     try:
         minor = Decimal(amount).scaleb(digits, _EXACT)
         whole = int(minor)
-    except (ArithmeticError, ValueError):  # no number, infinite, or longer than could be exact
-        raise ValueError(f"{amount!r} is no decimal number") from None
+    except (ArithmeticError, ValueError):  # not a number, infinite, or too long to be exact
+        raise ValueError(f"{amount!r} is not a decimal number") from None
     if whole != minor:
-        raise ValueError(f"{amount!r} has more than the {digits} digits after the point that {currency} has")
+        raise ValueError(f"{amount!r} has more digits after the point than the {digits} of {currency}")
     return whole
 
 
 def readable(amount: int, currency: str) -> str:
-    """An amount in minor units as people write it: "12.50 EUR"."""
+    """Format an amount in minor units as people write it: "12.50 EUR"."""
     return f"{Decimal(amount).scaleb(-_DIGITS[currency]):,f} {currency}"

@@ -1,4 +1,4 @@
-"""Set a message aside in a dead-letter queue, with the reason and the body as it came."""
+"""Move a message to a dead-letter queue, with the reason and the original body."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from darkroom.errors import DarkroomError
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# Marks a message that has stood in a dead-letter queue: a redriven one carries it back to the function.
+# Marks a message that was in a dead-letter queue: a redriven message carries it back to the function.
 ERROR_CODE_ATTRIBUTE = "error_code"
 _LONGEST_REASON = 1000
 
@@ -22,12 +22,12 @@ class DeadLetters(Protocol):
     """A dead-letter queue."""
 
     def send(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        """Keep the message with its reason."""
+        """Store the message with its reason."""
 
 
 @dataclass(frozen=True)
 class SqsDeadLetters:
-    """A dead-letter queue on SQS."""
+    """A dead-letter queue in SQS."""
 
     sqs: SQSClient
     queue_url: str
@@ -37,17 +37,17 @@ class SqsDeadLetters:
     ) -> None:
         """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
 
-        The unchanged body is what lets a redrive simply put the message back.
+        Because the body is unchanged, a redrive only has to send the message back.
 
         Parameters
         ----------
         about:
-            Further attributes, at most seven; an empty one is left out.
+            Further attributes, at most seven; empty ones are left out.
 
         Raises
         ------
         ServiceUnavailable
-            SQS did not take it: the message must not leave its queue.
+            SQS did not accept it: the message must not leave its queue.
         """
         attributes = {
             ERROR_CODE_ATTRIBUTE: fault.error_code,
@@ -66,6 +66,6 @@ class SqsDeadLetters:
 
 
 def _readable(text: str) -> str:
-    """Only what SQS takes in an attribute: no control characters, no lone surrogates, and not empty."""
+    """Keep only what SQS accepts in an attribute: no control characters, no lone surrogates, and not empty."""
     kept = "".join(c for c in text.encode("utf-8", "replace").decode() if c.isprintable() or c == "\n")
     return kept or "(nothing readable)"

@@ -1,4 +1,4 @@
-"""When a function must have answered."""
+"""The time by which a function must answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from darkroom.errors import OutOfTime
 
 @dataclass(frozen=True)
 class Deadline:
-    """When the function must have answered, in seconds since the epoch."""
+    """Return the time by which the function must answer, in seconds since the epoch."""
 
     at: float
 
@@ -18,4 +18,4 @@ class Deadline:
         """Raise OutOfTime if less than ``seconds`` are left."""
         left = self.at - time()
         if left < seconds:
-            raise OutOfTime(f"{max(left, 0):.0f} s are left, {seconds:.0f} s are wanted to {purpose}.")
+            raise OutOfTime(f"{max(left, 0):.0f} s are left, {seconds:.0f} s are needed to {purpose}.")

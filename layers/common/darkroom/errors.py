@@ -1,39 +1,39 @@
-"""What can go wrong with a message, and what to do about it.
+"""The faults of a message, and what Darkroom does about each.
 
     DarkroomError
-    ├── PermanentFault             set it aside with its reason, acknowledge it
-    │   ├── MalformedMessage       the body is none of the shapes we take
-    │   ├── BucketNotAllowed       the task names a bucket that is not ours to read
-    │   ├── ObjectGone             the object, or that version of it, is no longer there
+    ├── PermanentFault             move it to the dead-letter queue with its reason
+    │   ├── MalformedMessage       the body has none of the accepted shapes
+    │   ├── BucketNotAllowed       the task names a bucket other than the uploads bucket
+    │   ├── ObjectGone             the object, or that version of it, no longer exists
     │   ├── TooLarge               more bytes than the limit
-    │   ├── NotAnImage             no image format starts with these bytes
-    │   ├── UnsupportedFormat      an image, of a format we do not take
-    │   ├── TooManyPixels          a decompression bomb, or simply beyond the limit
+    │   ├── NotAnImage             the file does not start like any image format
+    │   ├── UnsupportedFormat      an image, but in a format that is not supported
+    │   ├── TooManyPixels          a decompression bomb, or simply over the limit
     │   ├── TooManyFrames          an animation longer than the limit
-    │   ├── DamagedImage           the header is fine, the pixels are not
-    │   ├── DecoderCrashed         the file brought its decoder down
-    │   ├── DecoderOutOfMemory     decoding takes more memory than an image of its size may
-    │   ├── DecoderTooSlow         decoding takes more computing time than an image may
-    │   ├── NoRoute                nothing says where messages of this RabbitMQ queue go
-    │   ├── NotAcceptedBySqs       SQS takes no message like this
+    │   ├── DamagedImage           the header is valid, the pixel data is not
+    │   ├── DecoderCrashed         the file crashed its decoder
+    │   ├── DecoderOutOfMemory     decoding needs more memory than an image of its size should
+    │   ├── DecoderTooSlow         decoding needs more CPU time than an image should
+    │   ├── NoRoute                no target is configured for this RabbitMQ queue
+    │   ├── NotAcceptedBySqs       SQS does not accept such a message
     │   ├── OrderIdReused          another order has this id
     │   ├── PaymentsNotConfigured  there is no key for the payment provider
-    │   └── PaymentRequestRefused  the payment provider does not understand what we ask
-    └── TransientFault             leave it in the queue and try again later
-        ├── ServiceUnavailable     AWS or another service answered with an error that may pass, or not at all
-        │   └── PaymentsUnavailable  it is the payment provider, which may also refuse our key
-        ├── OutOfTime              the function would have to stop before the work is done
-        ├── InProgressElsewhere    another delivery of the same task holds it
-        └── UnexpectedError        a defect of ours: its traceback is in the log
+    │   └── PaymentRequestRefused  the payment provider does not understand the request
+    └── TransientFault             leave it in the queue and retry later
+        ├── ServiceUnavailable     AWS or another service failed or did not answer
+        │   └── PaymentsUnavailable  the payment provider failed, did not answer, or refused the key
+        ├── OutOfTime              the function would time out before the work is done
+        ├── InProgressElsewhere    another delivery of the same task is processing it
+        └── UnexpectedError        a defect in Darkroom: its traceback is in the log
 
-A class's name is the ``error_code`` under which dead letters and metrics count it.
+The name of a class is the ``error_code`` of dead letters and metrics.
 """
 
 from __future__ import annotations
 
 
 class DarkroomError(Exception):
-    """A fault of one message. ``str()`` of it is the reason a person reads."""
+    """A fault of one message. ``str()`` of it is the reason, for people."""
 
     @property
     def error_code(self) -> str:
@@ -42,19 +42,19 @@ class DarkroomError(Exception):
 
 
 class PermanentFault(DarkroomError):
-    """Trying again cannot help."""
+    """A retry cannot help."""
 
 
 class MalformedMessage(PermanentFault):
-    """The body is none of the shapes we take."""
+    """The body has none of the accepted shapes."""
 
 
 class BucketNotAllowed(PermanentFault):
-    """The task names a bucket that is not ours to read."""
+    """The task names a bucket other than the uploads bucket."""
 
 
 class ObjectGone(PermanentFault):
-    """The object, or that version of it, is no longer there."""
+    """The object, or that version of it, no longer exists."""
 
 
 class TooLarge(PermanentFault):
@@ -62,15 +62,15 @@ class TooLarge(PermanentFault):
 
 
 class NotAnImage(PermanentFault):
-    """No image format starts with these bytes."""
+    """The file does not start like any image format."""
 
 
 class UnsupportedFormat(PermanentFault):
-    """An image, but of a format we do not take."""
+    """An image, but in a format that is not supported."""
 
 
 class TooManyPixels(PermanentFault):
-    """A decompression bomb, or simply beyond the limit."""
+    """A decompression bomb, or simply over the limit."""
 
 
 class TooManyFrames(PermanentFault):
@@ -78,27 +78,27 @@ class TooManyFrames(PermanentFault):
 
 
 class DamagedImage(PermanentFault):
-    """The header is fine, the pixels are not."""
+    """The header is valid, the pixel data is not."""
 
 
 class DecoderCrashed(PermanentFault):
-    """The file brought its decoder down."""
+    """The file crashed its decoder."""
 
 
 class DecoderOutOfMemory(PermanentFault):
-    """Decoding takes more memory than an image of its size may."""
+    """Decoding needs more memory than an image of its size should."""
 
 
 class DecoderTooSlow(PermanentFault):
-    """Decoding takes more computing time than an image may."""
+    """Decoding needs more CPU time than an image should."""
 
 
 class NoRoute(PermanentFault):
-    """Nothing says where messages of this RabbitMQ queue go."""
+    """No target is configured for this RabbitMQ queue."""
 
 
 class NotAcceptedBySqs(PermanentFault):
-    """SQS takes no message like this."""
+    """SQS does not accept such a message."""
 
 
 class OrderIdReused(PermanentFault):
@@ -110,32 +110,32 @@ class PaymentsNotConfigured(PermanentFault):
 
 
 class PaymentRequestRefused(PermanentFault):
-    """The payment provider does not understand what we ask: no fault of the customer's."""
+    """The payment provider does not understand the request: not the customer's fault."""
 
 
 class TransientFault(DarkroomError):
-    """It may work later."""
+    """A retry can help."""
 
 
 class ServiceUnavailable(TransientFault):
-    """AWS or another service answered with an error that may pass, or not at all."""
+    """AWS or another service failed or did not answer."""
 
 
 class PaymentsUnavailable(ServiceUnavailable):
-    """The payment provider answered with an error that may pass, or not at all, or refused our key."""
+    """The payment provider failed, did not answer, or refused the key."""
 
 
 class OutOfTime(TransientFault):
-    """The function would have to stop before the work is done."""
+    """The function would time out before the work is done."""
 
 
 class InProgressElsewhere(TransientFault):
-    """Another delivery of the same task holds it.
+    """Another delivery of the same task is processing it.
 
     Parameters
     ----------
     retry_after:
-        Seconds until that delivery must be finished or dead.
+        Seconds until that delivery has finished or died.
     """
 
     def __init__(self, reason: str, retry_after: float) -> None:
@@ -144,4 +144,4 @@ class InProgressElsewhere(TransientFault):
 
 
 class UnexpectedError(TransientFault):
-    """A defect of ours: its traceback is in the log."""
+    """A defect in Darkroom: its traceback is in the log."""

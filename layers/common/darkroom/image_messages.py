@@ -1,6 +1,6 @@
-"""What arrives, in each of its shapes, as image tasks.
+"""Read messages of every shape as image tasks.
 
-An SQS body holds an S3 notification, an EventBridge event of S3 or a plain task, alone or in an envelope. The shapes:
+An SQS body holds an S3 notification, an EventBridge event of S3 or a plain task, alone or in an envelope:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 """
@@ -22,9 +22,9 @@ from darkroom.schema import Schema
 
 _LONGEST_KEY_BYTES = 1024  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 _SCHEMA = Schema("image_task")
-_MOST_RECORDS = 1000  # S3 sends one; a body full of them would take minutes and all memory
+_MOST_RECORDS = 1000  # S3 sends one; a body full of them would take minutes and all the memory
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PRINTABLE = re.compile(r"[!-~]+")  # ASCII without the space: safe in a key, an attribute and a log
+_PRINTABLE = re.compile(r"[!-~]+")  # ASCII without spaces: safe in a key, an attribute and a log
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 SHAPES = (
@@ -37,9 +37,9 @@ SHAPES = (
 class ImageTask:
     """One image to render.
 
-    ``body`` is what a dead letter carries: the message as it came or, where it held several records, this one alone.
-    ``other_key`` is a second reading of the key, for EventBridge, whose documentation leaves the encoding open.
-    ``sequencer`` and ``event_time`` (when S3 took the upload) are known only for events.
+    ``body`` is the body of a dead letter: the original message or, if that held several records, only this record.
+    ``other_key`` is a second reading of the key, for EventBridge, whose documentation does not define the encoding.
+    ``sequencer`` and ``event_time`` (when S3 stored the upload) are known only for events.
     """
 
     task_id: str
@@ -58,7 +58,7 @@ def read_body(body: str) -> list[ImageTask | Unreadable]:
     Returns
     -------
     list
-        One entry per record it holds; empty for S3's test event, which asks for nothing.
+        One entry per record; empty for S3's test event.
     """
     try:
         return _read_message(open_body(body).message, body)
@@ -74,14 +74,14 @@ def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
         case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
             return []
         case {"Records": list(records)} if len(records) > _MOST_RECORDS:
-            raise MalformedMessage(f"The body holds {len(records):,} records; at most {_MOST_RECORDS:,} are taken.")
+            raise MalformedMessage(f"The body holds {len(records):,} records; the limit is {_MOST_RECORDS:,}.")
         case {"Records": [_, *_] as records}:
             return [_or_unreadable(_from_s3_record, r, body if len(records) == 1 else _alone(r)) for r in records]
         case {"detail-type": _, "source": "aws.s3"}:
             return [_or_unreadable(_from_eventbridge, message, body)]
         case {"task_id": _, "bucket": _, "key": _}:
             return [_or_unreadable(_from_plain_task, message, body)]
-    raise MalformedMessage(f"The body is none of the shapes that are taken: {SHAPES}.")
+    raise MalformedMessage(f"The body has none of the accepted shapes: {SHAPES}.")
 
 
 def _alone(record: Any) -> str:
@@ -104,9 +104,9 @@ def _from_s3_record(record: Any, body: str) -> ImageTask:
             "s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}},
         }:
             if version.split(".")[0] != "2":
-                raise MalformedMessage(f"The S3 record has version {version}; 2.x is understood.")
+                raise MalformedMessage(f"The S3 record has version {version}; only 2.x is supported.")
             if not name.startswith("ObjectCreated:"):
-                raise MalformedMessage(f"The S3 event is {name}; only ObjectCreated events ask for renditions.")
+                raise MalformedMessage(f"The S3 event is {name}; only ObjectCreated events are supported.")
         case _:
             raise MalformedMessage("A record lacks eventSource, eventVersion, eventName, bucket name or object key.")
     return _from_event(bucket, unquote_plus(key), rest, record.get("eventTime"), body, other_key=None)
@@ -129,7 +129,7 @@ def _from_event(
     bucket: str, key: str, rest: Mapping[Any, Any], time: Any, body: str, *, other_key: str | None
 ) -> ImageTask:
     version_id = rest.get("versionId") or None
-    if version_id == "null":  # versioning is suspended: every upload of the key gets this one
+    if version_id == "null":  # versioning is suspended: every upload of the key has this id
         version_id = None
     sequencer = rest.get("sequencer") or None
     _check(
@@ -141,7 +141,7 @@ def _from_event(
         else "the sequencer is not a hexadecimal number",
     )
     if version_id is None and sequencer is None:
-        raise MalformedMessage("The event has neither a version id nor a sequencer, so it cannot be told from another.")
+        raise MalformedMessage("The event has neither a version id nor a sequencer, so it cannot be identified.")
     return ImageTask(
         task_id=upload_task_id(bucket, key, version_id or sequencer or ""),
         bucket=bucket,
@@ -163,7 +163,7 @@ def _from_plain_task(task: dict[str, Any], body: str) -> ImageTask:
 
 def _bucket_fault(bucket: Any) -> str | None:
     valid = isinstance(bucket, str) and _BUCKET.fullmatch(bucket)
-    return None if valid else "bucket must be a bucket's name of 3 to 63 characters"
+    return None if valid else "bucket must be a bucket name of 3 to 63 characters"
 
 
 def _key_fault(key: Any) -> str | None:
@@ -188,7 +188,7 @@ def _check(*faults: str | None) -> None:
 
 
 def _time(value: Any) -> datetime | None:
-    """Read an event's time; one that cannot be read costs a metric, not the image."""
+    """Read an event's time; an unreadable one loses a metric, not the image."""
     try:
         time = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -197,5 +197,5 @@ def _time(value: Any) -> datetime | None:
 
 
 def upload_task_id(bucket: str, key: str, version_id: str) -> str:
-    """The task id that the S3 events of one upload get, or of its sequencer where the bucket keeps no versions."""
+    """Return the task id of an upload's S3 events, from its version or, in an unversioned bucket, its sequencer."""
     return hash_id("s3", bucket, key, version_id)

@@ -1,4 +1,4 @@
-"""What a message holds, for whichever function takes it."""
+"""The content of a message, for every function."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from darkroom.errors import PermanentFault
 
 
 class Task(Protocol):
-    """One thing to do, as a message asks for it."""
+    """One task of a message."""
 
     @property
     def task_id(self) -> str:
-        """The same for every delivery; under it dead letters and log lines are found."""
+        """Return the id, the same for every delivery; it identifies dead letters and log lines."""
 
     @property
     def body(self) -> str:
-        """What a dead letter carries: the message as it came."""
+        """Return the body of a dead letter: the original message."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A message, or one record of it, that holds no task, and why."""
+    """A message, or one record of it, that is not a task, and the reason."""
 
     task_id: str
     body: str
@@ -31,7 +31,7 @@ class Unreadable:
 
 
 def unreadable_task_id(body: str) -> str:
-    """The task id that a message gets when it is none of the shapes we take."""
+    """Return the task id of a message that has none of the accepted shapes."""
     return hash_id("body", body)
 
 
@@ -45,6 +45,6 @@ def is_text(value: str) -> bool:
 
 
 def hash_id(kind: str, *parts: str) -> str:
-    """An id that is the same for the same parts: ``kind``, a hyphen and 40 hexadecimal digits."""
+    """Return an id that is the same for the same parts: ``kind``, a hyphen and 40 hexadecimal digits."""
     digest = sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
     return f"{kind}-{digest[:40]}"

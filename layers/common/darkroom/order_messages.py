@@ -1,4 +1,4 @@
-"""What arrives, as orders: checked by ``schemas/order.json``, then by what no schema can say."""
+"""Read messages as orders: checked by ``schemas/order.json``, then by rules that a schema cannot express."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from darkroom.errors import MalformedMessage
 from darkroom.messages import Unreadable, is_text, unreadable_task_id
 from darkroom.schema import Schema
 
-_ID = re.compile(r"[!-~]{1,200}")  # ASCII without the space: safe in a key, a header and a log
-_LARGEST_AMOUNT = 10**12  # in minor units; payment providers stop far below
+_ID = re.compile(r"[!-~]{1,200}")  # ASCII without spaces: safe in a key, a header and a log
+_LARGEST_AMOUNT = 10**12  # in minor units; payment providers have far lower limits
 _SCHEMA = Schema("order")
 
 
 @dataclass(frozen=True)
 class OrderLine:
-    """One line of an order. ``unit_price`` in minor units of the order's currency."""
+    """One item of an order. ``unit_price`` in minor units of the order's currency."""
 
     product_id: str
     quantity: int
@@ -32,7 +32,7 @@ class OrderLine:
 
 @dataclass(frozen=True)
 class Order:
-    """What a shop asks for. ``amount`` in minor units of ``currency`` (ISO 4217), the sum over the lines."""
+    """A valid order. ``amount`` in minor units of ``currency`` (ISO 4217), the sum of the items."""
 
     order_id: str
     customer_id: str
@@ -44,7 +44,7 @@ class Order:
 
     @cached_property
     def products(self) -> tuple[tuple[str, int], ...]:
-        """Every product once, with its whole quantity; always in the same order."""
+        """Return every product once, with its total quantity, always in the same order."""
         wanted: Counter[str] = Counter()
         for line in self.lines:
             wanted[line.product_id] += line.quantity
@@ -52,25 +52,25 @@ class Order:
 
     @cached_property
     def fingerprint(self) -> str:
-        """The same for two messages only if they ask for the same."""
+        """Return a hash that is equal for two orders only if their content is."""
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class OrderTask:
-    """One order to fulfil; ``body`` is the message as it came."""
+    """One order to process; ``body`` is the original message."""
 
     order: Order
     body: str
 
     @property
     def task_id(self) -> str:
-        """The order's id."""
+        """Return the order's id."""
         return self.order.order_id
 
 
 def read_body(body: str) -> list[OrderTask | Unreadable]:
-    """Read one SQS body: always one entry, the order or why it is none."""
+    """Read one SQS body: always one entry, the order or why it is invalid."""
     message: Any = None
     try:
         message = open_body(body).message
@@ -109,12 +109,12 @@ def _order_of(message: Any) -> Order:
     amount = minor("amount", message["amount"])
     total = sum(line.quantity * line.unit_price for line in lines)
     if not faults and amount != total:
-        faults.append(f"amount: {amount} minor units, but the items sum up to {total}")
+        faults.append(f"amount: {amount} minor units, but the items add up to {total}")
     if not faults and not 0 < amount <= _LARGEST_AMOUNT:
         faults.append(f"amount: must be from 1 to {_LARGEST_AMOUNT} minor units")
     email = message.get("customer_email")
     if email and not is_text(email):
-        faults.append("customer_email: has half of a character, a lone surrogate")
+        faults.append("customer_email: contains a lone surrogate")
     if faults:
         raise _Faults(faults)
     return Order(
@@ -129,6 +129,6 @@ def _order_of(message: Any) -> Order:
 
 
 def _id_of(message: Any) -> str | None:
-    """The order's id, if that much of the message can be read: whoever looks for the order finds its dead letter."""
+    """Return the order's id if that much of the message can be read, so that people find the order's dead letter."""
     order_id = message.get("order_id") if isinstance(message, dict) else None
     return order_id if isinstance(order_id, str) and _ID.fullmatch(order_id) else None

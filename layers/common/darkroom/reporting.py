@@ -1,4 +1,4 @@
-"""What the outside learns of every attempt at a task: a log line, and metrics in the log."""
+"""Report every attempt at a task: a log line, and metrics in the log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from darkroom.errors import DarkroomError, PaymentRequestRefused, TransientFault
 # A batch of S3 test events has none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
 
-# What AWS answers to a role that lacks a permission, or to a call that no retry mends.
+# AWS's answers to a role that lacks a permission, or to a call that no retry can fix.
 _DEFECTS = {
     "AccessDenied",
     "AccessDeniedException",
@@ -31,7 +31,7 @@ metrics = Metrics()
 
 
 def stage_times(attempt: Attempt[Any, Any], sent: float | None) -> dict[str, float]:
-    """Seconds that a task spent in each stage, under the metric's name.
+    """Return the seconds that a task spent in each stage, by metric name.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def count_times(times: Mapping[str, float]) -> dict[str, object]:
 
 
 def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: bool) -> None:
-    """Log and count what went wrong with a task.
+    """Log and count the fault of a task.
 
     Parameters
     ----------
     about:
         Further fields of the log line.
     is_last:
-        Whether the message was moved to the dead-letter queue for a transient fault; a permanent one always is.
+        Whether a transient fault moved the message to the dead-letter queue; a permanent fault always does.
     """
     name = "Retried" if isinstance(fault, TransientFault) and not is_last else "DeadLettered"
     metrics.add_metric(name, MetricUnit.Count, 1)
@@ -73,12 +73,12 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
 
 
 def _writable(value: object) -> object:
-    """What JSON can say and UTF-8 cannot, a lone surrogate, would cost the whole line."""
+    """Replace lone surrogates: JSON can express them, UTF-8 cannot, and one would lose the whole line."""
     return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _is_defect(fault: DarkroomError) -> bool:
-    """Whether a release is at fault, so that its alarm takes it back: code, permissions, or how others are asked."""
+    """Return whether a release may have caused it (code, permissions, requests), so that its alarm rolls it back."""
     cause = fault.__cause__
     asked_wrongly = isinstance(cause, ClientError) and error_code(cause) in _DEFECTS
     return isinstance(fault, UnexpectedError | PaymentRequestRefused) or asked_wrongly

@@ -1,4 +1,4 @@
-"""When to try again."""
+"""When to retry."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import random
 
 
 def backoff(attempt: int, *, base: float, longest: float) -> float:
-    """Seconds to wait before the next attempt: exponential, with full jitter, never less than half of ``base``.
+    """Return the seconds to wait before the next attempt: exponential, full jitter, at least half of ``base``.
 
     Parameters
     ----------
     attempt:
-        How many attempts were made, from 1.
+        The number of attempts so far, from 1.
     base:
         Upper bound of the first wait in seconds; it doubles with every attempt.
     longest:
@@ -21,6 +21,6 @@ def backoff(attempt: int, *, base: float, longest: float) -> float:
     -----
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    # An exponent over 30 is beyond any bound and would only make a huge number.
+    # An exponent over 30 exceeds any bound and would only make a huge number.
     bound = min(longest, base * 2 ** min(attempt - 1, 30))
-    return random.uniform(min(base / 2, bound), bound)  # noqa: S311 # spreads load, guards no secret
+    return random.uniform(min(base / 2, bound), bound)  # noqa: S311 # spreads load, protects no secret

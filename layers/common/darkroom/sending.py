@@ -1,4 +1,4 @@
-"""Send messages to an SQS queue, ten at a time, until every one of them is accepted."""
+"""Send messages to an SQS queue, ten at a time, until each one is accepted."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 _ENTRIES_PER_CALL = 10
-# The messages of one call together: a little under the limit of 1 MiB.
+# All messages of one call together: a little under the limit of 1 MiB.
 _BYTES_PER_CALL = 1_000_000
-# What SQS says of a call when a message in it is at fault, unless it says so of the message.
+# SQS's errors for a whole call when one of its messages is invalid.
 _MESSAGE_FAULTS = {
     "AWS.SimpleQueueService.BatchRequestTooLong",
     "BatchRequestTooLong",
@@ -37,7 +37,7 @@ class NotAccepted(ServiceUnavailable):
     Parameters
     ----------
     refused:
-        For each refused message its body and SQS's reason.
+        The body and SQS's reason for each refused message.
     """
 
     def __init__(self, refused: list[tuple[str, str]]) -> None:
@@ -47,23 +47,23 @@ class NotAccepted(ServiceUnavailable):
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A message to send: its body, and its message attributes as SQS hands them out and takes them."""
+    """A message to send: its body, and its message attributes in SQS's format."""
 
     body: str
     attributes: Mapping[str, MessageAttributeValueUnionTypeDef] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """The bytes that SQS counts: of the body, and of each attribute's name, type and text."""
+        """Return the bytes that SQS counts: the body, and each attribute's name, type and text."""
         attributes = "".join(f"{n}{v['DataType']}{v.get('StringValue', '')}" for n, v in self.attributes.items())
         return len(self.body.encode()) + len(attributes.encode())
 
 
 @dataclass(frozen=True)
 class PlainTask:
-    """A request to render an object of the uploads bucket, as it stands on the queue.
+    """A request to render an object of the uploads bucket, as the queue carries it.
 
-    The same ``task_id`` is never done twice. Without ``version_id`` the object's newest version is taken.
+    The same ``task_id`` is never done twice. Without ``version_id`` the object's newest version is rendered.
     """
 
     task_id: str
@@ -73,7 +73,7 @@ class PlainTask:
 
 
 def submit_tasks(sqs: SQSClient, queue_url: str, tasks: Iterable[PlainTask]) -> int:
-    """Put image tasks on their queue; returns how many. Raises as `send_all` does."""
+    """Send image tasks to their queue; returns how many. Raises as `send_all` does."""
     bodies = (json.dumps({k: v for k, v in asdict(task).items() if v is not None}) for task in tasks)
     return send_all(sqs, queue_url, bodies)
 
@@ -85,14 +85,14 @@ def send_all(
     *,
     attempts: int = 5,
 ) -> int:
-    """Send every body, in calls of at most ten, and send again what SQS reports as failed inside a 200.
+    """Send every body, in calls of at most ten, and send again the entries that SQS refused inside a 200.
 
     Parameters
     ----------
     bodies:
-        Message bodies; read as they are sent, so a generator may be endless in memory terms.
+        Message bodies; read while they are sent, so a generator does not have to fit into memory.
     attempts:
-        How often one message is offered.
+        How often one message is sent at most.
 
     Returns
     -------
@@ -102,9 +102,9 @@ def send_all(
     Raises
     ------
     NotAccepted
-        Some messages were refused at every attempt, or for a fault of the sender's. Those before them are sent.
+        Some messages were refused at every attempt, or because they are invalid. Those before them are sent.
     ServiceUnavailable
-        A whole call failed. Those of the calls before it are sent.
+        A whole call failed. The messages of earlier calls are sent.
     """
     sent = 0
     for batch in _batches(map(OutgoingMessage, bodies)):
@@ -116,12 +116,12 @@ def send_all(
 
 
 def offer_all(sqs: SQSClient, queue_url: str, bodies: Iterable[str], *, attempts: int = 5) -> list[tuple[str, str]]:
-    """Send every body as `send_all` does, but go on after those that SQS refuses for a fault of the sender's.
+    """Send every body as `send_all` does, but continue after those that SQS refuses because they are invalid.
 
     Returns
     -------
     list
-        For each of these its body and SQS's reason.
+        The body and SQS's reason for each of these.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def offer_messages(
 def _offer_batch(
     sqs: SQSClient, queue_url: str, batch: list[OutgoingMessage], attempts: int
 ) -> list[tuple[OutgoingMessage, str]]:
-    """Send one call's worth; one message by one, if SQS refuses the whole call for one of them."""
+    """Send the messages of one call; each on its own if SQS refuses the whole call because of one."""
     try:
         return _send_batch(sqs, queue_url, batch, attempts)
     except ServiceUnavailable as fault:
@@ -171,7 +171,7 @@ def _batches(messages: Iterable[OutgoingMessage]) -> Iterator[list[OutgoingMessa
 def _send_batch(
     sqs: SQSClient, queue_url: str, batch: list[OutgoingMessage], attempts: int
 ) -> list[tuple[OutgoingMessage, str]]:
-    """Send one call's worth; returns what SQS refuses for a fault of the sender's. Raises NotAccepted for the rest."""
+    """Send the messages of one call; returns the invalid ones that SQS refused. Raises NotAccepted for the rest."""
     waiting = {str(number): message for number, message in enumerate(batch)}
     faulty: list[tuple[OutgoingMessage, str]] = []
     for attempt in range(1, attempts + 1):

@@ -1,4 +1,4 @@
-"""How long a message that was received stays out of sight of other receivers."""
+"""The visibility timeout of a received message."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _LONGEST_VISIBILITY = 43_200
 
 
 def set_visibility_timeout(sqs: SQSClient, queue_url: str, receipt_handle: str, seconds: float) -> None:
-    """Let a message be received again after ``seconds``. Raises ServiceUnavailable."""
-    with aws_faults_as_transient("change the message's visibility"):
+    """Make a message visible again after ``seconds``. Raises ServiceUnavailable."""
+    with aws_faults_as_transient("change the message's visibility timeout"):
         sqs.change_message_visibility(
             QueueUrl=queue_url,
             ReceiptHandle=receipt_handle,
