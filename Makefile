@@ -43,7 +43,7 @@ setup: ## install everything into .venv and .local (nothing outside this folder)
 
 # The system's broker, or one in .local. What failed before is tried again where somebody types "make setup".
 rabbitmq:
-	@$(PYTHON) -m local.rabbitmq_install $(RABBITMQ)
+	@$(PYTHON) -m local.emulators.rabbitmq_install $(RABBITMQ)
 
 # Environments that only some targets need.
 .local/bench/installed: requirements/bench.txt | setup
@@ -64,8 +64,8 @@ rabbitmq:
 	  -r requirements/heic.txt
 	@touch $@
 
-benchmarks/sharp/node_modules: benchmarks/sharp/package-lock.json
-	@if command -v npm >/dev/null; then cd benchmarks/sharp && npm ci --no-audit --no-fund --loglevel error && touch node_modules; \
+benchmarks/rendering/sharp/node_modules: benchmarks/rendering/sharp/package-lock.json
+	@if command -v npm >/dev/null; then cd benchmarks/rendering/sharp && npm ci --no-audit --no-fund --loglevel error && touch node_modules; \
 	else echo "sharp will not be measured: there is no npm."; fi
 
 # LocalStack 4.14.0 runs on Python 3.13 alone. PYENV_VERSION is for pyenv, which hides what is not chosen.
@@ -139,13 +139,13 @@ chaos: setup ## kill, fail, hang, restart, duplicate, reorder; then audit (FLOW=
 	@$(RUN) -m local chaos --flow $(or $(FLOW),all) --items $(or $(ITEMS),200)
 
 rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
-	@$(RUN) -m local rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
+	@$(RUN) -m operations rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
 
-bench: .local/bench/installed .local/bench-photos/fetched benchmarks/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
@@ -153,17 +153,17 @@ bench-page: .local/bench/installed ## write docs/performance.md again from what 
 	@$(MEASURE) page
 
 cost: setup ## what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
-	@$(RUN) -m benchmarks.cost $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
+	@$(RUN) -m benchmarks.cost.calculator $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
 	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS))
 
 cost-page: .local/bench/installed ## make docs/cost.md from the calculator
-	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost_page
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost.page
 
 scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and make docs/scaling.md (minutes)
-	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling_page
+	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling.page
 
 throughput: setup ## images a second through the running laptop stack (IMAGES=1000)
-	@$(RUN) -m benchmarks.throughput $(if $(IMAGES),--images $(IMAGES))
+	@$(RUN) -m benchmarks.scaling.throughput $(if $(IMAGES),--images $(IMAGES))
 
 fuzz: setup ## damaged photos and messages; none may do harm (CASES=100000 SEED=7 AGAIN=images/7)
 	@$(RUN) -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again $(AGAIN))
@@ -186,4 +186,4 @@ lock: setup ## pin the newest versions that the .in files allow
 	  requirements/localstack.in -o requirements/localstack.txt
 
 clean: down ## remove everything that make made
-	@rm -rf .venv .local benchmarks/sharp/node_modules .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .local benchmarks/rendering/sharp/node_modules .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -13,9 +13,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import batches, cold_start, encoders, page, rendering
-from benchmarks.measurements import save
-from benchmarks.targets import bounds, broken, figures
+from benchmarks.rendering import batches, cold_start, encoders, page
+from benchmarks.rendering import comparison as rendering
+from benchmarks.rendering.measurements import save
+from benchmarks.rendering.targets import bounds, broken, figures
 
 _PARTS = ("render", "batch", "encoders", "cold", "page")
 _STARTS_A_ROUND = 3  # each takes but a second or two

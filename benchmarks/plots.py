@@ -13,9 +13,9 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot
 
-from benchmarks import cost
-from benchmarks.flow_model import Outcome
-from benchmarks.function_seconds import Measured
+from benchmarks.cost import calculator as cost
+from benchmarks.cost.function_seconds import Measured
+from benchmarks.scaling.flow_model import Outcome
 
 _OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"
 # The most of so many minutes is one point: a file of a few kilobytes.

@@ -11,8 +11,11 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from local import chaos, demo, emulator, rabbitmq_queues, stack
-from local.config import LaptopError
+from local import stack
+from local.chaos import command as chaos
+from local.demo import command as demo
+from local.emulators import aws_emulator
+from operations.errors import OperationsError
 
 
 def main() -> int:
@@ -22,7 +25,7 @@ def main() -> int:
     # A pipe has no width; the tables want this one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     try:
-        config = emulator.running_config()
+        config = aws_emulator.running_config()
         match arguments.command:
             case "up":
                 deployed = stack.up(config, console)
@@ -39,12 +42,10 @@ def main() -> int:
                 return demo.run(config, console, arguments.photos)
             case "chaos":
                 return chaos.run(config, console, arguments.flow, arguments.items)
-            case "rabbitmq-queues":
-                return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
             case "sam":
                 stack.load(config)
                 return stack.run_sam(config, arguments.arguments)
-    except LaptopError as error:
+    except OperationsError as error:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 1
     except (EndpointConnectionError, ConnectionClosedError):
@@ -66,9 +67,6 @@ def _parse() -> argparse.Namespace:
     chaos_parser = commands.add_parser("chaos", help="kill, fail, hang, restart, duplicate and reorder; then audit")
     chaos_parser.add_argument("--flow", choices=chaos.FLOWS, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
-    rabbitmq_queues.add_arguments(
-        commands.add_parser("rabbitmq-queues", help="declare the intake's queues on a broker")
-    )
     sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
     sam_parser.add_argument("arguments", nargs="+")
     return parser.parse_args()

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from operations.errors import OperationsError
+
 PROJECT = Path(__file__).resolve().parent.parent
 # Commands of the SAM CLI that take the template's parameters.
 _WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
-class LaptopError(Exception):
+class LaptopError(OperationsError):
     """Something the person at the laptop can mend; ``str()`` of it says what and how."""
 
 

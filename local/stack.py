@@ -22,11 +22,11 @@ from botocore.config import Config
 from rich.markup import escape
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local import emulator, mq_poller, payments, rabbitmq, rabbitmq_install
 from local.config import PROJECT, LaptopError, LocalConfig, build_environment, sam_command, template_parameters
-from local.processes import check_free
-from local.rabbitmq_queues import declare_queues
+from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install
+from local.emulators.processes import check_free
 from operations.deployed import DeployedStack
+from operations.rabbitmq_queues import declare_queues
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,10 +57,10 @@ class Stack(DeployedStack):
 
 def load(config: LocalConfig) -> Stack:
     """Read how to reach the deployed stack. Raises LaptopError if there is none."""
-    process = emulator.running(config)
+    process = aws_emulator.running(config)
     if process is None or not config.stack_file.exists():
         raise LaptopError("The laptop stack is not running. Start it: make up")
-    emulator.check_port(process, config)
+    aws_emulator.check_port(process, config)
     try:
         return Stack(**json.loads(config.stack_file.read_text()))
     except TypeError:
@@ -92,24 +92,24 @@ def up(config: LocalConfig, console: Console) -> Stack:
 
 
 def _up(config: LocalConfig, console: Console) -> Stack:
-    servers = [(emulator, (config.port, config.tls_port)), (payments, (config.payments_port,))]
+    servers = [(aws_emulator, (config.port, config.tls_port)), (payments, (config.payments_port,))]
     if rabbitmq.installed():
         servers.append((rabbitmq, (config.rabbitmq_port, config.rabbitmq_node_port)))
-    process = emulator.running(config)
+    process = aws_emulator.running(config)
     if process is not None:
-        emulator.check_port(process, config)
-        emulator.check_age(process)
+        aws_emulator.check_port(process, config)
+        aws_emulator.check_age(process)
     missing = [server for server, _ in servers if server.running(config) is None]
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
     with ThreadPoolExecutor(1) as aside:
         broker = aside.submit(_start_broker, config) if rabbitmq.installed() else None  # it takes ten seconds
-        if emulator in missing:
+        if aws_emulator in missing:
             with console.status("Starting the emulator ..."):
-                emulator.start(config)
+                aws_emulator.start(config)
             console.print(f"[green]✓[/] emulator at {config.endpoint_url}")
         else:
-            emulator.set_faults(config, {})  # those of a run that was killed
+            aws_emulator.set_faults(config, {})  # those of a run that was killed
         if payments in missing:
             with console.status("Starting the payment provider ..."):
                 payments.start(config)
@@ -167,7 +167,7 @@ def _alone(config: LocalConfig) -> Iterator[None]:
 
 def down(config: LocalConfig) -> bool:
     """Stop the stack, and what was in it is gone; returns whether anything was running."""
-    stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, emulator)]
+    stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, aws_emulator)]
     return any(stopped)
 
 
@@ -191,8 +191,8 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
     """
     environment = build_environment() | {
         "AWS_ENDPOINT_URL": config.endpoint_url,
-        "AWS_ACCESS_KEY_ID": emulator.ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": emulator.SECRET_ACCESS_KEY,
+        "AWS_ACCESS_KEY_ID": aws_emulator.ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": aws_emulator.SECRET_ACCESS_KEY,
         "AWS_DEFAULT_REGION": _setting("region"),
         "SAM_CLI_TELEMETRY": "0",
         "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # and not the home folder
@@ -234,8 +234,8 @@ def _describe(config: LocalConfig, sources: str) -> Stack:
         region=_setting("region"),
         stack_name=_setting("stack_name"),
         credentials={
-            "aws_access_key_id": emulator.ACCESS_KEY_ID,
-            "aws_secret_access_key": emulator.SECRET_ACCESS_KEY,
+            "aws_access_key_id": aws_emulator.ACCESS_KEY_ID,
+            "aws_secret_access_key": aws_emulator.SECRET_ACCESS_KEY,
         },
         outputs={},
         sources=sources,

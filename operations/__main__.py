@@ -1,4 +1,4 @@
-"""`python -m operations COMMAND`: the commands behind `make status` and `make redrive`.
+"""`python -m operations COMMAND`: the commands behind `make status`, `make redrive` and `make rabbitmq-queues`.
 
 Without a profile they mean the laptop stack, with one a stack in AWS.
 """
@@ -17,12 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.prompt import Confirm
 
-from local import payments
-from local.config import LaptopError
-from local.emulator import running_config
-from local.stack import load
-from operations import redrive_command, status
-from operations.deployed import DeployedStack, OperationsError, in_aws
+from operations import rabbitmq_queues, redrive_command, status
+from operations.deployed import DeployedStack, in_aws
+from operations.errors import OperationsError
 from operations.queues import FLOWS
 
 if TYPE_CHECKING:
@@ -48,6 +45,8 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
     errors = Console(stderr=True, highlight=False)
     try:
+        if arguments.command == "rabbitmq-queues":
+            return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
         stack, troubles = _reach(arguments)
         if arguments.command == "status":
             return status.run(stack, console, troubles, watch=arguments.watch and sys.stdout.isatty())
@@ -61,7 +60,7 @@ def main() -> int:
             _ended_by_a_person(),
             confirm=(lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True,
         )
-    except (LaptopError, OperationsError) as error:
+    except OperationsError as error:
         errors.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
     except (ClientError, BotoCoreError, ServiceUnavailable) as error:
         errors.print(f"[red]✗[/] AWS refuses, or does not answer: {escape(str(error))}", soft_wrap=True)
@@ -76,6 +75,11 @@ def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, list[str]]:
         return in_aws(arguments.profile, arguments.stack, arguments.region), []
     if arguments.stack or arguments.region:
         raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
+    # Only here: a machine that operates a stack in AWS needs nothing of the laptop's.
+    from local.emulators import payments
+    from local.emulators.aws_emulator import running_config
+    from local.stack import load
+
     stack = load(running_config())
     answers = payments.answers(stack.payments_url)
     return stack, [] if answers else [f"The payment provider at {stack.payments_url} does not answer; run make up"]
@@ -117,6 +121,9 @@ def _parse() -> argparse.Namespace:
     redrive_parser.add_argument("--rate", type=_positive, default=10.0, help="messages a second; by default 10")
     redrive_parser.add_argument("--dry-run", action="store_true", help="show what would be moved, and move nothing")
     redrive_parser.add_argument("--yes", action="store_true", help="do not ask before moving anything in AWS")
+    rabbitmq_queues.add_arguments(
+        commands.add_parser("rabbitmq-queues", help="declare the intake's queues on a broker")
+    )
     return parser.parse_args()
 
 

@@ -14,6 +14,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.aws_faults import error_code
 
+from operations.errors import OperationsError
+
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 _SAMCONFIG = Path(__file__).resolve().parent.parent / "samconfig.toml"
 # A person waits: a lost network should be told within a minute.
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
-
-
-class OperationsError(Exception):
-    """Something the person on call can mend; ``str()`` of it says what and how."""
 
 
 @dataclass(frozen=True)

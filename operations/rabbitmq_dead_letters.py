@@ -12,7 +12,8 @@ from functions.relay_rabbitmq.deliveries import Delivery
 from functions.relay_rabbitmq.relay import Accepted, judge
 from functions.relay_rabbitmq.settings import Settings
 from operations.dead_letters import DeadLetter
-from operations.deployed import DeployedStack, OperationsError
+from operations.deployed import DeployedStack
+from operations.errors import OperationsError
 from operations.redrive import HandOver
 
 

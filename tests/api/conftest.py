@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from local.config import PROJECT, tool
-from local.processes import Server
+from local.emulators.processes import Server
 from tests.api.part import part_for_api
 from tests.api_expectations import READ, SUBMIT, Api
 from tests.ports import free_port

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[2]))
-from local.sqs_in_json import fault_of, message_in_json
+from local.emulators.sqs_in_json import fault_of, message_in_json
 
 CHECKED_VERSION = "4.14.0"
 

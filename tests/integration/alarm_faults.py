@@ -15,11 +15,11 @@ import pytest
 from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 
-from local import emulator, payments
+from local.chaos.fault_injection import held_back_messages
 from local.config import LocalConfig
-from local.fault_injection import held_back_messages
+from local.emulators import aws_emulator, payments
+from local.emulators.rabbitmq import BrokerMessage, publish
 from local.outcomes import count_messages, poll, wait_for_orders
-from local.rabbitmq import BrokerMessage, publish
 from local.stack import Stack
 from tests.integration import test_api, test_orders
 from tests.integration.calling import Caller, owner_of
@@ -184,11 +184,11 @@ def died_at_work(scene: Scene) -> Iterable[Datum]:
 @contextmanager
 def outage(config: LocalConfig, service: str) -> Iterator[None]:
     """Let a service of AWS answer the functions nothing but 500 inside the block."""
-    emulator.set_faults(config, {service: {"500 before": 1.0}})
+    aws_emulator.set_faults(config, {service: {"500 before": 1.0}})
     try:
         yield
     finally:
-        emulator.set_faults(config, {})
+        aws_emulator.set_faults(config, {})
 
 
 def images_without_s3(scene: Scene) -> Iterable[Datum]:

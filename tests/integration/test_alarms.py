@@ -28,11 +28,11 @@ from uuid import uuid4
 
 import pytest
 
-from local import mq_poller
 from local.config import LocalConfig
+from local.emulators import mq_poller
+from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
 from local.order_events import Listener, listening
 from local.outcomes import poll
-from local.rabbitmq import BrokerMessage, publish, queue_depths
 from local.stack import Stack
 from tests.integration.alarm_faults import FAULTS, MORE_FAULTS, THOUSANDS, Fault, Scene
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric

@@ -14,7 +14,7 @@ from botocore.credentials import Credentials
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from local.fault_injection import held_back_messages
+from local.chaos.fault_injection import held_back_messages
 from local.stack import Stack
 from tests.api_expectations import *  # noqa: F403 # the tests and their fixtures
 from tests.api_expectations import READ, SUBMIT, Api

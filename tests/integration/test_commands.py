@@ -15,8 +15,10 @@ from darkroom.dead_letters import SqsDeadLetters
 from darkroom.errors import ObjectGone, ServiceUnavailable
 from rich.console import Console
 
-from local import chaos, demo, emulator
+from local.chaos import command as chaos
 from local.config import PROJECT, LaptopError, LocalConfig
+from local.demo import command as demo
+from local.emulators import aws_emulator
 from local.outcomes import read_dead_letters
 from local.stack import Stack, load, run_sam, up
 from tests.integration.uploading import SAMPLES, wait_for
@@ -156,7 +158,7 @@ def test_a_killed_emulator_is_replaced_and_deployed_to(
 ) -> None:
     config = make_config("test-killed")
     first = up(config, console)
-    process = emulator.running(config)
+    process = aws_emulator.running(config)
     assert process is not None
     process.kill()
     process.wait(10)
@@ -171,7 +173,7 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(LaptopError, match=f"Port {port} is taken"):
-            emulator.start(LocalConfig(PROJECT / ".local" / "test-taken", port))
+            aws_emulator.start(LocalConfig(PROJECT / ".local" / "test-taken", port))
 
 
 def test_without_a_stack_the_commands_say_how_to_start_it() -> None:

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 import pytest
 
-from local import payments
+from local.chaos.fault_injection import held_back_messages, kill_functions
 from local.config import PROJECT, LocalConfig
-from local.fault_injection import held_back_messages, kill_functions
+from local.emulators import payments
 from local.outcomes import poll, read_items
 from local.stack import Stack
 from tests.api_expectations import READ

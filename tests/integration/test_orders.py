@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from local import payments
+from local.chaos.fault_injection import kill_functions
 from local.config import LocalConfig
-from local.fault_injection import kill_functions
+from local.emulators import payments
+from local.emulators.payments import TakenPayment
 from local.inventory import read_stock, set_stock
 from local.order_events import Listener, listening
 from local.outcomes import count_messages, poll, read_items, wait_for_orders
-from local.payments import TakenPayment
 from local.stack import Stack
 from tests.integration.uploading import SECONDS, wait_for_dead_letter
 

@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 import pytest
 
-from local import mq_poller, rabbitmq
 from local.config import LaptopError, LocalConfig
-from local.processes import check_free
-from local.rabbitmq import BrokerMessage, publish, queue_depths
-from local.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
+from local.emulators import mq_poller, rabbitmq
+from local.emulators.processes import check_free
+from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
+from operations.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
 
 _FUNCTION = "relay"
 

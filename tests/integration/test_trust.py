@@ -12,8 +12,8 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from local import emulator, mq_poller, payments, rabbitmq
 from local.config import LocalConfig
+from local.emulators import aws_emulator, mq_poller, payments, rabbitmq
 from local.stack import Stack
 
 
@@ -58,7 +58,7 @@ def test_buckets_are_reached_over_tls_only(
 
 
 def test_nothing_listens_but_on_the_loopback_address(stack: Stack, config: LocalConfig) -> None:
-    processes = [server.running(config) for server in (emulator, payments, rabbitmq, mq_poller)]
+    processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
     assert None not in processes
     family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}

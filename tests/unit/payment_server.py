@@ -17,8 +17,8 @@ from threading import Event, RLock, Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from local import payments
 from local.config import LaptopError, LocalConfig
+from local.emulators import payments
 from tests.ports import free_port
 
 KEY = "sk_test_misbehaving"

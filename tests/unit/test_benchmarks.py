@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.cold_start import FUNCTIONS, by_package
-from benchmarks.figures import Encoded, at_ssim, geometric_mean, price, ratio_of_pairs, spread
-from benchmarks.targets import Bound, bounds, figures
+from benchmarks.rendering.cold_start import FUNCTIONS, by_package
+from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, ratio_of_pairs, spread
+from benchmarks.rendering.targets import Bound, bounds, figures
 from tests.template.template import FUNCTION, ROOT, load, properties
 
 AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from local import chaos_images, chaos_orders, chaos_rabbitmq
-from local.audit import Audit, total
-from local.chaos_images import Upload
-from local.chaos_orders import Placed
+from local.chaos import images as chaos_images
+from local.chaos import orders as chaos_orders
+from local.chaos import rabbitmq as chaos_rabbitmq
+from local.chaos.audit import Audit, total
+from local.chaos.images import Upload
+from local.chaos.orders import Placed
+from local.emulators.payments import TakenPayment
+from local.emulators.rabbitmq import BrokerMessage
 from local.outcomes import DeadLetter
-from local.payments import TakenPayment
-from local.rabbitmq import BrokerMessage
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

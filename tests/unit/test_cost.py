@@ -17,14 +17,14 @@ from darkroom.errors import NotAnImage, ServiceUnavailable, TransientFault, Unex
 from darkroom.image_messages import ImageTask
 from darkroom.reporting import metrics
 
-from benchmarks import cost
-from benchmarks.cost import Load, bill_of_ours, bill_of_sample
-from benchmarks.cost_page import PAGE, page_of
-from benchmarks.durations import computing_seconds, parallel_share, renditions
-from benchmarks.function_seconds import Measured, Seconds, item_bytes, load
+from benchmarks.cost import calculator as cost
+from benchmarks.cost.calculator import Load, bill_of_ours, bill_of_sample
+from benchmarks.cost.durations import computing_seconds, parallel_share, renditions
+from benchmarks.cost.function_seconds import Measured, Seconds, item_bytes, load
+from benchmarks.cost.page import PAGE, page_of
+from benchmarks.cost.prices import PRICES, REGIONS, SOURCES
+from benchmarks.cost.template_counts import count, template_counts
 from benchmarks.function_settings import MEMORY_MB
-from benchmarks.prices import PRICES, REGIONS, SOURCES
-from benchmarks.template_counts import count, template_counts
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
 from functions.process_image.reporting import report, report_taken_over

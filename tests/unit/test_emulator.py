@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import emulator
 from local.config import LaptopError
+from local.emulators import aws_emulator
 
 
 def _changed(program: Path, *, seconds_after_start: float) -> psutil.Process:
@@ -22,10 +22,10 @@ def _changed(program: Path, *, seconds_after_start: float) -> psutil.Process:
 
 def test_an_emulator_of_the_code_that_stands_here_is_used(tmp_path: Path) -> None:
     program = tmp_path / "run.py"
-    emulator.check_age(_changed(program, seconds_after_start=-5), [program])
+    aws_emulator.check_age(_changed(program, seconds_after_start=-5), [program])
 
 
 def test_an_emulator_of_older_code_has_to_go_first(tmp_path: Path) -> None:
     program = tmp_path / "run.py"
     with pytest.raises(LaptopError, match="make down"):
-        emulator.check_age(_changed(program, seconds_after_start=5), [program])
+        aws_emulator.check_age(_changed(program, seconds_after_start=5), [program])

@@ -1,4 +1,4 @@
-"""`local/emulator_faults.py`: what of the functions' calls fails, and how a client of AWS reads it."""
+"""`local/emulators/ministack_faults.py`: what of the functions' calls fails, and how a client of AWS reads it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.compat import HTTPHeaders
 from botocore.parsers import create_parser
 from botocore.retries.standard import ThrottledRetryableChecker, TransientRetryableChecker
 
-from local.emulator_faults import Faults, failing
+from local.emulators.ministack_faults import Faults, failing
 
 SERVICES = ("s3", "dynamodb", "sqs", "sns", "secretsmanager")
 # What the "standard" mode of the functions' clients tries again.

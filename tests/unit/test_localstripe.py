@@ -1,4 +1,4 @@
-"""What `local/run_localstripe.py` adds to localstripe, over HTTP."""
+"""What `local/emulators/run_localstripe.py` adds to localstripe, over HTTP."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 import requests
 import stripe
 
-from local import payments
 from local.config import LaptopError, LocalConfig
+from local.emulators import payments
 from tests.unit.payment_server import localstripe
 
 GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from pika.exceptions import StreamLostError
 from pika.spec import Basic, BasicProperties
 
-from local.mq_poller import Delivery, InvocationFailed, Poller, batches, invoking, record
+from local.emulators.mq_poller import Delivery, InvocationFailed, Poller, batches, invoking, record
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from local.config import PROJECT
 from operations import redrive_command, status
-from operations.deployed import DeployedStack, OperationsError, in_aws, stack_name_for
+from operations.deployed import DeployedStack, in_aws, stack_name_for
+from operations.errors import OperationsError
 from operations.queues import FLOWS
 from operations.redrive_command import RedriveOptions
 from tests.unit.operations_fakes import FakeQueues

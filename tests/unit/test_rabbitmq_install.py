@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local import rabbitmq, rabbitmq_install
 from local.config import PROJECT, LaptopError, LocalConfig
+from local.emulators import rabbitmq, rabbitmq_install
 
 SERVER = "usr/lib/rabbitmq/bin/rabbitmq-server"
 

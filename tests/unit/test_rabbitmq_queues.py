@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pika.exceptions import ChannelClosedByBroker
 from rich.console import Console
 
-from local import rabbitmq_queues
-from local.config import LaptopError
-from local.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
+from operations import rabbitmq_queues
+from operations.errors import OperationsError
+from operations.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
 
 
 class FakeChannel:
@@ -90,12 +90,12 @@ class TestConnection:
 
     @pytest.mark.parametrize("host", ["broker.example", "10.0.0.1", "localhost.example"])
     def test_is_never_in_clear_elsewhere(self, host: str) -> None:
-        with pytest.raises(LaptopError, match="in clear"):
+        with pytest.raises(OperationsError, match="in clear"):
             connection_parameters(f"amqp://guest:guest@{host}")
 
     @pytest.mark.parametrize("url", ["ftp://user:s3cret@host", "amqps://user:s3cret@host:port", "amqps://user@host"])
     def test_to_what_is_no_address_says_so_without_the_password(self, url: str) -> None:
-        with pytest.raises(LaptopError, match="The URL is none of AMQP") as raised:
+        with pytest.raises(OperationsError, match="The URL is none of AMQP") as raised:
             connection_parameters(url)
         assert "s3cret" not in str(raised.value)
 
@@ -117,11 +117,11 @@ class TestDeclaring:
             assert route in channel.bindings
 
     def test_says_what_differs_on_a_queue_that_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(LaptopError, match=r"Queue orders is there .* stays as it is: inequivalent arg"):
+        with pytest.raises(OperationsError, match=r"Queue orders is there .* stays as it is: inequivalent arg"):
             _declare_on(FakeChannel(refused="orders"), monkeypatch)
 
     def test_says_what_else_the_broker_refuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(LaptopError, match="RabbitMQ refuses: inequivalent"):
+        with pytest.raises(OperationsError, match="RabbitMQ refuses: inequivalent"):
             _declare_on(FakeChannel(refused="orders", code=403), monkeypatch)
 
 
@@ -150,12 +150,12 @@ class TestPassword:
     def test_may_stand_in_the_url_of_this_machine_alone(self, urls: list[str]) -> None:
         declare("amqp://guest:guest@localhost")
         assert urls == ["amqp://guest:guest@localhost"]
-        with pytest.raises(LaptopError, match="RABBITMQ_PASSWORD"):
+        with pytest.raises(OperationsError, match="RABBITMQ_PASSWORD"):
             declare("amqps://user:secret@broker.example")
 
     @pytest.mark.parametrize("url", ["", "broker.example", "https://broker.example"])
     def test_without_a_broker_there_is_none_to_ask_for(self, url: str, urls: list[str]) -> None:
-        with pytest.raises(LaptopError, match="Say where the broker is"):
+        with pytest.raises(OperationsError, match="Say where the broker is"):
             declare(url)
         assert urls == []
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.flow_model import (
+from benchmarks.scaling.flow_model import (
     NOTIFICATION_SECONDS,
     Batches,
     Faults,
@@ -22,10 +22,10 @@ from benchmarks.flow_model import (
     burst_rate,
     day_rate,
 )
-from benchmarks.fluid_flow import flow_through
-from benchmarks.limits import DAY, LIMITS
-from benchmarks.message_flow import makespan, simulate
-from benchmarks.scaling import DEFAULTS, recommended_concurrency
+from benchmarks.scaling.fluid_flow import flow_through
+from benchmarks.scaling.limits import DAY, LIMITS
+from benchmarks.scaling.message_flow import makespan, simulate
+from benchmarks.scaling.scenarios import DEFAULTS, recommended_concurrency
 
 SECOND = Batches(waiting=0, each=1, size=1)
 OURS = Batches(waiting=0.2, each=0.8)

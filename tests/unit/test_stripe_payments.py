@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from functions.process_order.ports import Declined, Payments
 from functions.process_order.stripe_payments import StripePayments, stripe_amount
-from local import payments as provider
+from local.emulators import payments as provider
 from tests.unit.order_fakes import DECLINED_CARD, GOOD_CARD, NO_SUCH_CARD, FakePayments
 from tests.unit.payment_server import KEY, PaymentServer, Trouble, localstripe, misbehaving_server
 

@@ -1,0 +1,370 @@
+"""`make cost`: what a month of images costs on AWS, component by component, beside the usual sample.
+
+The counts are those of the code and of the template: each is written here beside the module that causes it. The
+seconds are measured and assumed (`benchmarks.durations`), the prices are AWS's (`benchmarks.prices`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.cost import durations
+from benchmarks.cost.function_seconds import Measured, load
+from benchmarks.cost.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS
+from benchmarks.cost.template_counts import template_counts
+from functions.process_image.ports import Result
+
+SECONDS_A_MONTH = 30 * 86_400
+MEMORY_SIZES = (512, 768, 1024, 1280, 1536, 1769, 2048, 2560, 3008)
+#: What the image function counts under the dimension ``service`` (its ``reporting``, darkroom.reporting, Powertools).
+METRICS = (
+    *(result.value for result in Result),
+    *("Retried", "Defects", "TakenOver", "BytesIn", "BytesOut"),
+    *("ProcessingTime", "QueueTime", "NotificationLatency", "ColdStart"),
+)
+# "Retried" and "DeadLettered" are counted by error code, too: one of these in a month.
+_METRICS_BY_ERROR_CODE = 1
+# Lambda asks an idle queue five at a time, or two where no MaximumConcurrency is set, and waits up to 20 s each time.
+# https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
+_IDLE_POLLERS, _IDLE_POLLERS_OF_SAMPLE = 5, 2
+_POLL_SECONDS = 20
+# START, END and REPORT in the text format.
+_SAMPLE_LOG_BYTES = 400
+# What DynamoDB adds to the size of every stored item.
+_ITEM_OVERHEAD = 100
+# AWS bills binary gigabytes.
+_GB = 2**30
+
+
+@dataclass(frozen=True)
+class Load:
+    """What comes in, and how it is taken.
+
+    Attributes
+    ----------
+    images:
+        In all.
+    megabytes:
+        Of one upload.
+    batch:
+        Messages that one invocation takes, on average: 1 while images come one by one, 10 when they queue.
+    views:
+        How often an image's largest rendition is sent to the internet.
+    seconds:
+        In which they come, evenly: a month.
+    """
+
+    images: float
+    megabytes: float = 4
+    memory_mb: int = MB_PER_CPU
+    architecture: str = "arm64"
+    region: str = "eu-central-1"
+    batch: float = 1
+    views: float = 0
+    seconds: float = SECONDS_A_MONTH
+
+    @property
+    def invocations(self) -> float:
+        """In all."""
+        return self.images / self.batch
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the bill: so many units of a price, and what drives them."""
+
+    component: str
+    driver: str
+    quantity: float
+    price: str
+    dollars: float
+
+
+@dataclass(frozen=True)
+class Bill:
+    """A month's bill. ``kept`` comes again every month that the images are kept; ``fixed`` whether any come or not."""
+
+    running: tuple[Line, ...]
+    fixed: tuple[Line, ...]
+    kept: tuple[Line, ...]
+
+    @property
+    def running_dollars(self) -> float:
+        """Of the images that came in."""
+        return sum(line.dollars for line in self.running)
+
+    @property
+    def dollars(self) -> float:
+        """Of what runs and what is fixed, without what is kept."""
+        return self.running_dollars + sum(line.dollars for line in self.fixed)
+
+
+def billed_seconds_of_ours(load: Load, measured: Measured) -> float:
+    """Seconds billed for an image: messages of a batch overlap."""
+    return durations.of_ours(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=True)
+
+
+def billed_seconds_of_sample(load: Load, measured: Measured) -> float:
+    """Seconds billed for an image: records one after the other."""
+    return durations.of_sample(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=False)
+
+
+def bill_of_ours(load: Load, measured: Measured) -> Bill:
+    """The bill of the flow as it stands, with all that the stack costs by the month."""
+    task_units = ceil(measured.tasks_item_bytes / 1024)
+    image_units = ceil(measured.images_item_bytes / 1024)
+    logs = measured.log_bytes_per_image + measured.log_bytes_per_batch / load.batch
+    rate = load.invocations / load.seconds
+    # One invocation a second is traced, and 5 % of the others.
+    # https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html
+    traced = min(rate, 1 + 0.05 * max(rate - 1, 0)) / rate if rate else 0
+    metrics = len(METRICS) + _METRICS_BY_ERROR_CODE
+    template = template_counts()
+    line = _line_maker(load)
+    return Bill(
+        running=(
+            *_compute(load, billed_seconds_of_ours(load, measured)),
+            *_requests(load, durations.objects(load.megabytes * durations.MEGAPIXELS_PER_MB)),
+            line(
+                "SQS",
+                "2 messages sent per image (task, result), a receive and a delete per batch",
+                load.images * 2 + load.invocations * 2,
+                "sqs.request",
+            ),
+            line(
+                "DynamoDB",
+                f"claim and finish the task: 2 x {task_units} unit, {measured.tasks_item_bytes} bytes;"
+                f" publish the image: {image_units} units, {measured.images_item_bytes:,} bytes",
+                load.images * (2 * task_units + image_units),
+                "dynamodb.write",
+            ),
+            line("DynamoDB", "look the image up, eventually consistent: half a unit", load.images / 2, "dynamodb.read"),
+            line(
+                "CloudWatch",
+                f"logs: {measured.log_bytes_per_image} bytes per image, {measured.log_bytes_per_batch:,} per batch",
+                load.images * logs / _GB,
+                "cloudwatch.logs",
+            ),
+            line("X-Ray", f"traces: {traced:.0%} of the invocations", load.invocations * traced, "xray.trace"),
+        ),
+        fixed=(
+            line("CloudWatch", f"at most {metrics} custom metrics of the image flow", metrics, "cloudwatch.metric"),
+            line(
+                "CloudWatch",
+                f"{template.alarm_metrics} metrics that alarms read",
+                template.alarm_metrics,
+                "cloudwatch.alarm",
+            ),
+            line("CloudWatch", "composite alarm", template.composite_alarms, "cloudwatch.composite"),
+            line("CloudWatch", "dashboard", template.dashboards, "cloudwatch.dashboard"),
+            line("KMS", "key of the alarm topic", template.keys, "kms.key"),
+            line("Secrets Manager", "key of the payment provider", template.secrets, "secrets.secret"),
+            _idle_polls(load, template.polled_queues, _IDLE_POLLERS),
+        ),
+        kept=(
+            *_kept(load, measured),
+            line(
+                "DynamoDB",
+                "images and a month of tasks",
+                load.images * (measured.images_item_bytes + measured.tasks_item_bytes + 2 * _ITEM_OVERHEAD) / _GB,
+                "dynamodb.storage",
+            ),
+            line(
+                "DynamoDB",
+                "point-in-time recovery of the images",
+                load.images * (measured.images_item_bytes + _ITEM_OVERHEAD) / _GB,
+                "dynamodb.recovery",
+            ),
+        ),
+    )
+
+
+def bill_of_sample(load: Load, measured: Measured) -> Bill:
+    """The bill of the usual sample with the same renditions: no record, no claim, no result, no metrics, no traces."""
+    line = _line_maker(load)
+    return Bill(
+        running=(
+            *_compute(load, billed_seconds_of_sample(load, measured)),
+            *_requests(load, durations.renditions()),
+            line(
+                "SQS",
+                "1 message sent per image, a receive and a delete per batch",
+                load.images + load.invocations * 2,
+                "sqs.request",
+            ),
+            line(
+                "CloudWatch", "logs: Lambda's own lines", load.invocations * _SAMPLE_LOG_BYTES / _GB, "cloudwatch.logs"
+            ),
+        ),
+        fixed=(_idle_polls(load, 1, _IDLE_POLLERS_OF_SAMPLE),),
+        kept=_kept(load, measured),
+    )
+
+
+def best_memory(load: Load, measured: Measured) -> int:
+    """The memory size whose Lambda cost times its time is least: a hundredth more may be paid for a hundredth of time.
+
+    The cheapest size alone is always a small one, where an image takes several times as long for a few per cent.
+    """
+
+    def cost_times_time(size: int) -> float:
+        of = replace(load, memory_mb=size)
+        seconds = billed_seconds_of_ours(of, measured)
+        return seconds * sum(line.dollars for line in _compute(of, seconds))
+
+    return min(MEMORY_SIZES, key=cost_times_time)
+
+
+def _line_maker(load: Load) -> Callable[[str, str, float, str], Line]:
+    def line(component: str, driver: str, quantity: float, price: str) -> Line:
+        return Line(component, driver, quantity, price, PRICES[price].of(quantity, load.region))
+
+    return line
+
+
+def _compute(load: Load, seconds: float) -> tuple[Line, Line]:
+    line = _line_maker(load)
+    gigabytes = load.memory_mb / 1024
+    return (
+        line(
+            "Lambda",
+            f"{seconds:.2f} s per image with {load.memory_mb} MB, {load.architecture}",
+            load.images * seconds * gigabytes,
+            f"lambda.{load.architecture}",
+        ),
+        line("Lambda", f"invocations, for a batch of {load.batch:g} each", load.invocations, "lambda.request"),
+    )
+
+
+def _requests(load: Load, renditions: int) -> tuple[Line, Line]:
+    line = _line_maker(load)
+    puts = 1 + renditions
+    return (
+        line(
+            "S3", f"{puts} PutObject per image: the upload, every rendition that differs", load.images * puts, "s3.put"
+        ),
+        line("S3", "1 GetObject per image", load.images, "s3.get"),
+    )
+
+
+def _idle_polls(load: Load, queues: int, pollers: int) -> Line:
+    return _line_maker(load)(
+        "SQS",
+        f"{queues} idle {'queues' if queues > 1 else 'queue'}, {pollers} pollers each, {_POLL_SECONDS} s a poll",
+        queues * pollers * SECONDS_A_MONTH / _POLL_SECONDS,
+        "sqs.request",
+    )
+
+
+def _kept(load: Load, measured: Measured) -> tuple[Line, ...]:
+    line = _line_maker(load)
+    lines = [
+        line("S3", f"uploads of {load.megabytes:g} MB", load.images * load.megabytes * 1e6 / _GB, "s3.storage"),
+        line(
+            "S3",
+            f"renditions, {measured.renditions_bytes:,} bytes",
+            load.images * measured.renditions_bytes / _GB,
+            "s3.storage",
+        ),
+    ]
+    if load.views:
+        views = load.images * load.views
+        size = measured.largest_rendition_bytes
+        lines += [
+            line("S3", f"{load.views:g} views of each image, a GetObject each", views, "s3.get"),
+            line("Transfer", f"their {size:,} bytes", views * size / _GB, "transfer.out"),
+        ]
+    return tuple(lines)
+
+
+def per_million(bill: Bill, load: Load) -> float:
+    """What a million images cost, at this load."""
+    return bill.dollars / load.images * 1e6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the bill; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="make cost",
+        usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0]",
+        description="What a month of images costs on AWS, component by component, beside the usual sample.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    number, usual = _number, Load(images=1_000_000)
+    parser.add_argument("--images", type=number(1), default=usual.images, metavar="IMAGES", help="a month")
+    parser.add_argument("--mb", type=number(0.01, 1000), default=usual.megabytes, metavar="MB", help="of one upload")
+    parser.add_argument(
+        "--memory", type=number(128, 10_240), default=usual.memory_mb, metavar="MEMORY", help="of the function, in MB"
+    )
+    parser.add_argument("--arch", choices=("arm64", "x86_64"), default=usual.architecture, help="of the function")
+    parser.add_argument("--region", choices=REGIONS, default=usual.region, help="whose prices are taken")
+    parser.add_argument(
+        "--batch", type=number(1, 10), default=usual.batch, metavar="BATCH", help="messages that an invocation takes"
+    )
+    parser.add_argument(
+        "--views", type=number(0), default=usual.views, metavar="VIEWS", help="of each image, sent to the internet"
+    )
+    given = parser.parse_args(arguments)
+    wanted = Load(given.images, given.mb, int(given.memory), given.arch, given.region, given.batch, given.views)
+    _print(Console(highlight=False, width=None if sys.stdout.isatty() else 110), wanted, load())
+    return 0
+
+
+def _number(least: float, most: float = inf) -> Callable[[str], float]:
+    """Read a number from ``least`` to ``most``. Raises ArgumentTypeError."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text.replace(",", ""))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number, like 1000000 or 1e6") from None
+        if not (least <= value <= most and value < inf):
+            bounds = f"from {least:g} to {most:,.0f}" if most < inf else f"{least:g} or more"
+            raise argparse.ArgumentTypeError(f"{text} is out of range: it must be {bounds}")
+        return value
+
+    return read
+
+
+def _print(console: Console, wanted: Load, measured: Measured) -> None:
+    ours, sample = bill_of_ours(wanted, measured), bill_of_sample(wanted, measured)
+    table = Table(
+        title=f"{wanted.images:,.0f} images of {wanted.megabytes:g} MB a month, {wanted.region}",
+        title_justify="left",
+        header_style="bold",
+    )
+    table.add_column("component")
+    table.add_column("driven by")
+    for column in ("quantity", "USD"):
+        table.add_column(column, justify="right")
+
+    def rows(lines: Sequence[Line], before: str = "") -> None:
+        for line in lines:
+            quantity = f"{line.quantity:,.0f}" if line.quantity >= 10 else f"{line.quantity:.2g}"
+            table.add_row(line.component, before + line.driver, quantity, f"{line.dollars:,.2f}")
+        table.add_section()
+
+    rows(ours.running)
+    rows(ours.fixed, "always: ")
+    for name, bill, style in (("Darkroom", ours, "bold"), ("The usual sample", sample, "")):
+        million = f"{per_million(bill, wanted):,.2f} USD a million images"
+        table.add_row(name, million, "", f"{bill.dollars:,.2f}", style=style)
+    table.add_section()
+    rows(ours.kept, "while kept, a month: ")
+    console.print(table)
+    console.print(
+        f"Best memory size: {best_memory(wanted, measured)} MB. Measured on {measured.machine},"
+        f" {measured.measured_on}. Prices of {AS_OF}, before free tiers. What is in and what is not: docs/cost.md."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Rendering, side by side with peers: time, memory, bytes and likeness."""

@@ -1,0 +1,249 @@
+"""Cold starts: a fresh process that imports a built function, against one that has its clients and its codec alone.
+
+What is measured is what `sam build` made, laid out as in Lambda: the function's folder and its layers' on the path, and
+boto3 from the environment, as it comes with Lambda's runtime. One core, as Lambda gives to 1769 MB.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import botocore
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.function_settings import AWS_ENVIRONMENT, ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
+from benchmarks.rendering.figures import ratio_of_pairs, spread
+from benchmarks.rendering.processes import PROJECT, cores, pinned
+from local.config import build_environment, local_config, sam_command
+
+_BUILD = PROJECT / ".local" / "cold-start" / "build"
+_WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
+#: Of the kernel's pages. Only Linux can be told to forget them.
+CACHES = ("warm", "evicted") if hasattr(os, "posix_fadvise") else ("warm",)
+BASELINES = ("ours", "without bytecode", "clients and codec")
+_WITH_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
+_SHARED = ("CommonLayer", "PowertoolsLayer")
+_PACKAGES_SHOWN = 12
+_BLOCK = 512  # bytes, of ru_inblock
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of the template, and what the least function that does its work would import and make."""
+
+    module: str
+    layers: tuple[str, ...]
+    clients: tuple[str, ...]
+    codec: tuple[str, ...]
+    environment: dict[str, str]
+
+    @property
+    def usual(self) -> str:
+        """The program of that least function."""
+        lines = ["import boto3", *(f"boto3.client({name!r})" for name in self.clients)]
+        return "\n".join([*lines, *self.codec])
+
+
+#: The codec of orders is what reads and what charges them; the relay's is what reads them.
+FUNCTIONS = {
+    "ProcessImageFunction": Function(
+        "functions.process_image.app",
+        (*_SHARED, "SchemasLayer", "ImagingLayer"),
+        ("s3", "sqs", "dynamodb"),
+        ("import pyvips", "from PIL import Image", "import pi_heif"),
+        ENVIRONMENT | {"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": MEMORY_MB},
+    ),
+    "ProcessOrderFunction": Function(
+        "functions.process_order.app",
+        (*_SHARED, "SchemasLayer", "PaymentsLayer"),
+        ("sqs", "dynamodb", "secretsmanager", "sns"),
+        ("import fastjsonschema", "from stripe import StripeClient"),
+        ORDER_ENVIRONMENT,
+    ),
+    "RelayRabbitMqFunction": Function(
+        "functions.relay_rabbitmq.app",
+        (*_SHARED, "SchemasLayer"),
+        ("sqs",),
+        ("import fastjsonschema",),
+        RELAY_ENVIRONMENT,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One start: wall clock until it is ready and CPU of all its processes, in seconds; bytes read from the disk."""
+
+    seconds: float
+    cpu: float
+    read: int
+
+
+def measure(rounds: int, console: Console) -> dict[str, Any]:
+    """Build, and measure everything; returns what ``results/cold_start.json`` holds."""
+    with console.status("sam build ..."):
+        _build()
+    return {
+        "rounds": rounds,
+        "starts": [row for name in FUNCTIONS for row in _starts(name, rounds, console)],
+        "imports": {name: _imports(name) for name in FUNCTIONS},
+        "sizes": {part.name: _size(part) for part in sorted(_BUILD.iterdir()) if part.is_dir()},
+    }
+
+
+def _build() -> None:
+    """As the laptop stack does. Raises CalledProcessError; why stands on the terminal."""
+    command = sam_command(local_config(), ["build", "--no-cached", "--build-dir", str(_BUILD)])
+    subprocess.run(  # noqa: S603
+        command, cwd=PROJECT, env=build_environment(), check=True, stdout=subprocess.DEVNULL
+    )
+    shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
+    shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:
+        (folder / "__pycache__").touch()  # a file, so that as in Lambda none can be written: the render server would
+    os.sync()  # only what stands on the disk can be evicted
+
+
+def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]]:
+    for pages in CACHES:
+        measured: dict[str, list[_Start]] = {baseline: [] for baseline in BASELINES}
+        for number in track(range(rounds + 1), f"{name}, {pages}", console=console, transient=True):
+            for baseline in random.sample(BASELINES, len(BASELINES)):
+                if pages == "evicted":
+                    _evict()
+                start = _start(name, baseline)
+                if number > 0:  # the first only warms
+                    measured[baseline].append(start)
+        usual = [start.seconds for start in measured["clients and codec"]]
+        for baseline, starts in measured.items():
+            yield {
+                "function": name,
+                "cache": pages,
+                "baseline": baseline,
+                "seconds": asdict(spread([start.seconds for start in starts])),
+                "cpu": asdict(spread([start.cpu for start in starts])),
+                "read_mb": asdict(spread([start.read / 1e6 for start in starts])),
+                "ratio": asdict(ratio_of_pairs([start.seconds for start in starts], usual)),
+            }
+
+
+def _start(name: str, baseline: str) -> _Start:
+    """Start a process, until it says that it is ready. Raises RuntimeError if it does not."""
+    function = FUNCTIONS[name]
+    program = function.usual if baseline == "clients and codec" else f"import {function.module}"
+    command, folder, environment = _process(name, baseline)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with pinned({cores()[-1]}):
+        begun = perf_counter()
+        process = subprocess.Popen(  # noqa: S603
+            [*command, "-c", f"{program}\nimport os; os.write(1, b'.')"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+        )
+    assert process.stdout is not None  # noqa: S101
+    said = process.stdout.read(1)
+    seconds = perf_counter() - begun
+    process.communicate()
+    if said != b".":
+        raise RuntimeError(f"{name} did not start ({baseline}); its errors stand on the terminal.")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return _Start(
+        seconds,
+        after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        (after.ru_inblock - before.ru_inblock) * _BLOCK,
+    )
+
+
+def _process(name: str, baseline: str) -> tuple[list[str], Path, dict[str, str]]:
+    """Interpreter, folder and environment as Lambda has them: nothing can be written, the layers are on the path."""
+    root = _WITHOUT_BYTECODE if baseline == "without bytecode" else _BUILD
+    function = FUNCTIONS[name]
+    path = [root / name, *(root / layer / "python" for layer in function.layers)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))} | AWS_ENVIRONMENT
+    return [sys.executable, "-B"], root / name, environment | function.environment
+
+
+def _evict() -> None:
+    """Have the kernel forget every file that a start may read; what another process has mapped stays."""
+    for path in _read_at_start():
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+@cache
+def _read_at_start() -> list[Path]:
+    """The builds, what comes with the runtime, and the standard library without its tests and what is installed."""
+    packages = Path(botocore.__file__).parents[1]
+    library = Path(sysconfig.get_path("stdlib"))
+    folders = [_BUILD, _WITHOUT_BYTECODE, *(packages / name for name in _WITH_THE_RUNTIME)]
+    inside = [path for folder in folders for path in _files(folder)]
+    return inside + [p for p in _files(library) if p.relative_to(library).parts[0] not in ("site-packages", "test")]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _imports(name: str) -> dict[str, Any]:
+    """Milliseconds of `-X importtime`, summed by package; without what is no import, such as making clients."""
+    command, folder, environment = _process(name, "ours")
+    said = subprocess.run(  # noqa: S603
+        [*command, "-X", "importtime", "-c", f"import {FUNCTIONS[name].module}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return by_package(said.stderr.splitlines(), FUNCTIONS[name].module)
+
+
+def by_package(lines: Sequence[str], module: str) -> dict[str, Any]:
+    """Sum what `-X importtime` wrote: ``all`` milliseconds, and of the largest packages; but not the module's own.
+
+    Its own time is not for importing: it makes the clients.
+    """
+    own = Counter[str]()
+    for line in lines:
+        found = re.fullmatch(r"import time:\s*(\d+) \|\s*\d+ \|\s*(\S+)", line)
+        if found and found[2] != module:
+            own[found[2].partition(".")[0]] += int(found[1])
+    largest = {name: microseconds / 1000 for name, microseconds in own.most_common(_PACKAGES_SHOWN)}
+    return {"all": own.total() / 1000, "packages": largest}
+
+
+def _size(part: Path) -> dict[str, float]:
+    """Megabytes of a function or layer, zipped as SAM does, and as Lambda unpacks it; and of its bytecode, zipped."""
+    files = list(_files(part))
+    return {
+        "zipped": _archived(part, files),
+        "bytecode": _archived(part, [path for path in files if path.suffix == ".pyc"]),
+        "unpacked": sum(path.stat().st_size for path in files) / 1e6,
+    }
+
+
+def _archived(part: Path, files: Sequence[Path]) -> float:
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as written:
+        for path in files:
+            written.write(path, path.relative_to(part))
+    return archive.tell() / 1e6

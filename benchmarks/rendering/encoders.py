@@ -1,0 +1,173 @@
+"""The front of encoders: what each setting takes, in time and bytes, for the likeness that sharp's default WebP gives.
+
+Bytes at different likenesses cannot be compared. So every photo, at every rendition's size, is encoded at several
+qualities with every setting, and what is compared is interpolated at one SSIM: that of WebP at effort 4 and quality 80,
+the default of sharp and of many others. Times are CPU seconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pyvips
+from rich.console import Console
+from rich.progress import track
+from skimage.metrics import structural_similarity
+
+from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price
+from benchmarks.rendering.photos import BenchPhoto, encoder_photos
+
+SIZES = (256, 640, 1280, 1920)
+
+#: How often a rendition is looked at in its year, for the prices.
+VIEWS = (0, 10, 100, 1000)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way to encode: a saver of libvips with its options, tried at several qualities."""
+
+    name: str
+    saver: str
+    options: dict[str, Any]
+    qualities: tuple[int, ...]
+
+    @property
+    def format(self) -> str:
+        """Such as ``webp``."""
+        return self.name.partition(" ")[0]
+
+    def encode(self, image: Any, quality: int) -> bytes:
+        """Encode an image as the product does, but for the settings."""
+        return bytes(getattr(image, f"{self.saver}_buffer")(Q=quality, keep="none", **self.options))
+
+
+# Around those that reach the standard's likeness.
+_QUALITIES, _JPEG_QUALITIES, _AVIF_QUALITIES = (74, 80, 86, 92), (68, 80, 86, 92, 97), (44, 52, 60, 68)
+_PROGRESSIVE = {"optimize_coding": True, "interlace": True}
+
+
+def _jpeg(name: str, **options: Any) -> Setting:
+    return Setting(f"jpeg {name}", "jpegsave", options, _JPEG_QUALITIES)
+
+
+def _avif(effort: int) -> Setting:
+    options = {"compression": "av1", "effort": effort}
+    return Setting(f"avif effort {effort}", "heifsave", options, _AVIF_QUALITIES)
+
+
+#: What is compared. The AVIF efforts above 1 take most of the time and are left out of a quick run.
+SETTINGS = (
+    *(Setting(f"webp effort {effort}", "webpsave", {"effort": effort}, _QUALITIES) for effort in range(7)),
+    _avif(0),
+    _avif(1),
+    _jpeg("baseline"),
+    _jpeg("optimised", optimize_coding=True),
+    _jpeg("progressive", **_PROGRESSIVE),
+    _jpeg("progressive, table 3", **_PROGRESSIVE, quant_table=3),
+    _jpeg("trellis", **_PROGRESSIVE, trellis_quant=True, overshoot_deringing=True, optimize_scans=True, quant_table=3),
+)
+SLOW_SETTINGS = (_avif(2), _avif(3), _avif(4))
+
+#: The standard of likeness, and with it every ratio's denominator.
+STANDARD = "webp effort 4"
+
+#: What sharp writes if it is told nothing but the format, and what Darkroom writes.
+SHARP_DEFAULTS = {"webp": "webp effort 4", "jpeg": "jpeg optimised", "avif": "avif effort 4"}
+OUR_DEFAULTS = {"webp": "webp effort 4", "jpeg": "jpeg progressive", "avif": "avif effort 0"}
+
+
+def measure(photos: int, *, slow: bool, console: Console) -> dict[str, Any]:
+    """Measure so many photos; returns what ``results/encoders.json`` holds.
+
+    Parameters
+    ----------
+    slow
+        Also the AVIF efforts above 1.
+    """
+    settings = SETTINGS + (SLOW_SETTINGS if slow else ())
+    chosen = _spread_out(encoder_photos(), photos)
+    jobs = [(photo, size, settings) for photo in chosen for size in SIZES]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        done = track(pool.imap_unordered(_compare, jobs), "Encoding", total=len(jobs), console=console, transient=True)
+        compared = [(size, found) for size, found in done]
+    rows = [
+        _row(setting, size, [found for at, found in compared if at == size]) for size in SIZES for setting in settings
+    ]
+    return {"photos": len(chosen), "rows": [row for row in rows if row is not None]}
+
+
+def _spread_out(photos: list[BenchPhoto], count: int) -> list[BenchPhoto]:
+    """So many photos, of all kinds: they are listed by kind."""
+    count = min(max(count, 1), len(photos))
+    return [photos[number * len(photos) // count] for number in range(count)]
+
+
+def _compare(job: tuple[BenchPhoto, int, tuple[Setting, ...]]) -> tuple[int, dict[str, Encoded]]:
+    """One photo at one size: what every setting takes for the standard's likeness."""
+    photo, size, settings = job
+    pyvips.concurrency_set(1)
+    pyvips.cache_set_max(0)
+    image: Any = pyvips.Image.thumbnail(str(photo.path), size).copy_memory()
+    reference = _luma(image)
+    encodings = {s.name: [_encoded(s, image, quality, reference) for quality in s.qualities] for s in settings}
+    standard = next(s for s in settings if s.name == STANDARD)
+    wanted = encodings[STANDARD][standard.qualities.index(80)].ssim
+    return size, {name: found for name, tried in encodings.items() if (found := at_ssim(wanted, tried))}
+
+
+def _encoded(setting: Setting, image: Any, quality: int, reference: np.ndarray[Any, Any]) -> Encoded:
+    started = process_time()
+    body = setting.encode(image, quality)
+    seconds = process_time() - started
+    decoded: Any = pyvips.Image.new_from_buffer(body, "")
+    return Encoded(float(structural_similarity(reference, _luma(decoded), data_range=255)), len(body), seconds)
+
+
+def _luma(image: Any) -> np.ndarray[Any, Any]:
+    rgb = image.numpy().astype(np.float32)[..., :3]
+    return np.asarray(rgb @ np.array([0.299, 0.587, 0.114], np.float32))
+
+
+def _row(setting: Setting, size: int, compared: list[dict[str, Encoded]]) -> dict[str, Any] | None:
+    """One setting at one size, over all photos that it reaches the likeness of; None if it reaches none."""
+    pairs = [(found[setting.name], found[STANDARD]) for found in compared if setting.name in found]
+    if not pairs:
+        return None
+    mean = Encoded(
+        geometric_mean([encoded.ssim for encoded, _ in pairs]),
+        geometric_mean([encoded.bytes for encoded, _ in pairs]),
+        geometric_mean([max(encoded.seconds, 1e-6) for encoded, _ in pairs]),
+    )
+    return {
+        "setting": setting.name,
+        "format": setting.format,
+        "size": size,
+        "photos": len(pairs),
+        "bytes_ratio": geometric_mean([encoded.bytes / standard.bytes for encoded, standard in pairs]),
+        "seconds_ratio": geometric_mean([max(e.seconds, 1e-6) / max(s.seconds, 1e-6) for e, s in pairs]),
+        **asdict(mean),
+    }
+
+
+def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
+    """Dollars for a million photos by setting: the four sizes added, at each number of :data:`VIEWS`.
+
+    Of the mean photo, by the ratios to the standard: not every setting reaches every photo's likeness.
+    """
+    standard = {row["size"]: row for row in rows if row["setting"] == STANDARD}
+    by_setting: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_setting.setdefault(row["setting"], []).append(row)
+    for name, sizes in by_setting.items():
+        if len(sizes) == len(SIZES):
+            yield name, [1e6 * sum(_price(row, standard[row["size"]], views) for row in sizes) for views in VIEWS]
+
+
+def _price(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
+    return price(row["seconds_ratio"] * standard["seconds"], row["bytes_ratio"] * standard["bytes"], views)

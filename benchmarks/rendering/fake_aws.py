@@ -1,0 +1,90 @@
+"""S3, DynamoDB and SQS as far as one upload's way needs them, with latencies of our choice: no emulator's CPU in it.
+
+    python -m benchmarks.rendering.fake_aws FOLDER S3_SECONDS
+
+prints its port and serves: an object of any bucket is the file of FOLDER that its key ends in, whatever is written is
+thrown away, every condition of DynamoDB holds and no item exists yet. It runs in a process of its own, so that its CPU
+is not counted as anybody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import sleep
+from typing import Any
+from urllib.parse import unquote
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one packet an answer, not one a header
+    disable_nagle_algorithm = True
+    folder: Path
+    s3_seconds: float
+
+    def handle_expect_100(self) -> bool:
+        answer = super().handle_expect_100()
+        self.wfile.flush()  # boto3 waits a second for it
+        return answer
+
+    def do_GET(self) -> None:
+        sleep(self.s3_seconds)
+        name = unquote(self.path.partition("?")[0]).rpartition("/")[2]
+        about = {"ETag": f'"{name}"', "Last-Modified": "Sun, 22 Nov 2026 12:00:00 GMT", "x-amz-version-id": name}
+        self._send((self.folder / name).read_bytes(), "application/octet-stream", about)
+
+    def do_PUT(self) -> None:
+        self._body()
+        sleep(self.s3_seconds)
+        self._send(b"", "application/xml", {"ETag": '"written"'})
+
+    def do_POST(self) -> None:
+        request = json.loads(self._body())
+        service, _, action = self.headers["X-Amz-Target"].rpartition(".")
+        kind = "application/x-amz-json-1.0"
+        if service == "AmazonSQS":
+            md5 = hashlib.md5(request["MessageBody"].encode(), usedforsecurity=False).hexdigest()
+            self._send(json.dumps({"MessageId": "1", "MD5OfMessageBody": md5}).encode(), kind, {})
+        else:
+            attributes = {"Attributes": _updated(request)} if action == "UpdateItem" else {}
+            self._send(json.dumps(attributes).encode(), kind, {})
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _send(self, body: bytes, kind: str, headers: dict[str, str]) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # the base class calls it so
+        pass
+
+
+def _updated(request: dict[str, Any]) -> dict[str, Any]:
+    """The item after an update of one that did not exist: what the expression assigns and adds."""
+    names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
+    assigned = re.findall(r"([#\w]+) = (:\w+)", request["UpdateExpression"])
+    added = re.findall(r"ADD (\w+) (:\w+)", request["UpdateExpression"])
+    item: dict[str, Any] = {names.get(name, name): values[value] for name, value in assigned + added}
+    return {**request["Key"], "replaced": {"L": []}, **item}
+
+
+def main() -> None:
+    """Serve until killed."""
+    _Answer.folder, _Answer.s3_seconds = Path(sys.argv[1]), float(sys.argv[2])
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

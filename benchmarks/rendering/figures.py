@@ -1,0 +1,72 @@
+"""The arithmetic of measurements: medians, ratios of pairs, prices."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import exp, log
+
+from benchmarks.cost.prices import MB_PER_CPU, PRICES
+
+_REGION = "us-east-1"
+_MONTHS = 12
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where the middle half of some measurements lies."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median and quartiles; of a single value, that value."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(median, low, high)
+
+
+def ratio_of_pairs(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
+    """Spread of the ratio within each round: what slowed a whole round down cancels out."""
+    return spread([a / b for a, b in zip(numerators, denominators, strict=True)])
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean that treats half and double alike."""
+    return exp(statistics.fmean(log(value) for value in values))
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One encoding: how alike it is (SSIM), its size in bytes and the seconds of CPU it took."""
+
+    ssim: float
+    bytes: float
+    seconds: float
+
+
+def at_ssim(ssim: float, encodings: Sequence[Encoded]) -> Encoded | None:
+    """What an encoder takes to reach an SSIM, between its two encodings around it; None if out of reach."""
+    ascending = sorted(encodings, key=lambda encoded: encoded.ssim)
+    for below, above in pairwise(ascending):
+        if below.ssim <= ssim <= above.ssim:
+            part = (ssim - below.ssim) / (above.ssim - below.ssim) if above.ssim > below.ssim else 0.0
+            size = exp(log(below.bytes) + part * (log(above.bytes) - log(below.bytes)))
+            return Encoded(ssim, size, below.seconds + part * (above.seconds - below.seconds))
+    return None
+
+
+def price(seconds: float, size: float, views: float) -> float:
+    """Dollars for one rendition: made once, stored for a year, and sent to so many viewers."""
+    gigabytes = size / 1e9
+    bought = {
+        "lambda.arm64": seconds * MB_PER_CPU / 1024,
+        "s3.storage": gigabytes * _MONTHS,
+        "cloudfront.out": gigabytes * views,
+    }
+    return sum(PRICES[name].of(quantity, _REGION) for name, quantity in bought.items())

@@ -1,0 +1,179 @@
+"""Whole handlers, event to answer, against the stand-in for AWS: ``python -m benchmarks.rendering.handlers NAME``.
+
+A worker as ``benchmarks.worker``, but its jobs name objects, ``{"keys": [...]}``, one SQS message each. The environment
+leads to the stand-in.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import boto3
+from darkroom.image_messages import ImageTask
+from darkroom.messages import Unreadable
+from PIL import Image
+
+from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
+from benchmarks.rendering.baselines import LIMITS, usual_renditions
+from benchmarks.rendering.rendition_sets import WEBP
+from benchmarks.rendering.worker import serve
+from functions.process_image.images import ImageRecord, PublishedImage
+from functions.process_image.photo import Rendition
+from functions.process_image.ports import Claim, Result
+from functions.process_image.processing import identify, render
+
+
+class _Context:
+    """What a handler asks of Lambda."""
+
+    function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "1"
+    log_group_name = log_stream_name = "1"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 50_000
+
+
+def event_of(keys: list[str]) -> dict[str, Any]:
+    """A batch of S3 notifications as Lambda's SQS mapping hands it over, one message per key."""
+    return {"Records": [_record(number, key) for number, key in enumerate(keys)]}
+
+
+def _record(number: int, key: str) -> dict[str, Any]:
+    uploaded = {"key": f"photos/{number}/{key}", "size": 1, "eTag": "e", "sequencer": f"00{number:02}"}
+    notification = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "eventTime": "2026-11-22T09:30:00.412Z",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": BUCKET}, "object": uploaded},
+    }
+    return {
+        "messageId": str(number),
+        "receiptHandle": str(number),
+        "body": json.dumps({"Records": [notification]}),
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795340401000"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:tasks",
+        "awsRegion": "eu-central-1",
+    }
+
+
+def _ours() -> Callable[[dict[str, Any]], list[bytes]]:
+    """Darkroom's `lambda_handler`."""
+    os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", MEMORY_MB)
+    from functions.process_image import app  # reads the environment when imported
+
+    def work(job: dict[str, Any]) -> list[bytes]:
+        answer = app.lambda_handler(event_of(job["keys"]), _Context())
+        if answer["batchItemFailures"]:
+            sys.exit(f"The handler failed: {answer}")
+        return []
+
+    return work
+
+
+def _usual_sample() -> Callable[[dict[str, Any]], list[bytes]]:
+    """The usual Lambda sample: one record after the other, one size after the other, one request after the other."""
+    s3 = boto3.client("s3")
+
+    def work(job: dict[str, Any]) -> list[bytes]:
+        for record in event_of(job["keys"])["Records"]:
+            for notification in json.loads(record["body"])["Records"]:
+                key = notification["s3"]["object"]["key"]
+                data = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+                for spec, body in zip(WEBP.specs, usual_renditions(data, "webp"), strict=True):
+                    s3.put_object(Bucket="renditions", Key=f"{key}/{spec.name}", Body=body, ContentType="image/webp")
+        return []
+
+    return work
+
+
+def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
+    """Darkroom's `lambda_handler` over ports in memory, with a photo of 16 x 16 pixels."""
+    work = _ours()
+    from functions.process_image import app
+
+    memory = _Memory(_tiny_photo())
+    dependencies = app.messages.process.keywords["dependencies"]  # type: ignore[attr-defined] # a partial, see wiring.py
+    dependencies = replace(dependencies, uploads=memory, renditions=memory, tasks=memory, images=memory, results=memory)
+    process = partial(app.messages.process.func, dependencies=dependencies)  # type: ignore[attr-defined]
+    app.messages = replace(app.messages, process=process)
+    return work
+
+
+def _rendering_alone() -> Callable[[dict[str, Any]], list[bytes]]:
+    """What of that is rendering: the same photo."""
+    data = _tiny_photo()
+    photo = identify(data, LIMITS)
+    return lambda _: [rendition.body for rendition in render(data, photo, WEBP).renditions]
+
+
+def _tiny_photo() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Every port at once, and one upload."""
+
+    data: bytes
+    last_modified = datetime(2026, 11, 22, tzinfo=UTC)
+    version_id = None
+    source = "1"
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def read(self) -> bytes:
+        return self.data
+
+    def close(self) -> None:
+        pass
+
+    def open(self, bucket: str, key: str, version_id: str | None) -> _Memory:  # noqa: ARG002
+        return self
+
+    def put(self, keyed: dict[str, Rendition]) -> None:
+        pass
+
+    def mark_stale(self, keys: tuple[str, ...]) -> None:
+        pass
+
+    def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim:  # noqa: ARG002
+        return Claim(task.task_id, "me", attempt=1)
+
+    def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
+        pass
+
+    def published(self, image_key: str) -> None:
+        pass
+
+    def publish(self, record: ImageRecord) -> PublishedImage:
+        return PublishedImage(record, replaced=())
+
+    def announce(self, task_id: str, record: ImageRecord) -> None:
+        pass
+
+
+HANDLERS = {
+    "ours": _ours,
+    "usual sample": _usual_sample,
+    "beside network": _beside_network,
+    "rendering alone": _rendering_alone,
+}
+
+if __name__ == "__main__":
+    serve(HANDLERS[sys.argv[1]]())

@@ -1,0 +1,16 @@
+"""The two sets that are rendered: that of ``renditions.toml``, and the same boxes as progressive JPEG."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from functions.process_image.rendition_set import RenditionSet, load_rendition_set, rendition_set_of
+
+_FILE = Path(__file__).resolve().parents[2] / "functions" / "process_image" / "renditions.toml"
+
+WEBP: RenditionSet = load_rendition_set(_FILE)
+JPEG: RenditionSet = rendition_set_of(tuple(replace(spec, format="jpeg", effort=None) for spec in WEBP.specs))
+
+#: By the name that workers are told.
+SETS = {"webp": WEBP, "jpeg": JPEG}

@@ -1,0 +1,1 @@
+"""The image flow under loads that no laptop makes."""

@@ -1,0 +1,255 @@
+"""docs/scaling.md and its plots, from the simulation: `make scaling`. The same seed gives the same page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.cost.function_seconds import Measured, load
+from benchmarks.cost.prices import MB_PER_CPU
+from benchmarks.scaling.flow_model import CALM_SECONDS, NOTIFICATION_SECONDS, WARM_SECONDS, Setting
+from benchmarks.scaling.limits import DAY, LIMITS, TEMPLATE
+from benchmarks.scaling.scenarios import DEFAULTS, FAULTS, UNASKED, Result, batches_of, dollars_of, run
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PAGE = _ROOT / "docs" / "scaling.md"
+_PLOTS = _ROOT / "docs" / "plots"
+_THROUGHPUT = Path(__file__).parents[1] / "results" / "throughput.json"
+
+
+def page_of(results: Sequence[Result], measured: Measured) -> str:
+    """docs/scaling.md."""
+    parts = (_settings(results, measured), _outcomes(results, measured), _bites(results), _trust(results, measured))
+    return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+
+
+def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+    batches, most = batches_of(measured), DEFAULTS.most
+    together = most * 10 / batches.seconds(10)
+    yield "<!-- Made by `make scaling` from benchmarks/scaling/page.py. Do not edit. -->"
+    yield "# Scaling"
+    yield ""
+    yield (
+        "What the image flow does under loads that no laptop makes: simulated, with the limits that AWS publishes and"
+        " the seconds measured here. An image of 4 MB and 12 megapixels takes"
+        f" {batches.seconds(1):.2f} s alone with {MB_PER_CPU} MB, a batch of ten {batches.seconds(10):.1f} s; so"
+        f" each function at once brings {10 / batches.seconds(10):.2f} images a second, and the {most} that the"
+        f" template allows (`ProcessImageConcurrency`, the mapping's MaximumConcurrency) {together:.0f}:"
+        f" {together * DAY / 1e6:.1f} million a day, if they came evenly."
+    )
+    yield ""
+    yield "## What to set"
+    yield ""
+    yield (
+        "For each load, `ProcessImageConcurrency` such that at the busiest hour four of five functions work while"
+        " images come one by one; and how long 99 of 100 images then take from upload to published (of the loads beyond"
+        " a million a day: at noon, followed image by image). More than is used costs nothing."
+    )
+    yield ""
+    yield (
+        "| Load | Most uploads a second | ProcessImageConcurrency | Account quota | Prefixes | p99 with the template's"
+        " defaults | p99 with this |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for result in results:
+        scenario, setting = result.scenario, result.scenario.recommended
+        concurrency = f"{setting.maximum_concurrency}{'' if result.recommended else ', the default'}"
+        if setting.provisioned:
+            concurrency = f"none, but {setting.provisioned[0]} to {setting.provisioned[1]} provisioned pollers"
+        yield (
+            f"| {scenario.name} | {scenario.peak_rate:,.1f} | {concurrency} | {setting.account:,} |"
+            f" {setting.prefixes} | {_time(result.defaults.p99)} | {_time((result.busiest or result.best).p99)} |"
+        )
+    yield ""
+    yield (
+        "The account quota is of functions at once; AWS raises it when asked. A prefix is what keys of uploads begin"
+        " with: S3 splits a busy bucket along them, in half an hour to an hour, and an upload's renditions begin with"
+        " the upload's key, so keys that all begin with today's date are one prefix. Beyond a MaximumConcurrency of"
+        " 1,000 only provisioned mode goes on, or several queues; both are changes of the template."
+    )
+    yield ""
+
+
+def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+    yield "## What comes of it"
+    yield ""
+    yield (
+        "Seconds, minutes and hours from upload to published: S3's notification, the wait in the queue, and the batch."
+        " A day has 1.75 times its mean rate at noon and a quarter of it at midnight."
+    )
+    yield ""
+    yield (
+        "| Load | Setting | p50 | p90 | p99 | slowest | most waiting | at once | images a batch | set aside |"
+        " not done | USD |"
+    )
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for result in results:
+        for outcome in result.outcomes:
+            latencies = " | ".join(_time(outcome.quantile(share)) for share in (0.5, 0.9, 0.99, 1))
+            yield (
+                f"| {result.scenario.name} | {outcome.setting} | {latencies} | {outcome.peak_backlog:,.0f} |"
+                f" {outcome.peak_concurrency:,.0f} | {outcome.mean_batch:.1f} | {outcome.dead:,.0f} |"
+                f" {outcome.waiting:,.0f} | {dollars_of(result.scenario, outcome, measured):,.2f} |"
+            )
+    yield ""
+    yield (
+        "*At once* is the most functions at work. *Set aside* are messages that met a transient fault ten times:"
+        f" {FAULTS.transient:.1%} of attempts at random, {FAULTS.crash:.3%} of batches lose their function, and every"
+        " refusal by S3 or DynamoDB. *Not done* after two days is still in the queue, which keeps it for 14; times are"
+        " of what was published by then. *USD* is of all the day's images, or the burst's, done or not, without what"
+        " the stack costs anyway ([cost.md](cost.md)); larger batches wait less and are cheaper."
+    )
+    yield ""
+    yield "![Images waiting, through the day](plots/scaling-backlog.svg)"
+    yield ""
+    yield "![Time from upload to published, by load](plots/scaling-latency.svg)"
+    yield ""
+
+
+def _bites(results: Sequence[Result]) -> Iterator[str]:
+    yield "## Where each limit bites"
+    yield ""
+    yield "How long images waited because of it, or were refused by it, in hours:minutes:seconds."
+    yield ""
+    yield "| Load | Setting | |"
+    yield "|---|---|---|"
+    for result in results:
+        for outcome in result.outcomes:
+            longest_first = sorted(outcome.bites.items(), key=lambda bite: -bite[1])
+            bites = "; ".join(f"{name} {_clock(seconds)}" for name, seconds in longest_first if seconds >= 1)
+            yield f"| {result.scenario.name} | {outcome.setting} | {bites or 'none'} |"
+    yield ""
+    yield (
+        "*Growth of the pollers* is the time that Lambda takes to ask the queue more often: five batches at once when"
+        " messages appear, then as fast as this, while they wait:"
+    )
+    yield ""
+    yield "![Batches at once, by minutes with a backlog](plots/scaling-pollers.svg)"
+    yield ""
+    yield (
+        "Never met: new environments a second, because pollers grow more slowly; a partition of a table, because every"
+        " task and image has a key of its own; and on its own the retention."
+    )
+    yield ""
+    yield "| Limit | | read at |"
+    yield "|---|---:|---|"
+    for limit in LIMITS.values():
+        where = "template" if limit.source == TEMPLATE else "AWS"
+        yield f"| {limit.what} | {limit.value:,.0f} | [{where}]({limit.source}) |"
+    yield ""
+
+
+def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+    yield "## How far to trust it"
+    yield ""
+    yield (
+        "Up to a million images SimPy follows every message. Beyond, and for *1,000 at once*, images are a fluid in"
+        " slices of a second, and refusals and retries shares of it; of these loads SimPy follows the busiest minutes."
+        " Both say, first every message, then the fluid:"
+    )
+    yield ""
+    yield "| Load | Setting | p50 | p99 | most waiting | emptied after |"
+    yield "|---|---|---:|---:|---:|---:|"
+    for result in results:
+        for fine, coarse in zip(result.outcomes, result.checks, strict=False):
+            pairs = (
+                *((_time(fine.quantile(share)), _time(coarse.quantile(share))) for share in (0.5, 0.99)),
+                (f"{fine.peak_backlog:,.0f}", f"{coarse.peak_backlog:,.0f}"),
+                (_clock(fine.ended), _clock(coarse.ended)),
+            )
+            yield f"| {result.scenario.name} | {fine.setting} | " + " | ".join(f"{a} / {b}" for a, b in pairs) + " |"
+        if busiest := result.busiest:
+            p50, p99 = (f"{_time(busiest.quantile(q))} / {_time(result.best.quantile(q))}" for q in (0.5, 0.99))
+            lasts = f"busiest {result.scenario.busiest_seconds / 60:.0f} min / whole day"
+            backlog = f"{busiest.peak_backlog:,.0f} / {result.best.peak_backlog:,.0f}"
+            yield f"| {result.scenario.name}, {lasts} | {busiest.setting} | {p50} | {p99} | {backlog} | |"
+    yield ""
+    yield (
+        "The fluid knows no two uploads at the same moment: where functions are just enough, its p99 is too good, by"
+        " seconds, or, where it takes larger batches to keep up, a few seconds too bad. So read the p99 of 10 M and"
+        " 100 M a day as recommended here, not under *What comes of it*."
+    )
+    yield ""
+    if _THROUGHPUT.exists():
+        yield from _beside_the_laptop()
+    yield (
+        f"Assumed, because AWS gives no number: S3 tells of an upload after {NOTIFICATION_SECONDS:.0f} s (typically"
+        " seconds, says AWS, and sometimes a minute or longer); a poller that waits has a message as soon as it is"
+        f" there, and no batching window is set; pollers go back to five after {CALM_SECONDS} s without a backlog; an"
+        f" idle environment is kept for {WARM_SECONDS // 60} minutes; a cold start takes"
+        f" {batches_of(measured).cold:.1f} s. Left out: DynamoDB's short bursts beyond its limits and the SDK's own"
+        " retries within a second, both of which would refuse less; that a provisioned poller asks SQS ten times a"
+        " second at most; and other functions of the account."
+    )
+
+
+def _beside_the_laptop() -> Iterator[str]:
+    """The small end: the laptop stack's own queue worked off, measured and simulated."""
+    measured = json.loads(_THROUGHPUT.read_text())
+    yield (
+        f"The small end beside a measured run: {measured['runs'][0]['images']} images in the laptop stack's queue,"
+        f" worked off ({measured['machine']}; {measured['photo']} pixels; `make throughput`), and simulated with the"
+        " batches' measured duration, so that what is compared is the queue and its pollers:"
+    )
+    yield ""
+    yield "| Functions at once | images a second | seconds a batch | seconds for all | simulated | off by |"
+    yield "|---:|---:|---:|---:|---:|---:|"
+    for row in measured["runs"]:
+        yield (
+            f"| {row['concurrency']} | {row['images_per_second']:.1f} | {row['batch_seconds']:.1f} |"
+            f" {row['seconds']:.1f} | {row['simulated_seconds']:.1f} |"
+            f" {row['simulated_seconds'] / row['seconds'] - 1:+.0%} |"
+        )
+    yield ""
+    yield "One function renders the images of its batch on all cores of this machine; more functions only share them."
+    yield ""
+
+
+def _time(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds // 3600:.0f}:{seconds // 60 % 60:02.0f}:{seconds % 60:02.0f}"
+
+
+def ramp(setting: Setting, seconds: int) -> list[tuple[float, float]]:
+    """Batches at once in each second of a backlog that does not end."""
+    return [(second, setting.grown(setting.start, second)) for second in range(seconds + 1)]
+
+
+def main() -> int:
+    """Run every scenario, write the page and its plots; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling.page", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (default 1)")
+    seed = parser.parse_args().seed
+    from benchmarks import plots  # matplotlib, which `make bench` installs
+
+    measured, console = load(), Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    results = run(measured, seed, console.print)
+    _PAGE.write_text(page_of(results, measured))
+    pairs = [(result.scenario.name, result.defaults, result.best) for result in results]
+    plots.plot_backlogs(pairs, _PLOTS / "scaling-backlog.svg")
+    plots.plot_latencies(pairs, _PLOTS / "scaling-latency.svg")
+    largest = next(r.scenario.recommended for r in results if r.scenario.recommended.provisioned)
+    shown = (
+        DEFAULTS,
+        UNASKED,
+        replace(UNASKED, name="no limit of the mapping", maximum_concurrency=None, account=3000),
+        replace(largest, name="provisioned pollers"),
+    )
+    plots.plot_ramp([(setting.name, ramp(setting, 600)) for setting in shown], _PLOTS / "scaling-pollers.svg")
+    console.print(f"Written: {_PAGE.relative_to(_ROOT)} and its plots.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

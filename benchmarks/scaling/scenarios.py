@@ -1,0 +1,190 @@
+"""The image flow beyond one machine: loads from 10,000 to 100 million images a day, and a burst.
+
+Each is simulated (`benchmarks.flow_model`) with the template's defaults and as recommended, with the seconds measured
+by `benchmarks.function_seconds`, and priced. `benchmarks.scaling_page` writes down what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+
+from benchmarks.cost import calculator as cost
+from benchmarks.cost import durations
+from benchmarks.cost.function_seconds import Measured
+from benchmarks.cost.prices import MB_PER_CPU, PRICES
+from benchmarks.scaling.flow_model import (
+    Batches,
+    Faults,
+    Outcome,
+    Setting,
+    Use,
+    arrivals,
+    burst_rate,
+    day_rate,
+    peak_of,
+)
+from benchmarks.scaling.fluid_flow import flow_through
+from benchmarks.scaling.limits import DAY, LIMITS
+from benchmarks.scaling.message_flow import simulate
+
+DEFAULTS = Setting("template's defaults")
+#: What can be had without asking AWS for more.
+UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
+FAULTS = Faults(transient=0.001, crash=0.00001)
+# Images that SimPy follows one by one in minutes.
+_MOST_FOLLOWED = 1e6
+# Beyond this much of the account's functions others of the account would want for some.
+_SHARE_OF_ACCOUNT = 0.8 * LIMITS["account"].value
+
+
+def recommended_concurrency(rate: float, batches: Batches) -> int:
+    """Functions at once that a rate of uploads a second wants, no fewer than the template's default.
+
+    Four of five are at work while images come one by one.
+    """
+    return max(DEFAULTS.most, ceil(rate * batches.seconds(1) / 0.8))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A load, and the setting that suits it. ``fine`` says whether every message can be followed."""
+
+    name: str
+    images: float
+    rate: Callable[[float], float]
+    lasts: float
+    recommended: Setting
+    fine: bool
+
+    @property
+    def peak_rate(self) -> float:
+        """Most uploads a second."""
+        return peak_of(self.rate, self.lasts)
+
+    @property
+    def busiest_seconds(self) -> float:
+        """How much of it is followed where it is too large to be followed whole: half an hour, or a million images."""
+        return min(1800, _MOST_FOLLOWED / self.peak_rate)
+
+
+def scenarios(batches: Batches) -> tuple[Scenario, ...]:
+    """The loads of docs/scaling.md."""
+    days = tuple(
+        _scenario(f"{name} a day", images, day_rate(images), DAY, batches, fine=images <= _MOST_FOLLOWED)
+        for name, images in (("10 k", 1e4), ("100 k", 1e5), ("1 M", 1e6), ("10 M", 1e7), ("100 M", 1e8))
+    )
+    return (*days, _scenario("1 M in an hour", 1e6, burst_rate(1e6, 3600), 3600, batches, fine=True))
+
+
+def _scenario(
+    name: str, images: float, rate: Callable[[float], float], lasts: float, batches: Batches, *, fine: bool
+) -> Scenario:
+    peak = peak_of(rate, lasts)
+    wanted = recommended_concurrency(peak, batches)
+    prefixes = max(1, ceil(peak * durations.renditions() / (0.7 * LIMITS["s3.put"].value)))
+    if wanted <= LIMITS["pollers.maximum_concurrency"].value:
+        account = max(int(LIMITS["account"].value), _round_up(wanted * 1.2) if wanted > _SHARE_OF_ACCOUNT else 0)
+        setting = Setting("as recommended", maximum_concurrency=_round_up(wanted), account=account, prefixes=prefixes)
+    else:
+        pollers = ceil(_round_up(wanted) / LIMITS["provisioned.each"].value)
+        setting = Setting(
+            "as recommended",
+            maximum_concurrency=None,
+            account=_round_up(wanted * 1.2),
+            provisioned=(max(pollers // 10, 2), pollers),
+            prefixes=prefixes,
+        )
+    return Scenario(name, images, rate, lasts, setting, fine)
+
+
+def _round_up(value: float) -> int:
+    """To two figures."""
+    unit = int(10 ** max(len(str(int(value))) - 2, 0))
+    return ceil(value / unit) * unit
+
+
+def batches_of(measured: Measured, memory_mb: int = MB_PER_CPU) -> Batches:
+    """The function's batches, of 12-megapixel photos as measured."""
+    duration = durations.of_ours(cost.Load.megabytes, memory_mb, measured)
+    return Batches(duration.waiting, duration.computing, cold=measured.cold_start_seconds * MB_PER_CPU / memory_mb)
+
+
+def use_of(measured: Measured) -> Use:
+    """What an image asks of the services, as the bill counts it."""
+    return Use(
+        puts=durations.renditions(),
+        gets=1,
+        task_units=2 * ceil(measured.tasks_item_bytes / 1024),
+        image_units=ceil(measured.images_item_bytes / 1024),
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One scenario's outcomes: with the defaults, as recommended, and with all that needs no asking.
+
+    ``recommended`` is None where the defaults are. Where every message was followed, ``checks`` are the same two of the
+    fluid model; where not, ``busiest`` are the load's busiest minutes as recommended, every message followed.
+    """
+
+    scenario: Scenario
+    defaults: Outcome
+    recommended: Outcome | None
+    unasked: Outcome | None
+    checks: tuple[Outcome, ...]
+    busiest: Outcome | None
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """All of them."""
+        return tuple(filter(None, (self.defaults, self.recommended, self.unasked)))
+
+    @property
+    def best(self) -> Outcome:
+        """As recommended."""
+        return self.recommended or self.defaults
+
+
+def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Result]:
+    """Run every scenario; ``tell`` is told of each before it begins."""
+    batches, use = batches_of(measured), use_of(measured)
+    results = []
+    for scenario in scenarios(batches):
+        tell(f"{scenario.name} ...")
+
+        def fluid(setting: Setting, rate: Callable[[float], float] = scenario.rate) -> Outcome:
+            return flow_through(rate, setting, batches, use=use, faults=FAULTS)
+
+        def followed(setting: Setting, of: Scenario = scenario) -> Outcome:
+            uploads = arrivals(of.rate, of.lasts, seed)
+            return simulate(uploads, setting, batches, use=use, faults=FAULTS, seed=seed)
+
+        settings = [DEFAULTS]
+        if replace(scenario.recommended, name=DEFAULTS.name) != DEFAULTS:
+            settings.append(scenario.recommended)
+        model = followed if scenario.fine else fluid
+        outcomes = [model(setting) for setting in settings]
+        checks = tuple(fluid(setting) for setting in settings) if scenario.fine else ()
+        beyond = scenario.peak_rate * batches.seconds(1) > LIMITS["account"].value * 0.2
+        unasked = fluid(UNASKED) if beyond else None
+        busiest = None if scenario.fine else _busiest_minutes(scenario, batches, use, seed)
+        recommended = outcomes[1] if outcomes[1:] else None
+        results.append(Result(scenario, outcomes[0], recommended, unasked, checks, busiest))
+    return results
+
+
+def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) -> Outcome:
+    """Noon, with as many functions at work when it begins as the rate wants."""
+    lasts = scenario.busiest_seconds
+    uploads = arrivals(lambda second: scenario.rate((scenario.lasts - lasts) / 2 + second), lasts, seed)
+    busy = ceil(scenario.peak_rate * batches.seconds(1))
+    return simulate(uploads, scenario.recommended, batches, use=use, faults=FAULTS, busy=busy, seed=seed)
+
+
+def dollars_of(scenario: Scenario, outcome: Outcome, measured: Measured) -> float:
+    """What all its images cost in eu-central-1, without what the stack costs anyway: of a day, or of the burst."""
+    load = cost.Load(images=scenario.images, batch=max(outcome.mean_batch, 1), seconds=scenario.lasts)
+    pollers = PRICES["lambda.poller"].of(outcome.poller_hours, load.region)
+    return cost.bill_of_ours(load, measured).running_dollars + pollers

@@ -1,0 +1,1 @@
+"""`make chaos`: faults of every kind, then an audit."""

@@ -1,0 +1,140 @@
+"""What chaos does to the deployed stack, whichever flows run through it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from time import sleep
+
+import psutil
+
+from local.config import LocalConfig
+from local.emulators import aws_emulator, payments, rabbitmq
+from local.stack import Stack
+
+# A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
+# for a run that people wait for, a little more than the function's 50 s must do.
+_VISIBILITY_TIMEOUT = "60"
+# Some 5 % of all calls. Few hang: that takes as long as the client waits, and the rest of its batch waits with it.
+_AWS_FAULTS = {
+    "500 before": 0.01,
+    "500 after": 0.005,
+    "503": 0.01,
+    "slow": 0.01,
+    "dropped before": 0.005,
+    "dropped after": 0.01,
+    "hangs before": 0.0005,
+    "hangs after": 0.0005,
+}
+_AWS_SERVICES = ("s3", "dynamodb", "sqs", "sns", "secretsmanager")
+_REFUSED_ENTRIES = {"refused entries": 0.1}
+_AWS_OUTAGE = {"500 before": 0.5, "503": 0.5}
+_FAILING_PAYMENT_REQUESTS = 0.1
+
+
+@contextmanager
+def short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
+    """Let a killed function's messages come back soon; it holds for messages received inside the block."""
+    sqs = deployed.sqs
+    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+
+
+@contextmanager
+def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
+    """Keep a queue's messages from its function inside the block."""
+    lambda_ = deployed.lambda_
+    (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
+    lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+    try:
+        yield
+    finally:
+        lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+
+
+def kill_functions(config: LocalConfig) -> int:
+    """Kill the processes that run functions and wait until they are dead; returns how many that were."""
+    processes = aws_emulator.function_processes(config)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+            while process.status() != psutil.STATUS_ZOMBIE:  # it is the emulator's to bury
+                sleep(0.01)
+    return len(processes)
+
+
+@dataclass
+class FaultInjector:
+    """What goes wrong with a stack, and how often it did."""
+
+    config: LocalConfig
+    chance: random.Random
+    seconds_of_outage: float
+    done: Counter[str] = field(default_factory=Counter)
+    failed_calls: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Let a share of all calls of AWS and of the payment provider fail inside the block."""
+        self._fail()
+        try:
+            yield
+        finally:
+            self._set_faults({}, 0)
+
+    def kill_functions(self) -> None:
+        """Kill every function where it stands."""
+        self.done["function processes killed"] += kill_functions(self.config)
+
+    def restart_broker(self) -> None:
+        """Restart RabbitMQ."""
+        rabbitmq.restart(self.config)
+        self.done["broker restarts"] += 1
+
+    def restart_payments(self) -> None:
+        """Restart the payment provider: for a while nobody answers there, and what was in its hands breaks off."""
+        self._count_failed_payments()
+        payments.restart(self.config)
+        self.done["payment provider restarts"] += 1
+        self._fail()
+
+    def payments_outage(self) -> None:
+        """Let the payment provider answer 500 for a while, and save these answers under their idempotency keys."""
+        self._set_faults(_aws_faults(), 1, "500 before")
+        self._wait_for_the_end_of("payment provider")
+
+    def aws_outage(self, service: str) -> None:
+        """Let a service of AWS answer nothing but 500 and 503 for a while."""
+        self._set_faults(_aws_faults() | {service: _AWS_OUTAGE}, _FAILING_PAYMENT_REQUESTS)
+        self._wait_for_the_end_of(service)
+
+    def _wait_for_the_end_of(self, service: str) -> None:
+        sleep(self.seconds_of_outage)
+        self.done[f"outages of {service}, {self.seconds_of_outage:.0f} s"] += 1
+        self._fail()
+
+    def _fail(self) -> None:
+        self._set_faults(_aws_faults(), _FAILING_PAYMENT_REQUESTS)
+
+    def _set_faults(self, aws: Mapping[str, Mapping[str, float]], payment_share: float, *payment_kinds: str) -> None:
+        seed = self.chance.getrandbits(32)
+        for service, kinds in aws_emulator.set_faults(self.config, aws, seed).items():
+            self.failed_calls[service].update(kinds)
+        self._count_failed_payments()
+        payments.set_faults(self.config.payments_url, payment_share, seed, kinds=payment_kinds)
+
+    def _count_failed_payments(self) -> None:
+        self.failed_calls["payment provider"].update(payments.fault_counts(self.config.payments_url))
+
+
+def _aws_faults() -> dict[str, dict[str, float]]:
+    faults = {service: dict(_AWS_FAULTS) for service in _AWS_SERVICES}
+    faults["sqs"] |= _REFUSED_ENTRIES
+    return faults

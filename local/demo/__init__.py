@@ -1,0 +1,1 @@
+"""`make demo`: photos, orders and RabbitMQ messages, and what became of each."""

@@ -1,0 +1,149 @@
+"""`make demo`: photos, orders and RabbitMQ messages through the deployed stack, and what became of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from local import stack
+from local.config import LocalConfig
+from local.demo import images as demo_images
+from local.demo import orders as demo_orders
+from local.demo import rabbitmq as demo_rabbitmq
+from local.demo import report
+from local.demo.orders import ShownOrder
+from local.demo.rabbitmq import ShownMessage
+from local.demo.report import Shown
+from local.order_events import listening
+from local.outcomes import DeadLetter
+
+
+def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
+    """Run the demo; returns 0 only if everything ended as expected. Raises LaptopError.
+
+    Parameters
+    ----------
+    photos:
+        A folder of photos to send in instead of the project's; then there is nothing else.
+    """
+    samples = demo_images.own_photos(photos) if photos else demo_images.shipped_samples()
+    deployed = stack.up(config, console)
+    started = time()
+    orders: list[ShownOrder] = []
+    messages: list[ShownMessage] = []
+    with listening(deployed) as listener:
+        if not photos:
+            orders = demo_orders.send(deployed)
+        images = demo_images.send_in(deployed, samples, console)
+        if not photos:
+            images += demo_images.send_odd_messages(deployed)
+        if not photos and deployed.rabbitmq_url:
+            messages = demo_rabbitmq.send(deployed, images[0].key)
+        demo_images.wait(deployed, images, console)
+        dead_letters = demo_images.learn_outcomes(deployed, images, started)
+        if orders:
+            demo_orders.wait(deployed, orders, console)
+            demo_orders.learn_outcomes(deployed, orders, listener)
+        if messages:
+            demo_rabbitmq.learn_outcomes(deployed, messages, console)
+    seconds = time() - started
+    _print(console, images, orders, messages, dead_letters, seconds)
+    page = report.write(
+        config, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders, messages
+    )
+    wrong = _tell_what_is_wrong(config, console, images, orders, messages)
+    _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
+    console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
+    return 1 if wrong else 0
+
+
+def _print(
+    console: Console,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
+    dead_letters: Sequence[DeadLetter],
+    seconds: float,
+) -> None:
+    console.print(demo_images.tabulate(images, console.width))
+    if dead_letters:
+        letters = Table(title="Dead letters", title_justify="left", header_style="bold")
+        letters.add_column("error code")
+        letters.add_column("reason", overflow="fold")
+        letters.add_column("image")
+        names = {row.task_id: row.name for row in images}
+        for letter in dead_letters:
+            letters.add_row(letter.error_code, escape(letter.reason), escape(names[letter.task_id]))
+        console.print(letters)
+    if orders:
+        console.print(demo_orders.tabulate(orders))
+    if messages:
+        console.print(demo_rabbitmq.tabulate(messages))
+    console.print(f"All of it in {seconds:.1f} s.")
+
+
+def _tell_what_is_wrong(
+    config: LocalConfig,
+    console: Console,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
+) -> bool:
+    """Print a line for whatever did not end as expected; returns whether there was any."""
+    faults = [
+        f"{row.name}: expected {row.expected or 'an end'}, but it is {row.error_code or row.outcome}. {row.reason}"
+        for row in images
+        if not row.as_expected
+    ]
+    faults += [
+        f"{row.order_id}: expected {row.expected}, but it is {row.outcome}, charged {row.charged} of {row.amount}, "
+        f"told {', '.join(row.told) or 'to nobody'}. {row.reason}"
+        for row in orders
+        if not row.as_expected
+    ]
+    faults += [
+        f"{row.message_id}: expected {row.expected}, but it is {row.outcome}, arrived {row.arrived}. {row.reason}"
+        for row in messages
+        if not row.as_expected
+    ]
+    for fault in faults:
+        console.print(f"[red]✗[/] {escape(fault)}")
+    if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
+        console.print(f"What the functions said: {escape(str(config.logs / 'emulator.log'))}", soft_wrap=True)
+    return bool(faults)
+
+
+def _write_json(
+    config: LocalConfig,
+    images: Sequence[Shown],
+    orders: Sequence[ShownOrder],
+    messages: Sequence[ShownMessage],
+    dead_letters: Sequence[DeadLetter],
+    seconds: float,
+    *,
+    as_expected: bool,
+) -> None:
+    content = {
+        "as_expected": as_expected,
+        "seconds": round(seconds, 3),
+        "images": [asdict(row) | {"as_expected": row.as_expected} for row in images],
+        "orders": [asdict(row) | {"as_expected": row.as_expected} for row in orders],
+        "rabbitmq": [_told(row) for row in messages],
+        "dead_letters": [asdict(letter) for letter in dead_letters],
+    }
+    # DynamoDB's numbers are decimals; all of ours are whole but for positions.
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda n: int(n) if n == int(n) else float(n))
+    (config.folder / "demo.json").write_text(text + "\n")
+
+
+def _told(row: ShownMessage) -> dict[str, Any]:
+    told = asdict(row) | {"as_expected": row.as_expected}
+    return {name: value for name, value in told.items() if name != "message"}  # bytes are no JSON

@@ -1,0 +1,1 @@
+"""The servers of the laptop stack: AWS, the payment provider and RabbitMQ."""

@@ -1,0 +1,152 @@
+"""The emulator's process: start it, find it, stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import psutil
+
+from local.config import PROJECT, LaptopError, LocalConfig, local_config, tool
+from local.emulators.processes import Server, check_free
+
+# What the template uses; fewer services start faster and open no further ports.
+_SERVICES = (
+    "apigateway,cloudcontrol,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
+    "s3,secretsmanager,sns,sqs,ssm,sts"
+)
+ACCESS_KEY_ID = "test"
+SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
+_PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_ministack.py reads it
+_FOLDER = PROJECT / "local" / "emulators"
+_PROGRAM = tuple(_FOLDER / name for name in ("run_ministack.py", "sqs_in_json.py")) + tuple(
+    _FOLDER.glob("ministack_*.py")
+)
+
+
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the emulator of this stack, or None if it is not running."""
+    return _server(config).running()
+
+
+def start(config: LocalConfig) -> None:
+    """Start the emulator and wait until it answers.
+
+    Raises
+    ------
+    LaptopError
+        A port is taken, or it does not come up; says which.
+    """
+    for port in (config.port, config.tls_port):
+        check_free(port)
+    _clean_up(config)  # after one that was killed
+    scratch = config.folder / "scratch"
+    scratch.mkdir(parents=True)
+    certificate = config.folder / "emulator.crt"
+    environment = {
+        "AUTH": "true",  # enforce IAM
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(config.tls_port),
+        _PLAIN_ADDRESS: config.address,
+        "USE_SSL": "1",
+        "MINISTACK_SSL_CERT": str(certificate),
+        "MINISTACK_SSL_KEY": str(config.folder / "emulator.key"),
+        "AWS_CA_BUNDLE": str(certificate),  # for the functions, which inherit this environment
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        "SERVICES": _SERVICES,
+        "IOT_MTLS_ENABLED": "0",  # or it listens for MQTT on every interface
+        "SFTP_ENABLED": "0",
+        "STATE_DIR": str(scratch),
+        "TMPDIR": str(scratch),
+    }
+    _server(config).start(tool("emulator", "python"), environment=environment, folder=scratch)
+
+
+def on_running_port(config: LocalConfig) -> LocalConfig:
+    """The same config on the port that its emulator listens on, if it runs: whoever names no port means that one."""
+    process = running(config)
+    port = process.environ().get(_PLAIN_ADDRESS, "").rpartition(":")[2] if process else ""
+    return replace(config, port=int(port)) if port else config
+
+
+def running_config() -> LocalConfig:
+    """Read the config as `local_config` does; without PORT it is on the port that its emulator listens on."""
+    config = local_config()
+    return config if os.environ.get("PORT") else on_running_port(config)
+
+
+def check_port(process: psutil.Process, config: LocalConfig) -> None:
+    """Raise LaptopError if the emulator listens elsewhere than the config says."""
+    address = process.environ().get(_PLAIN_ADDRESS, "")
+    if address != config.address:
+        port = address.rpartition(":")[2]
+        raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
+
+
+def check_age(process: psutil.Process, program: Iterable[Path] = _PROGRAM) -> None:
+    """Raise LaptopError if the emulator's program has changed since it was started: it may lack what we rely on."""
+    if any(path.stat().st_mtime > process.create_time() for path in program):
+        raise LaptopError("The emulator is older than the code here. Stop it, and what is in it is gone: make down")
+
+
+def stop(config: LocalConfig) -> bool:
+    """Stop the emulator with every function it runs; returns whether it was running."""
+    return _server(config).stop()
+
+
+def function_processes(config: LocalConfig) -> list[psutil.Process]:
+    """The processes that run functions now."""
+    process = running(config)
+    children = process.children(recursive=True) if process else []
+    return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
+
+
+def set_faults(
+    config: LocalConfig, shares: Mapping[str, Mapping[str, float]], seed: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Let calls of the functions fail from now on; returns how many failed before, by service and kind.
+
+    Parameters
+    ----------
+    shares:
+        By service and kind, as ``ministack_faults.py`` lists them, which share of the calls; none ends it.
+    seed:
+        The same calls in the same order then fail in the same way.
+    """
+    body = json.dumps({"shares": shares, "seed": seed}).encode()
+    request = Request(f"{config.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
+    with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
+        return dict(json.load(answer))
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """How a process was called; empty for one that has just ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _server(config: LocalConfig) -> Server:
+    return Server(
+        name="The emulator",
+        script=PROJECT / "local" / "emulators" / "run_ministack.py",
+        pid_file=config.pid_file,
+        log=config.logs / "emulator.log",
+        health_url=f"{config.endpoint_url}/_ministack/health",
+        clean_up=lambda: _clean_up(config),
+    )
+
+
+def _clean_up(config: LocalConfig) -> None:
+    """Remove what is worth nothing without the process; what was deployed lives in its memory."""
+    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
+        (config.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(config.folder / "scratch", ignore_errors=True)

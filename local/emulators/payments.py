@@ -1,0 +1,140 @@
+"""The payment provider's process: start it, find it, stop it; what it took, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psutil
+import stripe
+
+from local.config import PROJECT, LocalConfig, tool
+from local.emulators.processes import Server, check_free
+
+KEY = "sk_test_laptop"  # it takes any
+_FAULTS = "/_config/faults"
+stripe.enable_telemetry = False  # it would write an id of this machine into the home folder
+
+
+@dataclass(frozen=True)
+class TakenPayment:
+    """A payment that was charged. Amounts in Stripe's smallest unit of the currency."""
+
+    payment_id: str
+    charged: int
+    refunded: int
+
+
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the payment provider of this stack, or None if it is not running."""
+    return _server(config).running()
+
+
+def start(config: LocalConfig) -> None:
+    """Start the payment provider and wait until it answers.
+
+    Raises
+    ------
+    LaptopError
+        Its port is taken, or it does not come up.
+    """
+    check_free(config.payments_port)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    _memory(config).unlink(missing_ok=True)  # of one that was killed
+    _start(config)
+
+
+def stop(config: LocalConfig) -> bool:
+    """Stop the payment provider, which forgets everything; returns whether it was running."""
+    stopped = _server(config).stop()
+    _memory(config).unlink(missing_ok=True)
+    return stopped
+
+
+def restart(config: LocalConfig) -> None:
+    """Stop the payment provider and start it again: it forgets nothing but its faults. Raises LaptopError."""
+    _server(config).stop()
+    _start(config)
+
+
+def answers(url: str) -> bool:
+    """Whether the payment provider is there."""
+    try:
+        fault_counts(url)
+    except OSError:
+        return False
+    return True
+
+
+def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
+    """Every payment that was charged, by the order that it is for."""
+    client = stripe.StripeClient(KEY, base_addresses={"api": url}, max_network_retries=2)
+    taken = defaultdict(list)
+    for intent in client.v1.payment_intents.list({"limit": 100, "expand": ["data.latest_charge"]}).auto_paging_iter():
+        charge = intent.latest_charge
+        if isinstance(charge, stripe.Charge) and charge.status == "succeeded":
+            payment = TakenPayment(intent.id, charge.amount, charge.amount_refunded)
+            taken[intent.metadata.to_dict().get("order_id", "")].append(payment)
+    return dict(taken)
+
+
+def set_faults(
+    url: str, share: float, seed: int | None = None, *, kinds: Sequence[str] = (), seconds: float = 0
+) -> None:
+    """Let that share of the requests that change something fail from now on, one way or another.
+
+    Parameters
+    ----------
+    share:
+        0 ends it.
+    seed:
+        The same requests in the same order then fail in the same way.
+    kinds:
+        Some of those that `fault_counts` tells; by default all of them, and of each as many.
+    seconds:
+        What every request that changes something takes longer.
+    """
+    _call("POST", url + _FAULTS, {"share": share, "seed": seed, "kinds": list(kinds), "seconds": seconds})
+
+
+def fault_counts(url: str) -> dict[str, int]:
+    """How many requests failed since the faults were set, by kind."""
+    return dict(json.loads(_call("GET", url + _FAULTS)))
+
+
+def forget_idempotency_keys(url: str) -> None:
+    """Let a day pass for Stripe: an idempotency key that comes again is a new one."""
+    _call("DELETE", f"{url}/_config/idempotency_keys")
+
+
+def _call(method: str, url: str, body: Any = None) -> bytes:
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 # a loopback address
+    with urlopen(request, timeout=10) as answer:  # noqa: S310
+        return bytes(answer.read())
+
+
+def _start(config: LocalConfig) -> None:
+    arguments = [str(config.payments_port), str(_memory(config))]
+    _server(config).start(tool("payments", "python"), arguments=arguments, environment={}, folder=config.folder)
+
+
+def _memory(config: LocalConfig) -> Path:
+    return config.folder / "payments.memory"
+
+
+def _server(config: LocalConfig) -> Server:
+    pid_file = config.folder / "payments.pid"
+    return Server(
+        name="The payment provider",
+        script=PROJECT / "local" / "emulators" / "run_localstripe.py",
+        pid_file=pid_file,
+        log=config.logs / "payments.log",
+        health_url=config.payments_url + _FAULTS,
+        clean_up=lambda: pid_file.unlink(missing_ok=True),
+    )

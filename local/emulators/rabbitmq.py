@@ -1,0 +1,174 @@
+"""The RabbitMQ broker's process: start it, find it, stop it; and what a producer does with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pika
+import psutil
+from pika.exceptions import NackError, UnroutableError
+
+from local.config import LaptopError, LocalConfig
+from local.emulators import rabbitmq_install
+from local.emulators.processes import Server, check_free
+from operations.errors import OperationsError
+from operations.rabbitmq_queues import QUEUES, dead_letter_queue, open_channel
+
+# Alarms that stop publishers: a laptop with a full disk has other worries, and the broker's own memory stays far below.
+_CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 1GB
+log.console = true
+log.file = false
+"""
+
+
+@dataclass(frozen=True)
+class BrokerMessage:
+    """What a producer publishes: a body and, as far as it cares, properties."""
+
+    body: bytes
+    message_id: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, str | int] | None = None
+
+
+class _Broker(Server):
+    def answers(self) -> bool:
+        """Ask whether it takes connections."""
+        try:
+            with open_channel(self.health_url):
+                return True
+        except OperationsError:
+            return False
+
+
+def installed() -> bool:
+    """Whether this machine has RabbitMQ."""
+    return rabbitmq_install.find() is not None
+
+
+def running(config: LocalConfig) -> psutil.Process | None:
+    """Find the broker of this stack, or None if it is not running."""
+    return _server(config).running()
+
+
+def start(config: LocalConfig) -> None:
+    """Start an empty broker and wait until it takes connections.
+
+    Raises
+    ------
+    LaptopError
+        It is not installed, a port is taken, or it does not come up.
+    """
+    if not installed():
+        raise LaptopError(rabbitmq_install.why_left_out())
+    for port in (config.rabbitmq_port, config.rabbitmq_node_port):
+        check_free(port)
+    _forget(config)  # after one that was killed
+    _start(config)
+
+
+def stop(config: LocalConfig) -> bool:
+    """Stop the broker, and what was in it is gone; returns whether it was running."""
+    stopped = _server(config).stop()
+    _forget(config)
+    return stopped
+
+
+def restart(config: LocalConfig) -> None:
+    """Stop the broker and start it again; what is durable is there again. Raises LaptopError."""
+    _server(config).stop()
+    _start(config)
+
+
+def publish(url: str, queue: str, messages: Iterable[BrokerMessage]) -> int:
+    """Put messages on a queue, each confirmed by the broker; returns how many that were.
+
+    Raises
+    ------
+    LaptopError
+        One is not confirmed, and the broker may have taken it nevertheless. It has taken all before.
+    """
+    count = 0
+    with open_channel(url) as channel:
+        channel.confirm_delivery()
+        for message in messages:
+            properties = pika.BasicProperties(
+                content_type="application/json",
+                content_encoding=message.content_encoding,
+                headers=message.headers,
+                delivery_mode=pika.DeliveryMode.Persistent,
+                message_id=message.message_id,
+            )
+            try:
+                channel.basic_publish("", queue, message.body, properties, mandatory=True)
+            except UnroutableError as error:
+                raise LaptopError(f"The broker has no queue {queue}.") from error
+            except NackError as error:
+                raise LaptopError(f"The broker does not take a message for queue {queue}.") from error
+            count += 1
+    return count
+
+
+def queue_depths(config: LocalConfig) -> dict[str, int]:
+    """Count the messages that wait on each queue; those that a consumer holds are not among them."""
+    names = [name for queue in QUEUES for name in (queue, dead_letter_queue(queue))]
+    with open_channel(config.rabbitmq_url) as channel:
+        return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
+
+
+def _folder(config: LocalConfig) -> Path:
+    return config.folder / "rabbitmq"
+
+
+def _start(config: LocalConfig) -> None:
+    program = _server(config).script
+    folder = _folder(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "rabbitmq.conf"
+    configuration.write_text(_CONFIGURATION.format(port=config.rabbitmq_port))
+    plugins = folder / "enabled_plugins"
+    plugins.write_text("[].\n")
+    node = f"darkroom-{config.rabbitmq_port}@localhost"
+    environment = {
+        **rabbitmq_install.environment(program),
+        "HOME": str(folder),  # of its cookie
+        "RABBITMQ_NODENAME": node,
+        "RABBITMQ_BASE": str(folder),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_PID_FILE": str(folder / "node.pid"),
+        "RABBITMQ_CONFIG_FILE": str(configuration),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,  # the machine's own
+        # A node that has its name and its port from the start needs no epmd, which would listen on one more port and
+        # outlive it. https://www.erlang.org/doc/apps/erts/erl_cmd.html
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+            f"-sname {node} -start_epmd false -erl_epmd_port {config.rabbitmq_node_port}"
+            " -kernel inet_dist_use_interface {127,0,0,1}"
+        ),
+    }
+    _server(config).start(None, environment=environment, folder=folder)
+
+
+def _forget(config: LocalConfig) -> None:
+    shutil.rmtree(_folder(config), ignore_errors=True)
+
+
+def _server(config: LocalConfig) -> Server:
+    pid_file = config.folder / "rabbitmq.pid"
+    return _Broker(
+        name="RabbitMQ",
+        script=rabbitmq_install.find() or Path("rabbitmq-server"),
+        pid_file=pid_file,
+        log=config.logs / "rabbitmq.log",
+        health_url=config.rabbitmq_url,
+        clean_up=lambda: pid_file.unlink(missing_ok=True),
+        seconds_to_stop=30,  # it writes down what it holds
+    )

@@ -1,0 +1,233 @@
+"""Start MiniStack with what the template needs and MiniStack lacks.
+
+Runs in the emulator's own environment (.local/emulator), never in the project's. The settings come as MiniStack's own
+environment variables from ``local/emulators/aws_emulator.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from ipaddress import ip_address
+from pathlib import Path
+from time import time
+from typing import Any
+
+CHECKED_VERSION = "1.5.33"
+
+
+def accept_text_in_scaling_config() -> None:
+    """Let MaximumConcurrency be text, as CloudFormation hands a parameter's value to the Lambda service.
+
+    MiniStack compares it with a number and stops polling. Can go when ``make demo`` passes without it.
+    """
+    from ministack.services import lambda_svc
+
+    concurrency_of = lambda_svc._sqs_esm_concurrency  # noqa: SLF001 # there is no public hook
+
+    def patched(mapping: dict[str, Any], *args: Any, **kwargs: Any) -> int:
+        scaling = mapping.get("ScalingConfig") or {}
+        if "MaximumConcurrency" in scaling:
+            scaling["MaximumConcurrency"] = int(scaling["MaximumConcurrency"])
+        return int(concurrency_of(mapping, *args, **kwargs))
+
+    lambda_svc._sqs_esm_concurrency = patched  # noqa: SLF001
+
+
+def accept_arns_of_layers() -> None:
+    """Let the versions of a layer be listed and published under its ARN, as AWS does and ``sam sync`` asks.
+
+    MiniStack takes the ARN for the name of another layer. Can go when ``make sam ARGS="sync --code"`` publishes a
+    changed layer without it.
+    """
+    from ministack.services import lambda_svc
+
+    def by_name(original: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda layer, *args: original(layer.rpartition(":")[2], *args)
+
+    for name in ("_list_layer_versions", "_publish_layer_version"):  # there is no public hook
+        setattr(lambda_svc, name, by_name(getattr(lambda_svc, name)))
+
+
+def allow_batches_as_single_messages() -> None:
+    """Let whoever may send, delete or hide a message do so in batches, as SQS does: IAM knows no action for batches.
+
+    MiniStack asks for sqs:SendMessageBatch. Can go when ``make demo`` relays RabbitMQ's messages without it.
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
+    """
+    from ministack.core import iam_actions
+
+    extract = iam_actions.extract_iam_action
+
+    def patched(service: str, *args: Any) -> str | None:
+        action: str | None = extract(service, *args)
+        return action.removesuffix("Batch") if action and service == "sqs" else action
+
+    iam_actions.extract_iam_action = patched
+
+
+def hand_parameters_to_sam() -> None:
+    """Let SAM see the values of the parameters, as CloudFormation does: GradualRollout decides what it makes.
+
+    MiniStack lets it see the defaults alone. Can go when ``make up`` deploys without it.
+    """
+    from ministack.services.cloudformation import changesets, engine, handlers
+    from samtranslator.translator import transform as sam
+
+    apply, transform = engine._apply_transforms, sam.transform  # noqa: SLF001 # there is no public hook
+
+    def patched(template: Any, provided: Any = None, previous: Any = None) -> Any:
+        values = engine._transform_parameters(template, provided, previous)  # noqa: SLF001
+        sam.transform = lambda template, _, policies: transform(template, values, policies)
+        return apply(template, provided, previous)
+
+    for module in (changesets, handlers):
+        module._apply_transforms = patched  # noqa: SLF001
+
+
+def leave_secrets_empty() -> None:
+    """Create a secret without a value where the template gives none, as CloudFormation does.
+
+    MiniStack gives it an empty text. Can go when ``get-secret-value`` answers ResourceNotFoundException without it.
+    """
+    from ministack.services import secretsmanager
+    from ministack.services.cloudformation import provisioners
+
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]  # noqa: SLF001 # there is no public hook
+    create = handlers["create"]
+
+    def patched(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+        name, attributes = create(logical_id, properties, stack_name)
+        if not properties.keys() & {"SecretString", "GenerateSecretString"}:
+            secretsmanager._secrets[name]["Versions"].clear()  # noqa: SLF001
+        return name, attributes
+
+    handlers["create"] = patched
+
+
+def count_every_invocation() -> None:
+    """Publish the metrics of invocations by a queue too, and under the alias that names the version.
+
+    MiniStack publishes those of direct invocations, under the function's name. Can go when
+    ``tests/integration/test_alarms.py`` passes without it.
+    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
+    """
+    from ministack.services import cloudwatch, lambda_svc
+
+    execute = lambda_svc._execute_function_dispatch  # noqa: SLF001 # there is no public hook
+
+    def publish(name: str, metrics: dict[str, float], version: str = "") -> None:
+        aliases = lambda_svc._functions[name]["aliases"]  # noqa: SLF001
+        live = [alias for alias, of in aliases.items() if not version or of["FunctionVersion"] == version]
+        for dimensions in [{}, *({"Resource": f"{name}:{alias}"} for alias in live)]:
+            for metric, value in metrics.items():
+                unit = "Milliseconds" if metric == "Duration" else "Count"
+                cloudwatch.record_metric("AWS/Lambda", metric, value, unit, {"FunctionName": name, **dimensions})
+
+    def executed(function: Any, config: dict[str, Any], event: Any, request_id: str, started: float) -> Any:
+        result = execute(function, config, event, request_id, started)
+        duration = (time() - started) * 1000
+        errors = float(bool(result.get("error")))
+        metrics = {"Invocations": 1.0, "Errors": errors, "Throttles": 0.0, "Duration": duration}
+        publish(config["FunctionName"], metrics, config.get("Version", "$LATEST"))
+        return result
+
+    def emitted(name: str, duration_ms: float, *, error: bool, throttle: bool) -> None:
+        del error
+        if throttle and not duration_ms:  # what has a duration is counted twice: above, and where it was throttled
+            publish(name, {"Throttles": 1.0})
+
+    lambda_svc._execute_function_dispatch = executed  # noqa: SLF001
+    lambda_svc._emit_lambda_metrics = emitted  # noqa: SLF001
+
+
+def reserve_concurrency_of_versions() -> None:
+    """Hold a function's versions to its reserved concurrency. MiniStack knows none of theirs.
+
+    Can go when ``tests/integration/test_alarms.py`` passes without it.
+    """
+    from ministack.services import lambda_svc
+
+    lambda_svc._reserved_concurrency = lambda _, config: (  # noqa: SLF001 # there is no public hook
+        (lambda_svc._functions.get(config["FunctionName"]) or {}).get("concurrency")  # noqa: SLF001
+    )
+
+
+def listen_on(plain_address: str) -> None:
+    """Serve plain HTTP beside HTTPS, and nothing on port 443.
+
+    The functions speak TLS, as the buckets' policies demand. Clients of this laptop need not know our certificate.
+    MiniStack takes port 443 as well where it can, which is not ours to take. Can go when it has settings for both.
+    """
+    from hypercorn.config import Config
+    from ministack import app
+
+    Config._insecure_bind = [plain_address]  # noqa: SLF001
+    may_bind = app._port_is_bindable  # noqa: SLF001
+    app._port_is_bindable = lambda host, port: port != 443 and may_bind(host, port)  # noqa: SLF001
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Write a key and a certificate for the loopback address, for a month."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    private_key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "darkroom laptop stack")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private_key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(days=30))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private_key, hashes.SHA256())
+    )
+    key.touch(mode=0o600)
+    key.write_bytes(
+        private_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
+def main() -> None:
+    """Patch, then serve until told to stop."""
+    installed = version("ministack")
+    if installed != CHECKED_VERSION:
+        sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
+    make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
+    accept_text_in_scaling_config()
+    accept_arns_of_layers()
+    allow_batches_as_single_messages()
+    hand_parameters_to_sam()
+    leave_secrets_empty()
+    count_every_invocation()
+    reserve_concurrency_of_versions()
+    sys.path.append(str(Path(__file__).parents[2]))
+    from local.emulators import ministack_api, ministack_faults, ministack_operations
+
+    ministack_api.install()
+    ministack_operations.install()
+    ministack_faults.install()
+    listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
+    from ministack.app import main as serve
+
+    serve()
+
+
+if __name__ == "__main__":
+    main()
