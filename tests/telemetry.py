@@ -41,5 +41,5 @@ LOG_FIELDS: dict[str, set[str]] = {
         *_OF_FAULTS,
     },
     "process-order": {"order_id", "rejection", "QueueTimeMs", "ProcessingTimeMs", *_OF_EVERY_LINE, *_OF_FAULTS},
-    "relay-rabbitmq": {"task_id", "queue", "relayed", "rejected", *_OF_EVERY_LINE, *_OF_FAULTS},
+    "relay-rabbitmq": {"task_id", "queue", "relayed", "dead_lettered", *_OF_EVERY_LINE, *_OF_FAULTS},
 }

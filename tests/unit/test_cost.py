@@ -171,7 +171,7 @@ class TestWhatIsThereWithoutAnyImage:
 
     def test_no_alarm_of_the_template_is_overlooked(self) -> None:
         # Counted another way: every metric that an alarm reads stands under a name.
-        text = (Path(cost.__file__).resolve().parent.parent / "template.yaml").read_text()
+        text = (Path(cost.__file__).resolve().parents[2] / "template.yaml").read_text()
         alarms = re.findall(r"^    Type: AWS::CloudWatch::Alarm$.*?(?=^  \w+:$)", text, re.MULTILINE | re.DOTALL)
         names = sum(alarm.count("MetricName: ") for alarm in alarms if "Condition: HasRabbitMqBroker" not in alarm)
         assert template_counts().alarm_metrics == names

@@ -255,7 +255,12 @@ class TestABatch:
         # then
         assert queues.bodies == {Target.IMAGE_TASKS: [plain_task(task_id="t-1")], Target.ORDERS: [order]}
         assert [kept.delivery for kept in dead_letter_queue.kept] == [bad, nowhere]
-        assert [type(outcome).__name__ for outcome in outcomes] == ["Accepted", "Rejected", "Accepted", "Rejected"]
+        assert [type(outcome).__name__ for outcome in outcomes] == [
+            "Accepted",
+            "Undeliverable",
+            "Accepted",
+            "Undeliverable",
+        ]
 
     def test_is_handed_over_as_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
         queues = FakeQueues()
