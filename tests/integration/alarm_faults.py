@@ -293,83 +293,28 @@ def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     return [Datum(Metric("AWS/ApiGateway", "5XXError", of_the_api), errors, "Count")]
 
 
-def published(namespace: str, name: str, value: float, unit: str, **dimensions: str) -> Fault:
-    """What AWS would publish of a fault that cannot be made here; dimensions may name the stack's outputs."""
-    return lambda scene: [
-        Datum(
-            Metric(
-                namespace,
-                name,
-                frozenset(
-                    (dimension, value.format(StackName=scene.stack.stack_name, **scene.stack.outputs))
-                    for dimension, value in dimensions.items()
-                ),
-            ),
-            [value],
-            unit,
-        )
-    ]
-
-
-def refused_by_dynamodb(kind: str, table: str) -> Fault:
-    """A table is too busy for a moment; ``kind`` is Read or Write."""
-    return published("AWS/DynamoDB", f"{kind}ThrottleEvents", 1, "Count", TableName=f"{{{table}TableName}}")
-
-
-def slow_api(path: str) -> Fault:
-    """Submitting takes nine seconds."""
-    dimensions = {"ApiName": "Darkroom queues ({StackName})", "Stage": "v1", "Resource": path, "Method": "POST"}
-    return published("AWS/ApiGateway", "Latency", 9_000, "Milliseconds", **dimensions)
-
-
 _MANGLED_RECORD = {"Records": [{"eventSource": "aws:sqs"}]}
 FAULTS: dict[str, Fault] = {
     "HighNotificationLatencyAlarm": late_notification,
     "ImageTasksQueueAgeAlarm": nobody_takes("ImageTasksQueue"),
-    "ImageTasksQueueDepthAlarm": nobody_takes("ImageTasksQueue"),
     "ImageTasksDeadLettersAlarm": broken_photo,
     "ImageTasksRetriedAlarm": images_without_s3,
     "ImageTasksStuckAlarm": died_at_work,
     "ResultsQueueAgeAlarm": nobody_reads,
-    "ResultsQueueDepthAlarm": nobody_reads,
     "ResultsDeadLettersAlarm": broken_reader,
     "ProcessImageErrorsAlarm": crash("ProcessImageFunctionName", _MANGLED_RECORD),
     "ProcessImageThrottlesAlarm": throttled("ProcessImageFunctionName"),
-    "ProcessImageDurationAlarm": published(
-        "AWS/Lambda", "Duration", 47_000, "Milliseconds", FunctionName="{ProcessImageFunctionName}"
-    ),
     "ProcessImageDefectsAlarm": image_role_without_a_permission,
     "OrderQueueAgeAlarm": nobody_takes("OrderQueue"),
-    "OrderQueueDepthAlarm": nobody_takes("OrderQueue"),
     "OrdersRetriedAlarm": orders_without_dynamodb,
     "OrderDeadLettersAlarm": broken_order,
     "ProcessOrderErrorsAlarm": crash("ProcessOrderFunctionName", _MANGLED_RECORD, "live"),
     "ProcessOrderThrottlesAlarm": throttled("ProcessOrderFunctionName", "live"),
-    "ProcessOrderDurationAlarm": published(
-        *("AWS/Lambda", "Duration", 47_000, "Milliseconds"),
-        FunctionName="{ProcessOrderFunctionName}",
-        Resource="{ProcessOrderFunctionName}:live",
-    ),
     "ProcessOrderDefectsAlarm": order_role_without_a_permission,
     "PaymentFailuresAlarm": failing_payment_provider,
     "RabbitMqDeadLettersAlarm": broken_message,
     "RelayRabbitMqErrorsAlarm": crash("RelayRabbitMqFunctionName", {"rmqMessagesByQueue": 7}),
     "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),
-    "RelayRabbitMqDurationAlarm": published(
-        "AWS/Lambda", "Duration", 270_000, "Milliseconds", FunctionName="{RelayRabbitMqFunctionName}"
-    ),
     "RelayRabbitMqDefectsAlarm": relay_role_without_a_permission,
-    "DynamoDbThrottlesAlarm": refused_by_dynamodb("Read", "Tasks"),
     "ApiServerErrorsAlarm": refused_by_sqs,
-    "ApiLatencyAlarm": slow_api("/orders"),
 }
-# Of alarms that look at several metrics, what the other ones show.
-MORE_FAULTS: list[tuple[str, Fault]] = [
-    ("ApiLatencyAlarm", slow_api("/image-tasks")),
-    ("DynamoDbThrottlesAlarm", refused_by_dynamodb("Write", "Tasks")),
-    *(
-        ("DynamoDbThrottlesAlarm", refused_by_dynamodb(kind, table))
-        for table in ("Images", "Orders", "Inventory")
-        for kind in ("Read", "Write")
-    ),
-]

@@ -5,17 +5,13 @@ The faults are made for real, and what they make measurable is fed to CloudWatch
 
 | Alarm | Real here | Not real here |
 |---|---|---|
-| ...QueueAge, ...QueueDepth | messages that nobody takes | a second counts as an hour, a message as 12,000 |
+| ...QueueAge | messages that nobody takes | a second counts as an hour |
 | HighNotificationLatency | the event, and what the function measures | the event says that the upload was an hour ago |
-| ...Duration | nothing | fed as AWS documents it: nobody waits for 40 s, or 240 |
 | ...Retried | a service of AWS that fails, and what the function counts | that it lasts |
 | ImageTasksStuck | the claims that a dead delivery leaves, and what the function counts | that one died |
-| DynamoDbThrottles | nothing: the emulator's tables are never full | fed as AWS documents it |
 | ApiServerErrors | a role that may not send, and what callers are answered | that API Gateway counts it |
-| ApiLatency | nothing | fed as AWS documents it |
 | RabbitMqBacklog | a message that nobody takes, on a real broker | it counts as 6000, and the test makes the alarm |
 
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/metrics-dimensions.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
 https://docs.aws.amazon.com/amazon-mq/latest/developer-guide/rabbitmq-metrics.html
 """
@@ -34,7 +30,7 @@ from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
 from local.order_events import Listener, listening
 from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.alarm_faults import FAULTS, MORE_FAULTS, THOUSANDS, Fault, Scene
+from tests.integration.alarm_faults import FAULTS, THOUSANDS, Scene
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric
 from tests.integration.uploading import SECONDS
 from tests.template.template import ALARM, ROOT, load, properties, target
@@ -46,7 +42,6 @@ SEEN_TO_END = (
     "ImageTasksDeadLettersAlarm",
     "PaymentFailuresAlarm",
     "ProcessOrderDefectsAlarm",
-    "DynamoDbThrottlesAlarm",
 )
 
 
@@ -86,34 +81,6 @@ def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
     if logical_id in SEEN_TO_END:
         poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
         assert told(pager, name, before) == ["ALARM", "OK"]
-
-
-class TestAnAlarmOnSeveralMetrics:
-    @pytest.mark.parametrize(("logical_id", "fault"), MORE_FAULTS)
-    def test_fires_at_each_of_them(
-        self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, logical_id: str, fault: Fault
-    ) -> None:
-        # given an alarm that has forgotten what the tests before have fed
-        name = cloudwatch.physical(logical_id)
-        alarm = cloudwatch.alarm(name)
-        poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
-        # when
-        (datum,) = fault(Scene(stack, config, cloudwatch, alarm, since=time()))
-        cloudwatch.feed(alarm, [datum])
-        # then
-        assert cloudwatch.state(name) == "ALARM"
-
-    def test_is_shown_for_each_of_them(self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch) -> None:
-        shown: dict[str, set[Metric]] = {logical_id: set() for logical_id, _ in MORE_FAULTS}
-        for logical_id, fault in [*MORE_FAULTS, *((logical_id, FAULTS[logical_id]) for logical_id in shown)]:
-            alarm = cloudwatch.alarm(cloudwatch.physical(logical_id))
-            shown[logical_id] |= {
-                datum.metric for datum in fault(Scene(stack, config, cloudwatch, alarm, since=time()))
-            }
-        alarms = [cloudwatch.alarm(cloudwatch.physical(logical_id)) for logical_id in FAULTS]
-        assert {alarm.name: {*alarm.metrics} for alarm in alarms if len(alarm.metrics) > 1} == {
-            cloudwatch.physical(logical_id): metrics for logical_id, metrics in shown.items()
-        }
 
 
 def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:

@@ -35,7 +35,6 @@ from tests.template.template import (
 )
 
 _COLUMNS = 24
-_MOST_METRICS = 10  # of an alarm on metric math
 # What AWS sends, by namespace and dimensions in alphabetical order, as far as it is looked at here:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
@@ -161,24 +160,8 @@ def alarms_watch_metrics_that_there_are(template: Template) -> list[str]:
     ]
 
 
-def alarms_on_metric_math_see_a_value_in_every_period(template: Template) -> list[str]:
-    """Those on DynamoDB would stay as they are when it stops to refuse.
-
-    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
-    """
-    findings = []
-    for alarm, values in properties(template, ALARM).items():
-        expressions = [query["Expression"] for query in values.get("Metrics", []) if "Expression" in query]
-        of_dynamodb = [metric for metric in _watched(template, alarm) if metric.namespace == "AWS/DynamoDB"]
-        if any("FILL(METRICS(), 0)" not in text for text in expressions) or (of_dynamodb and not expressions):
-            findings.append(f"{alarm} does not fill gaps")
-        if len(_watched(template, alarm)) > _MOST_METRICS:
-            findings.append(f"{alarm} watches more than {_MOST_METRICS} metrics")
-    return findings
-
-
 def queues_have_alarms(template: Template) -> list[str]:
-    """On how long their messages wait and how many do; on any message in those where they are given up.
+    """On how long their messages wait; on any message in the dead-letter queues.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Best_Practice_Recommended_Alarms_AWS_Services.html#SQS
     """
@@ -193,10 +176,9 @@ def queues_have_alarms(template: Template) -> list[str]:
         ]
 
     findings = [
-        f"{queue} has no alarm on {metric}"
+        f"{queue} has no alarm on its oldest message"
         for queue in source_queues(template)
-        for metric in ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible")
-        if not thresholds(queue, metric)
+        if not thresholds(queue, "ApproximateAgeOfOldestMessage")
     ]
     return findings + [
         f"{queue} has no alarm on its first message"
@@ -206,7 +188,7 @@ def queues_have_alarms(template: Template) -> list[str]:
 
 
 def functions_have_alarms(template: Template) -> list[str]:
-    """On errors, throttles, defects, and on four fifths of the time that they have.
+    """On errors, throttles and defects.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Best_Practice_Recommended_Alarms_AWS_Services.html#Lambda
     """
@@ -221,7 +203,6 @@ def functions_have_alarms(template: Template) -> list[str]:
         needed: list[tuple[str, str, dict[str, str], str, float]] = [
             ("AWS/Lambda", "Errors", of_lambda, "Sum", 0),
             ("AWS/Lambda", "Throttles", of_lambda, "Sum", 0),
-            ("AWS/Lambda", "Duration", of_lambda, "Maximum", 0.8 * 1000 * values["Timeout"]),
             (_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Defects", own, "Sum", 0),
         ]
         findings += [
@@ -251,17 +232,6 @@ def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) 
         if retries_of_one and not any(count > retries_of_one for count in needed):
             findings.append(f"{function} has no alarm on {metric} that one message does not make")
     return findings
-
-
-def tables_have_an_alarm_on_throttles(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TroubleshootingThrottling-cloudwatch.html"""
-    watched = [metric for metric, _ in _thresholds(template)]
-    return [
-        f"{table} has no alarm on {name}"
-        for table in properties(template, TABLE)
-        for name in ("ReadThrottleEvents", "WriteThrottleEvents")
-        if _Metric("AWS/DynamoDB", name, {"TableName": f"${{{table}}}"}, "Sum") not in watched
-    ]
 
 
 def composite_alarms_look_at_alarms_that_there_are(template: Template) -> list[str]:

@@ -1294,11 +1294,13 @@ def names_have_a_reason_and_are_the_stacks_own(template: Template) -> list[str]:
         for resource, values in properties(template, kind).items():
             if key not in values:
                 continue
-            if resource not in _NAMED:
+            if resource not in _NAMED and kind != LAYER:
                 findings.append(f"{resource} has a {key} without a reason")
             match values[key]:
                 case {"Fn::Join": ["-", [*parts]]} if _STACK_UUID in parts:
                     pass
+                case {"Fn::Sub": str(text)} if kind == LAYER and text.startswith("${AWS::StackName}-"):
+                    pass  # a layer's versions are only ever added to
                 case _:
                     findings.append(f"{resource}'s {key} does not hold the stack's whole id")
     return findings

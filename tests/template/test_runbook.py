@@ -104,10 +104,10 @@ def test_the_runbook_names_each_saved_query(query: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        (lambda text: text.replace("## ApiLatency\n", "## ApiSlowness\n"), "ApiLatency has no section"),
-        (lambda text: text.replace("## ApiLatency\n", "## ApiSlowness\n"), "ApiSlowness is no alarm"),
+        (lambda text: text.replace("## PaymentFailures\n", "## ApiSlowness\n"), "PaymentFailures has no section"),
+        (lambda text: text.replace("## PaymentFailures\n", "## ApiSlowness\n"), "ApiSlowness is no alarm"),
         (lambda text: text.replace("**Redrive.**", "**Again.**"), "OrderDeadLetters does not say: Redrive.** "),
-        (lambda text: text.replace("| [ApiLatency]", "| [Latency]"), "ApiLatency is not in the table"),
+        (lambda text: text.replace("| [PaymentFailures]", "| [Latency]"), "PaymentFailures is not in the table"),
         (
             lambda text: text.replace("wait long between upload and start | yes |", "wait long | |"),
             "whether HighNotificationLatency wakes is said wrongly",
@@ -118,7 +118,7 @@ def test_the_runbook_names_each_saved_query(query: str) -> None:
         (lambda text: text.replace('"slowest tasks"', '"slow tasks"'), "there is no saved query slow tasks"),
         (lambda text: text.replace("*Images: queue*", "*Images: line*"), "there is no widget Images: line"),
         (lambda text: text.replace("`MaxImagePixels`", "`MaxPixels`"), "there is no parameter MaxPixels"),
-        (lambda text: text.replace("](#apilatency)", "](#api-latency)"), "there is no anchor api-latency"),
+        (lambda text: text.replace("](#paymentfailures)", "](#api-latency)"), "there is no anchor api-latency"),
         (lambda text: text.replace("QUEUE=orders", "QUEUE=order"), "there is no dead-letter queue order"),
     ],
 )
