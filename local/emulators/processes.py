@@ -16,7 +16,7 @@ import psutil
 
 from local.config import PROJECT, LaptopError
 
-_SECONDS_TO_START = 60
+_SECONDS_TO_START = 180
 # What a person set for other servers of their own has no say in ours.
 _FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_")
 # Python warns of a child process that nobody holds any more; ours are meant to outlive us.
