@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 UV := requirements/uv.sh
+# How many stacks the integration tests run on side by side.
+STACKS ?= 3
 RUN := PYTHONPATH=layers/common .venv/bin/python
 MEASURE := PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks
 # A stack in AWS, for those commands that know one; without PROFILE the laptop's.
@@ -110,7 +112,7 @@ test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
-	@.venv/bin/pytest -q tests/integration
+	@.venv/bin/pytest -q -n $(STACKS) --dist loadgroup tests/integration
 
 test-api: setup .local/localstack/installed ## the API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # What a deployment is made of; a change of anything else needs no new one.
 _SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
+_BUILD = PROJECT / ".local" / "build"  # as samconfig.toml has it
+_BUILT_FROM = _BUILD.with_name("build.sources")
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,13 @@ def environment_of(deployed: Stack) -> list[str]:
     return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
 
 
-def up(config: LocalConfig, console: Console) -> Stack:
+def up(config: LocalConfig, console: Console, *, broker: bool = True) -> Stack:
     """Bring the stack up: start the emulator unless it runs, and deploy unless what is deployed is what stands here.
+
+    Parameters
+    ----------
+    broker:
+        Without it RabbitMQ is not started; a later call may start it.
 
     Raises
     ------
@@ -88,12 +95,12 @@ def up(config: LocalConfig, console: Console) -> Stack:
     """
     _check_rendition_set()
     with _alone(config):
-        return _up(config, console)
+        return _up(config, console, broker=broker and rabbitmq.installed())
 
 
-def _up(config: LocalConfig, console: Console) -> Stack:
+def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     servers = [(aws_emulator, (config.port, config.tls_port)), (payments, (config.payments_port,))]
-    if rabbitmq.installed():
+    if broker:
         servers.append((rabbitmq, (config.rabbitmq_port, config.rabbitmq_node_port)))
     process = aws_emulator.running(config)
     if process is not None:
@@ -103,7 +110,7 @@ def _up(config: LocalConfig, console: Console) -> Stack:
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
     with ThreadPoolExecutor(1) as aside:
-        broker = aside.submit(_start_broker, config) if rabbitmq.installed() else None  # it takes ten seconds
+        start_of_broker = aside.submit(_start_broker, config) if broker else None  # it takes ten seconds
         if aws_emulator in missing:
             with console.status("Starting the emulator ..."):
                 aws_emulator.start(config)
@@ -117,15 +124,15 @@ def _up(config: LocalConfig, console: Console) -> Stack:
         else:
             payments.set_faults(config.payments_url, 0)  # those of a run that was killed
         stack = _deploy(config, console)
-        if broker:
+        if start_of_broker:
             with console.status("Starting RabbitMQ ..."):
-                broker.result()
+                start_of_broker.result()
         if rabbitmq in missing:
             console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{config.rabbitmq_port}")
     if not stack.rabbitmq_url:
         reason = escape(rabbitmq_install.why_left_out())
         console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
-    elif mq_poller.running(config) is None:
+    elif broker and mq_poller.running(config) is None:
         mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
     return stack
 
@@ -137,11 +144,11 @@ def _start_broker(config: LocalConfig) -> None:
 
 
 def _deploy(config: LocalConfig, console: Console) -> Stack:
-    sources = _hash_of_sources(config)
+    sources = _hash_of_sources(template_parameters(config), rabbitmq.installed())
     if config.stack_file.exists() and (stack := load(config)).sources == sources:
         return stack
     with console.status("sam build: the functions and their layers ..."):
-        run_sam(config, ["build"], log="sam-build.log")
+        _build(config)
     console.print("[green]✓[/] sam build")
     with console.status("sam deploy: the template ..."):
         run_sam(config, ["deploy"], log="sam-deploy.log")
@@ -151,6 +158,18 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     mq_poller.stop(config)  # the function that it invokes may have another name now
     return stack
+
+
+def _build(config: LocalConfig) -> None:
+    """Build once for all stacks of this folder: what is built depends on the sources and the interpreter alone."""
+    with _BUILD.with_name("build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        parameters = template_parameters(config)
+        sources = _hash_of_sources(parameters["PythonRuntime"], parameters["Architecture"])
+        built = (_BUILD / "template.yaml").exists() and _BUILT_FROM.exists()
+        if not built or _BUILT_FROM.read_text() != sources:
+            run_sam(config, ["build"], log="sam-build.log")
+            _BUILT_FROM.write_text(sources)
 
 
 @contextmanager
@@ -199,6 +218,8 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
     }
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         environment.pop(name, None)
+    if arguments[0] == "build":
+        _BUILT_FROM.unlink(missing_ok=True)
     path = config.logs / log if log else None
     # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
     with (
@@ -255,8 +276,8 @@ def _setting(name: str) -> str:
     return str(settings["local"]["global"]["parameters"][name])
 
 
-def _hash_of_sources(config: LocalConfig) -> str:
-    digest = hashlib.sha256(repr((template_parameters(config), rabbitmq.installed())).encode())
+def _hash_of_sources(*parameters: object) -> str:
+    digest = hashlib.sha256(repr(parameters).encode())
     for path in sorted(_source_files()):
         digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import socket
 from contextlib import ExitStack
+from functools import cache
+
+# Not those that the system chooses itself: from there it takes the local ends of connections too (32768 to 60999 on
+# Linux, from 49152 on macOS), and one of those may take a port, or a neighbour, before its server does.
+_FIRST, _LAST, _RANGE = 20_000, 32_000, 200
 
 
 def free_port(neighbours: int = 0) -> int:
-    """Find a port that is free, with as many free ones after it.
-
-    Not one that the system would choose itself: from there it takes the local ends of connections too (32768 to
-    60999 on Linux, from 49152 on macOS), and one of those may take the port, or a neighbour, before its server does.
-    """
+    """Find a port that is free, with as many free ones after it, and that no other test process is given."""
+    first = _range_of_this_process()[0]
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311 # no secret
+        port = random.randrange(first, first + _RANGE - neighbours - 1)  # noqa: S311 # no secret
         with ExitStack() as probes:
             try:
                 for offset in range(neighbours + 1):
@@ -22,3 +24,17 @@ def free_port(neighbours: int = 0) -> int:
             except OSError:
                 continue
             return port
+
+
+@cache
+def _range_of_this_process() -> tuple[int, socket.socket]:
+    """Hold a range of ports for as long as this process lives, by a socket that is bound to the last one."""
+    while True:
+        first = random.randrange(_FIRST, _LAST, _RANGE)  # noqa: S311 # no secret
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", first + _RANGE - 1))
+        except OSError:
+            holder.close()
+        else:
+            return first, holder

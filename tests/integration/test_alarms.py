@@ -30,7 +30,7 @@ from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
 from local.order_events import Listener, listening
 from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.alarm_faults import FAULTS, THOUSANDS, Scene
+from tests.integration.alarm_faults import FAULTS, THOUSANDS, Scene, broken_message
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric
 from tests.integration.uploading import SECONDS
 from tests.template.template import ALARM, ROOT, load, properties, target
@@ -62,7 +62,13 @@ def told(pager: Listener, name: str, since: int) -> list[str]:
     return [heard["NewStateValue"] for heard in pager.listen()[since:] if heard["AlarmName"] == name]
 
 
-@pytest.mark.parametrize("logical_id", FAULTS)
+@pytest.mark.parametrize(
+    "logical_id",
+    [
+        pytest.param(name, marks=pytest.mark.usefixtures("broker") if fault is broken_message else ())
+        for name, fault in FAULTS.items()
+    ],
+)
 def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
     stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener, logical_id: str
 ) -> None:
@@ -90,6 +96,7 @@ def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:
         assert cloudwatch.physical(logical_id)
 
 
+@pytest.mark.usefixtures("broker")
 class TestBacklogOnTheBroker:
     def test_fires_when_nobody_takes_the_messages(
         self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener

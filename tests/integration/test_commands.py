@@ -29,11 +29,16 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=132, highlight=False)
 
 
+# Not that it needs one: `make demo` starts it.
+_ON_THE_STACK_WITH_A_BROKER = pytest.mark.xdist_group("a stack with a broker")
+
+
 def _said(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
+@pytest.mark.usefixtures("broker")
 def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalConfig, console: Console) -> None:
     for _ in range(2):
         assert demo.run(config, console, None) == 0, _said(console)
@@ -60,6 +65,7 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
         assert sample.name in page
 
 
+@_ON_THE_STACK_WITH_A_BROKER
 def test_the_demo_takes_a_folder_of_ones_own(
     stack: Stack, config: LocalConfig, console: Console, tmp_path: Path
 ) -> None:
@@ -88,6 +94,7 @@ def test_the_demo_says_what_is_wrong_with_a_folder(
         demo.run(config, console, folder)
 
 
+@pytest.mark.usefixtures("broker")
 def test_chaos_loses_nothing_and_does_nothing_twice(
     stack: Stack, config: LocalConfig, console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,14 +140,6 @@ def _task(task_id: str, bucket: str, key: str) -> str:
     return json.dumps({"task_id": task_id, "bucket": bucket, "key": key})
 
 
-@pytest.mark.parametrize("flow", ["images", "orders", "rabbitmq"])
-def test_chaos_takes_one_flow_alone(
-    stack: Stack, config: LocalConfig, console: Console, capsys: pytest.CaptureFixture[str], flow: str
-) -> None:
-    assert chaos.run(config, console, flow, 10) == 0, _said(console)
-    assert capsys.readouterr().out.splitlines()[-1] == "accepted 10, done 9, dead-lettered 1, lost 0, twice 0"
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -157,12 +156,12 @@ def test_a_killed_emulator_is_replaced_and_deployed_to(
     console: Console, make_config: Callable[[str], LocalConfig]
 ) -> None:
     config = make_config("test-killed")
-    first = up(config, console)
+    first = up(config, console, broker=False)
     process = aws_emulator.running(config)
     assert process is not None
     process.kill()
     process.wait(10)
-    second = up(config, console)
+    second = up(config, console, broker=False)
     assert first.outputs["UploadsBucketName"] != second.outputs["UploadsBucketName"]
     assert second.s3.head_bucket(Bucket=second.outputs["UploadsBucketName"])
 

@@ -23,7 +23,7 @@ _FUNCTION = "relay"
 
 
 @pytest.fixture(scope="module")
-def place(make_config: Callable[[str], LocalConfig]) -> Iterator[LocalConfig]:
+def config(make_config: Callable[[str], LocalConfig]) -> Iterator[LocalConfig]:
     config = make_config("test-rabbitmq")
     rabbitmq.start(config)
     declare_queues(config.rabbitmq_url)

@@ -57,6 +57,7 @@ def test_buckets_are_reached_over_tls_only(
         _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
 
 
+@pytest.mark.usefixtures("broker")
 def test_nothing_listens_but_on_the_loopback_address(stack: Stack, config: LocalConfig) -> None:
     processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
     assert None not in processes
