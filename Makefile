@@ -89,15 +89,16 @@ endef
 failed = echo "$(1) could not be installed; the reason is above. Is there a network? Then run make setup again."; exit 1
 
 check: setup .local/security/installed ## lint, types, template rules, security - no stack, no network
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy
-	@.venv/bin/cfn-lint template.yaml
-	@.local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
+	@echo "[1/7] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@echo "[2/7] mypy"; .venv/bin/mypy
+	@echo "[3/7] cfn-lint"; .venv/bin/cfn-lint template.yaml
+	@echo "[4/7] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
+	@echo "[5/7] checkov, of the template"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml
+	@echo "[6/7] checkov, of secrets"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework secrets --directory . \
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
-	@.venv/bin/pytest -q tests/template
+	@echo "[7/7] template rules"; .venv/bin/pytest -q tests/template
 
 audit: .local/security/installed ## look for known faults of every pinned dependency (asks PyPI)
 	@for file in layers/*/requirements.txt requirements/*.txt; do echo "$$file"; \
@@ -106,7 +107,8 @@ audit: .local/security/installed ## look for known faults of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: check test-unit test-integration ## everything: check, unit tests, then the deployed laptop stack
+test: setup .local/security/installed ## everything, side by side: check, test-unit, test-integration (ALSO=test-api COMPLETE=1 fails if a test is skipped)
+	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit

@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -51,7 +51,7 @@ def main() -> int:
     blocks = list(_blocks(options, seed))
     console.print(f"Seed {seed}: {sum(block.count for block in blocks):,} cases.")
     reports: dict[str, list[Report]] = defaultdict(list)
-    with _progress(console) as progress, _pool() as pool:
+    with _progress(console) as progress, _pool(options.kinds) as pool:
         tasks = {kind: progress.add_task(kind, total=0) for kind in dict.fromkeys(block.kind for block in blocks)}
         for block in blocks:
             progress.update(tasks[block.kind], total=(progress.tasks[tasks[block.kind]].total or 0) + block.count)
@@ -91,9 +91,10 @@ def _blocks(options: argparse.Namespace, seed: int) -> Iterator[Block]:
         yield from (Block(kind, seed, first, min(_BLOCK, count - first)) for first in range(0, count, _BLOCK))
 
 
-def _pool() -> ProcessPoolExecutor:
-    """A new process for each block, so that the kernel's account of its children is of that block alone."""
-    return ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=1)
+def _pool(kinds: Collection[str]) -> ProcessPoolExecutor:
+    """A new process for each block of files, so that the kernel's account of its children is of that block alone."""
+    blocks = 1 if "images" in kinds else None
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=blocks)
 
 
 def _progress(console: Console) -> Progress:

@@ -19,6 +19,8 @@ from operations import rabbitmq_queues
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
 
+_CONTEXT = ssl.create_default_context()
+
 
 class FakeChannel:
     """Notes what is declared; refuses one queue."""
@@ -162,6 +164,7 @@ class TestPassword:
     @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1))
     def test_arrives_whatever_is_in_it(self, password: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ssl, "create_default_context", lambda: _CONTEXT)  # reading all certificates takes a while
             patch.setattr("sys.stdin", io.StringIO(password, newline="\n"))
             parameters = connection_parameters(rabbitmq_queues._with_password("amqps://us%40er@broker.example"))
         assert isinstance(parameters.credentials, pika.PlainCredentials)
