@@ -35,7 +35,7 @@ class Photo:
     format : str
         A key of :data:`~functions.process_image.formats.INPUT_FORMATS`, such as ``jpeg``.
     width, height : int
-        In pixels, as stored (HEIC: as decoded, its rotation belongs to the decoding).
+        In pixels, as stored (HEIC and AVIF: as decoded, turning and cropping belong to their decoding).
     frames : int
         Of an animated GIF or WebP; 1 for all else, whose first picture counts.
     orientation : int
@@ -44,6 +44,12 @@ class Photo:
         Whether the file has an alpha channel or a transparent colour.
     decoded_whole : bool
         A progressive JPEG, an interlaced PNG or a lossless WebP: decoding holds all of it in memory.
+    bits : int
+        Per sample, as decoded: 8, 10, 12, 16 or 32.
+    full_chroma : bool
+        Whether colour is stored at full size, as in 4:4:4.
+    coded_pixels : int
+        Of HEIC and AVIF, before the container crops them; 0 if the format has no such thing.
     camera : str or None
         Maker and model, such as ``Canon EOS 5D``.
     taken_at : str or None
@@ -59,6 +65,9 @@ class Photo:
     orientation: int = 1
     has_alpha: bool = False
     decoded_whole: bool = False
+    bits: int = 8
+    full_chroma: bool = False
+    coded_pixels: int = 0
     camera: str | None = None
     taken_at: str | None = None
     location: tuple[float, float] | None = None

@@ -18,7 +18,7 @@ from typing import Any
 from functions.process_image.formats import OUTPUT_FORMATS, OutputFormat
 
 #: Counted up when the pipeline makes other pixels or bytes from the same settings; part of the fingerprint.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 LARGEST_SIDE = 8192
 FITS = ("inside", "cover")

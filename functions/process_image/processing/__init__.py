@@ -18,7 +18,7 @@ from functions.process_image.photo import Photo, Rendered, Rendition
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.processing.colour import to_srgb
 from functions.process_image.processing.crop import crop
-from functions.process_image.processing.decoder_errors import translate_decoder_errors
+from functions.process_image.processing.decoder_errors import translate_decoder_errors, translate_encoder_errors
 from functions.process_image.processing.encode import encode
 from functions.process_image.processing.flatten import flatten
 from functions.process_image.processing.identify import identify
@@ -68,8 +68,8 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
 
     Raises
     ------
-    DamagedImage
-        If the pixels cannot be decoded. No error of an image library escapes.
+    DamagedImage, UnsupportedFormat
+        If the pixels cannot be decoded, or not such pixels. No error of an image library escapes.
     MemoryError
         If the process may not have what that takes.
     """
@@ -83,21 +83,20 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
 
     encoding: dict[_Essence, Future[Rendition]] = {}
     try:
-        with translate_decoder_errors(photo, pyvips.Error):
-            encoded: dict[_Essence, Rendition] = {}
-            for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
-                encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}
-            # Encoders start on the first size while the next is made.
-            for layout, canvas in _cascade(data, photo, {miniature} | _layouts(still)):
-                encoding |= {
-                    key: _ENCODERS.submit(_finish, canvas, target)
-                    for key, target in still.items()
-                    if target.layout == layout
-                }
-                if layout == miniature:
-                    width, height, rgba = rgba_of(canvas)
-            placeholder, colour = thumb_hash(width, height, rgba), dominant_colour(rgba)
-            encoded |= {key: rendition.result() for key, rendition in encoding.items()}
+        encoded: dict[_Essence, Rendition] = {}
+        for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
+            encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}
+        # Encoders start on the first size while the next is made.
+        for layout, canvas in _cascade(data, photo, {miniature} | _layouts(still)):
+            encoding |= {
+                key: _ENCODERS.submit(_finish, canvas, target)
+                for key, target in still.items()
+                if target.layout == layout
+            }
+            if layout == miniature:
+                width, height, rgba = rgba_of(canvas)
+        placeholder, colour = thumb_hash(width, height, rgba), dominant_colour(rgba)
+        encoded |= {key: rendition.result() for key, rendition in encoding.items()}
     finally:
         for rendition in encoding.values():
             rendition.cancel()  # what has not begun, if something else failed
@@ -127,13 +126,15 @@ def _cascade(
         return
     canvas = load(data, photo, descending[0], animated=animated)
     for layout in descending:
-        canvas = _through(SHRINK, canvas, layout)
+        with translate_decoder_errors(photo, pyvips.Error):
+            canvas = _through(SHRINK, canvas, layout)
         yield layout, canvas
 
 
 def _finish(canvas: Canvas, target: Target) -> Rendition:
     """Make a rendition of the whole photo at its size."""
-    return encode(_through(FINISH, canvas, target), target)
+    with translate_encoder_errors():
+        return encode(_through(FINISH, canvas, target), target)
 
 
 _Given = TypeVar("_Given", Layout, Target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from functions.process_image.processing.colour_spaces import ColourSpace
 from functions.process_image.processing.layout import Layout
 from functions.process_image.rendition_set import RenditionSpec
 
@@ -23,6 +24,8 @@ class Canvas:
         Milliseconds each frame is shown; empty for a still.
     loop : int
         How often an animation is played, 0 for ever.
+    space : ColourSpace or None
+        What the numbers mean, if neither sRGB nor what a profile says.
     owner : object
         Whatever the frames' memory belongs to, kept from being freed under them.
     """
@@ -31,6 +34,7 @@ class Canvas:
     orientation: int = 1
     delays: tuple[int, ...] = ()
     loop: int = 0
+    space: ColourSpace | None = None
     owner: Any = None
 
     @property

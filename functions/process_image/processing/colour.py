@@ -9,9 +9,16 @@ from typing import Any
 import pyvips
 
 from functions.process_image.processing.canvas import Canvas
+from functions.process_image.processing.colour_spaces import ColourSpace, icc_profile, linear_to_srgb
 from functions.process_image.processing.layout import Layout
 
 _PROFILE = "icc-profile-data"
+
+#: A white page in HDR pictures, and what shines brightest in them as they are graded; in candela per square metre.
+#: https://www.itu.int/pub/R-REP-BT.2408
+_WHITE, _PEAK = 203.0, 1000.0
+#: Light up to here, of white, stays as it is. What is brighter is pressed into the rest, white to 94 % of it.
+_KNEE = 0.75
 
 
 def to_srgb(canvas: Canvas, _: Layout) -> Canvas:
@@ -20,11 +27,19 @@ def to_srgb(canvas: Canvas, _: Layout) -> Canvas:
     After the resize, where there are fewer pixels, and only when needed: a conversion that changes nothing still takes
     3.4 times as long as none.
     """
-    return replace(canvas, frames=tuple(_converted(frame) for frame in canvas.frames))
+    return replace(canvas, frames=tuple(_converted(frame, canvas.space) for frame in canvas.frames), space=None)
 
 
-def _converted(frame: Any) -> Any:
-    if frame.get_typeof(_PROFILE):
+def _converted(frame: Any, space: ColourSpace | None) -> Any:
+    has_profile = bool(frame.get_typeof(_PROFILE))
+    if space and (space.instead_of_profile or not has_profile):
+        if space.hdr:
+            frame = _tone_mapped(_without_profile(frame), space)
+        else:
+            frame = _without_profile(frame).copy()
+            frame.set_type(pyvips.GValue.blob_type, _PROFILE, icc_profile(space, grey=frame.bands < 3))
+            has_profile = True
+    if has_profile:
         with suppress(pyvips.Error):  # one that is broken or for other channels is as good as none
             frame = frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
         frame = _without_profile(frame)
@@ -41,3 +56,40 @@ def _without_profile(frame: Any) -> Any:
     frame = frame.copy()
     frame.remove(_PROFILE)
     return frame
+
+
+def _tone_mapped(frame: Any, space: ColourSpace) -> Any:
+    """Show HDR on a screen whose white is a page's: https://www.itu.int/rec/R-REC-BT.2100."""
+    alpha = frame[frame.bands - 1] if frame.hasalpha() else None
+    colours = frame.extract_band(0, n=frame.bands - 1) if alpha is not None else frame
+    if colours.bands == 1:
+        colours = colours.bandjoin([colours, colours])
+    is_deep = colours.format == "ushort"
+    signal = pyvips.Image.identity(ushort=is_deep).cast("float") / (65535 if is_deep else 255)
+    light = colours.maplut(_of_pq(signal) if space.hdr == "pq" else _of_hlg(signal))
+    if space.hdr == "hlg":  # the picture's own brightness decides how much the screen adds
+        light *= (light.recomb(pyvips.Image.new_from_array([[0.2627, 0.6780, 0.0593]])) + 1e-6) ** 0.2
+        light *= _PEAK / _WHITE
+    light = light.recomb(pyvips.Image.new_from_array([list(row) for row in linear_to_srgb(space.primaries)]))
+    over = (light - _KNEE) / (1 - _KNEE)
+    most = (_PEAK / _WHITE - _KNEE) / (1 - _KNEE)
+    pressed = over * (over / most**2 + 1) / (over + 1) * (1 - _KNEE) + _KNEE
+    light = (light > _KNEE).ifthenelse(pressed, light).cast("float").copy(interpretation="scrgb")
+    shown = light.colourspace("srgb")
+    return shown if alpha is None else shown.bandjoin((alpha >> 8 if is_deep else alpha).cast("uchar"))
+
+
+def _of_pq(signal: Any) -> Any:
+    """Turn PQ's signal, 0 to 1, into light, 1 for a page's white; SMPTE ST 2084."""
+    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    power = signal ** (1 / m2)
+    above = (power > c1).ifthenelse(power - c1, 0.0)
+    light = (above / (c2 - c3 * power)) ** (1 / m1)
+    return (light * (10_000 / _WHITE)).cast("float")
+
+
+def _of_hlg(signal: Any) -> Any:
+    """Turn HLG's signal, 0 to 1, into the scene's light, 0 to 1; ARIB STD-B67."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    bright = (((signal - c) / a).exp() + b) / 12
+    return (signal > 0.5).ifthenelse(bright, signal * signal / 3).cast("float")

@@ -1,4 +1,4 @@
-"""Damage that a decoder finds, in words for people."""
+"""What decoders say when they fail, as a reason for people."""
 
 from __future__ import annotations
 
@@ -6,25 +6,47 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from darkroom.errors import DamagedImage
+import pyvips
+from darkroom.errors import DamagedImage, UnsupportedFormat
 
 from functions.process_image.formats import INPUT_FORMATS
 from functions.process_image.photo import Photo
 
 #: How libvips and the decoders under it say that they were refused memory; they have no error of its own for it.
 _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|creating thread", re.IGNORECASE)
+#: And how they say that a file may be whole, but is of a kind that they do not decode.
+_UNSUPPORTED = re.compile(
+    "not supported|not configured|not implemented|unsupported (?:tiff|jpeg process|image|codec|feature|data)"
+    "|unimplemented|not a whole number of bytes",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
 def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
     """Turn a library's ``faults`` into :class:`DamagedImage`; what the library said stays behind as the cause.
 
-    Raises MemoryError where the library was refused memory, which says nothing of the file.
+    Raises UnsupportedFormat where the library says that it does not decode such files, with its words, and MemoryError
+    where it was refused memory, which says nothing of the file.
     """
     try:
         yield
     except faults as error:
-        if _NO_MEMORY.search(str(error)):
+        said = str(error)
+        if _NO_MEMORY.search(said):
             raise MemoryError from error
         label = INPUT_FORMATS[photo.format].label
+        if _UNSUPPORTED.search(said):
+            line = next(line for line in said.splitlines() if _UNSUPPORTED.search(line))
+            words = "".join(character for character in line if character.isprintable()).strip()[:200]
+            raise UnsupportedFormat(f"the {label} file is of a kind that is not decoded: {words}") from error
         raise DamagedImage(f"the {label} file is damaged or cut short: its pixels cannot be decoded") from error
+
+
+@contextmanager
+def translate_encoder_errors() -> Iterator[None]:
+    """Turn an encoder's error into MemoryError: its pixels stand in memory, so nothing else can be wrong."""
+    try:
+        yield
+    except pyvips.Error as error:
+        raise MemoryError from error

@@ -14,9 +14,10 @@ from functions.process_image.rendition_set import RenditionSpec
 def encode(canvas: Canvas, target: Target) -> Rendition:
     """Encode a canvas as the target's spec says, leaving location, camera, comments and profiles behind."""
     first, spec = canvas.frames[0], target.spec
+    body = _body(_one_image(canvas), spec)
     return Rendition(
         name=spec.name,
-        body=_body(_one_image(canvas), spec),
+        body=_with_alpha_flag(body) if canvas.is_animated and first.hasalpha() else body,
         content_type=spec.output.content_type,
         extension=spec.extension,
         width=first.width,
@@ -45,3 +46,14 @@ def _body(image: Any, spec: RenditionSpec) -> bytes:
     if output.efforts:
         options["effort"] = spec.effort
     return bytes(getattr(image, f"{output.saver}_buffer")(keep="none", **options))
+
+
+def _with_alpha_flag(webp: bytes) -> bytes:
+    """Have an animated WebP say that it has transparency.
+
+    libwebp says so only if a frame has an alpha channel. One whose transparent part it could leave out has none, and
+    some decoders show that part black then.
+    https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+    """
+    flags = len("RIFF....WEBPVP8X....")
+    return webp[:flags] + bytes([webp[flags] | 0x10]) + webp[flags + 1 :]

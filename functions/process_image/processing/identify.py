@@ -1,22 +1,17 @@
 """Before the first step: what an upload is, read from its header alone, and whether it is one we take.
 
-Nothing here decodes a pixel: formats are told by their first bytes, sizes and metadata are read by Pillow, frames are
-counted by hopping from block to block. A file that claims 50,000 x 50,000 pixels costs as much to refuse as any other.
+Nothing here decodes a pixel: formats are told by their first bytes, sizes and metadata are read by hopping from block
+to block. A file that claims 50,000 x 50,000 pixels costs as much to refuse as any other.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import re
 import struct
-import warnings
-import zlib
-from collections.abc import Iterator
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import pi_heif
+import pyvips
 from darkroom.errors import (
     DamagedImage,
     NotAnImage,
@@ -24,23 +19,10 @@ from darkroom.errors import (
     TooManyPixels,
     UnsupportedFormat,
 )
-from PIL import AvifImagePlugin, ExifTags, Image, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from functions.process_image.formats import ALLOWED, INPUT_FORMATS, InputFormat
+from functions.process_image.formats import ALLOWED, HEIF_BRANDS, INPUT_FORMATS, InputFormat
 from functions.process_image.photo import Limits, Photo, check_size
-
-pi_heif.register_heif_opener()
-
-# With these Pillow has all the formats that we take beside those it always has, and does not import forty others.
-_FORMATS_OF_PILLOW: Final = (AvifImagePlugin, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin)
-
-# Pillow's own guard warns up to twice its limit and raises beyond; both are settings of the whole process and neither
-# is ours. ``identify`` compares every size with ``Limits.max_pixels`` before anything is decoded.
-# https://pillow.readthedocs.io/en/stable/reference/Image.html#PIL.Image.open
-Image.MAX_IMAGE_PIXELS = None
-
-# Pillow says by warning that metadata are odd. Odd metadata are simply absent here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+from functions.process_image.processing.headers import Header, gif, heif, jpeg, png, tiff, webp
 
 #: How images begin that we do not take, and what people call them.
 _NOT_TAKEN: Final = (
@@ -64,21 +46,18 @@ _NOT_TAKEN: Final = (
     (rb"(?:\xef\xbb\xbf)?\s*<(?:[?!][^\0]{0,4000}<)?svg[\s>]", "an SVG drawing"),
 )
 
-#: What header parsers raise on bytes that are not what they seem: the union of what Pillow's and pi_heif's do.
-_PARSER_FAULTS: Final = (
-    OSError,
-    AssertionError,
-    SyntaxError,
+#: What a reader of headers raises on bytes that are not what they seem, and what pi_heif and libvips do.
+_FAULTS: Final = (
+    LookupError,
     ValueError,
     TypeError,
-    LookupError,
-    AttributeError,
     ArithmeticError,
-    RuntimeError,
-    EOFError,
-    MemoryError,
     struct.error,
-    zlib.error,
+    RuntimeError,
+    OSError,
+    SyntaxError,
+    EOFError,
+    pyvips.Error,
 )
 
 
@@ -102,55 +81,70 @@ def identify(data: bytes, limits: Limits) -> Photo:
         With a sentence that says what was found and what is allowed. Nothing else escapes.
     """
     check_size(len(data), limits)
-    taken = _format_of(data)
-    image_format, label = taken.name, taken.label
-
-    claimed = _claimed_size(image_format, data)
-    if claimed is not None:
-        # Before Pillow: its WebP plugin sets memory aside for the canvas, its PNG plugin wants to see pixels.
-        _refuse_pixels(*claimed, 1, limits)
-    frames = _count_gif_frames(data, limits) if image_format == "gif" else 1
-
+    image_format = _format_of(data)
+    label = image_format.label
     try:
-        with Image.open(io.BytesIO(data), formats=[taken.plugin]) as image:
-            width, height = image.size
-            metadata = _metadata(image)
-            if image_format == "tiff" and metadata.get("orientation", 1) >= 5:
-                width, height = height, width  # Pillow tells how a TIFF will be displayed, unlike all other formats
-            if image_format == "webp":
-                frames = int(getattr(image, "n_frames", 1))  # from the container's index
-            photo = Photo(
-                format=image_format,
-                width=width,
-                height=height,
-                frames=frames,
-                has_alpha=image.has_transparency_data,
-                decoded_whole=bool(image.info.get("progressive") or image.info.get("interlace"))
-                or (image_format == "webp" and _is_lossless_webp(data)),
-                **metadata,
-            )
-            is_raw = image_format == "tiff" and _is_camera_raw(image)
-    except _PARSER_FAULTS as error:
+        header = _header(image_format.name, data, limits)
+    except _FAULTS as error:
         raise DamagedImage(f"the {label} file's header is damaged or cut short") from error
 
-    if is_raw:
-        raise UnsupportedFormat(f"the file is a camera's raw file; {ALLOWED}")
-    if width < 1 or height < 1:
-        raise DamagedImage(f"the {label} file says it is {width} x {height} pixels")
-    _refuse_frames(photo.frames, limits)
-    _refuse_pixels(width, height, photo.frames, limits)
-    return photo
+    if header.width < 1 or header.height < 1:
+        raise DamagedImage(f"the {label} file says it is {header.width} x {header.height} pixels")
+    if header.frames > limits.max_frames:
+        raise TooManyFrames(f"the animation has {header.frames} frames; at most {limits.max_frames} are allowed")
+    _refuse_pixels(header.width, header.height, header.frames, limits)
+    if header.coded_pixels > limits.max_pixels:
+        found, allowed = _megapixels(header.coded_pixels), _megapixels(limits.max_pixels)
+        raise TooManyPixels(f"before it is cropped it has {found} megapixels; at most {allowed} are allowed")
+    return Photo(
+        format=image_format.name,
+        width=header.width,
+        height=header.height,
+        frames=header.frames,
+        orientation=header.exif.orientation,
+        has_alpha=header.has_alpha,
+        decoded_whole=header.decoded_whole,
+        bits=header.bits,
+        full_chroma=header.full_chroma,
+        coded_pixels=header.coded_pixels,
+        camera=header.exif.camera,
+        taken_at=header.exif.taken_at,
+        location=header.exif.location,
+    )
+
+
+def _header(image_format: str, data: bytes, limits: Limits) -> Header:
+    """Read the header of a format."""
+    match image_format:
+        case "jpeg":
+            return jpeg.read(data)
+        case "png":
+            return png.read(data)
+        case "webp":
+            return webp.read(data)
+        case "gif":
+            return gif.read(data, limits.max_frames)
+        case "tiff":
+            return tiff.read(data)
+        case "avif":
+            image = pyvips.Image.heifload_source(pyvips.Source.new_from_memory(data), access="sequential")
+            return heif.read(data, (image.width, image.height))
+    return heif.read(data, pi_heif.open_heif(data).size)
 
 
 def _format_of(data: bytes) -> InputFormat:
-    """Tell the format by the first bytes."""
+    """Tell the format by the first bytes, of a HEIF container by how its picture is coded."""
     if not data:
         raise NotAnImage("the file is empty (0 bytes)")
     head = data[:4096]
-    brands = _brands(head)
     for image_format in INPUT_FORMATS.values():
-        if brands & image_format.brands or (image_format.magic and re.match(image_format.magic, head, re.DOTALL)):
+        if image_format.magic and re.match(image_format.magic, head, re.DOTALL):
             return image_format
+    if _brands(head) & HEIF_BRANDS:
+        try:
+            return INPUT_FORMATS[heif.coding(data)]
+        except _FAULTS as error:
+            raise DamagedImage("the HEIF file's header is damaged or cut short") from error
     for pattern, what in _NOT_TAKEN:
         if re.match(pattern, head, re.DOTALL):
             raise UnsupportedFormat(f"the file is {what}; {ALLOWED}")
@@ -158,44 +152,11 @@ def _format_of(data: bytes) -> InputFormat:
 
 
 def _brands(head: bytes) -> set[bytes]:
-    """Read the brands of an ``ftyp`` box, by which AVIF and HEIC, which share a container, are told apart."""
+    """Read the brands of an ``ftyp`` box, which AVIF and HEIC share."""
     if head[4:8] != b"ftyp":
         return set()
     end = min(int.from_bytes(head[:4], "big"), len(head))
     return {head[8:12], *(head[at : at + 4] for at in range(16, end, 4))}
-
-
-def memory_to_identify(data: bytes, limits: Limits) -> int:
-    """Bytes that :func:`identify` sets aside and never writes to: two canvases of a WebP, which nobody decodes here."""
-    is_webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    width, height = (is_webp and _claimed_size("webp", data)) or (0, 0)
-    return 8 * width * height if width * height <= limits.max_pixels else 0
-
-
-def _claimed_size(image_format: str, data: bytes) -> tuple[int, int] | None:
-    """Read the size where it stands at a fixed place."""
-    if image_format == "png" and data[12:16] == b"IHDR" and len(data) >= 24:
-        width, height = struct.unpack(">II", data[16:24])
-        return width, height
-    if image_format == "webp" and data[12:16] == b"VP8X" and len(data) >= 30:
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if image_format == "webp" and data[12:16] == b"VP8 " and len(data) >= 30:
-        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-    if image_format == "webp" and data[12:16] == b"VP8L" and len(data) >= 25:
-        sides = int.from_bytes(data[21:25], "little")
-        return 1 + (sides & 0x3FFF), 1 + (sides >> 14 & 0x3FFF)
-    return None
-
-
-def _is_lossless_webp(data: bytes) -> bool:
-    """Hop from chunk to chunk to the picture, https://developers.google.com/speed/webp/docs/riff_container."""
-    at = len("RIFF....WEBP")
-    while at + 8 <= len(data) and data[at : at + 4] not in (b"VP8 ", b"ANMF"):
-        if data[at : at + 4] == b"VP8L":
-            return True
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        at += 8 + size + size % 2
-    return False
 
 
 def _refuse_pixels(width: int, height: int, frames: int, limits: Limits) -> None:
@@ -213,130 +174,3 @@ def _refuse_frames(frames: int, limits: Limits) -> None:
 def _megapixels(pixels: int) -> str:
     """Write millions with as many decimals as tell a number from its neighbour, but no idle zeros."""
     return f"{pixels / 1e6:,.6f}".rstrip("0").rstrip(".")
-
-
-def _count_gif_frames(data: bytes, limits: Limits) -> int:
-    """Count a GIF's frames by hopping over its blocks, https://www.w3.org/Graphics/GIF/spec-gif89a.txt.
-
-    A file without the final trailer is fine, there are many; one that ends within a block has lost pixels, and the
-    decoder would show what is left without a word.
-    """
-    frames = 0
-    try:
-        for _ in _gif_frames(data):
-            frames += 1
-            if frames > limits.max_frames:
-                raise TooManyFrames(
-                    f"the animation has more than {limits.max_frames} frames, the most that are allowed"
-                )
-    except IndexError as error:
-        raise DamagedImage(f"the GIF file is cut short in frame {frames + 1}") from error
-    if frames == 0:
-        raise DamagedImage("the GIF file holds no frame")
-    return frames
-
-
-def _gif_frames(data: bytes) -> Iterator[None]:
-    def palette(flags: int) -> int:
-        return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
-
-    def after_sub_blocks(at: int) -> int:
-        while data[at]:
-            at += data[at] + 1
-        return at + 1
-
-    at = 13 + palette(data[10])
-    while at < len(data):
-        if data[at] == 0x2C:  # an image: descriptor, palette, code size, pixels
-            at = after_sub_blocks(at + 11 + palette(data[at + 9]))
-            yield
-        elif data[at] == 0x21:  # an extension
-            at = after_sub_blocks(at + 2)
-        else:  # the trailer, or what somebody appended without one
-            return
-
-
-def _is_camera_raw(image: Image.Image) -> bool:
-    """Tell raw files that are TIFF inside: DNG by its tag, others by a first page that is only a preview."""
-    tags: Any = getattr(image, "tag_v2", {})
-    dng_version, new_subfile_type = 50706, 254
-    return dng_version in tags or bool(int(tags.get(new_subfile_type, 0)) & 1)
-
-
-def _metadata(image: Image.Image) -> dict[str, Any]:
-    """Read what EXIF says of the photo; whatever cannot be read is absent."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return {}  # Pillow would decode the picture to see whether metadata follow it
-    try:
-        exif = image.getexif()
-    except _PARSER_FAULTS:
-        return {}
-    shot, place = _sub_directory(exif, ExifTags.IFD.Exif), _sub_directory(exif, ExifTags.IFD.GPSInfo)
-    return {
-        "orientation": _orientation(exif.get(ExifTags.Base.Orientation)),
-        "camera": _camera(exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model)),
-        "taken_at": _taken_at(shot.get(ExifTags.Base.DateTimeOriginal), shot.get(ExifTags.Base.OffsetTimeOriginal)),
-        "location": _location(place),
-    }
-
-
-def _sub_directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
-    try:
-        return dict(exif.get_ifd(tag))
-    except _PARSER_FAULTS:
-        return {}
-
-
-def _orientation(value: object) -> int:
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _camera(make: object, model: object) -> str | None:
-    maker, name = _tidy(make), _tidy(model)
-    if not name:
-        return maker or None
-    # Most makers write their own name into the model: NIKON CORPORATION, NIKON D90.
-    if maker and name.casefold().startswith(maker.split()[0].casefold()):
-        return name
-    return f"{maker} {name}".strip()
-
-
-def _tidy(value: object) -> str:
-    """Make one short line of printable text of what a camera wrote."""
-    if not isinstance(value, str):
-        return ""
-    text = "".join(character if character.isprintable() else " " for character in value.split("\0")[0])
-    return " ".join(text.split())[:64]
-
-
-def _taken_at(moment: object, offset: object) -> str | None:
-    """Turn ``2024:07:14 10:30:00`` and ``+02:00`` into ISO 8601."""
-    match = re.match(r"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d:\d\d:\d\d)", str(moment))
-    if match is None:
-        return None
-    zone = offset.strip() if isinstance(offset, str) and re.fullmatch(r"[+-]\d\d:\d\d", offset.strip()) else ""
-    year, month, day, time = match.groups()
-    try:
-        return datetime.fromisoformat(f"{year}-{month}-{day}T{time}{zone}").isoformat()
-    except ValueError:  # the 30th of February, or 00:00:00 of year 0, from a camera whose clock was never set
-        return None
-
-
-def _location(place: dict[int, Any]) -> tuple[float, float] | None:
-    latitude = _degrees(place.get(ExifTags.GPS.GPSLatitude), place.get(ExifTags.GPS.GPSLatitudeRef), "NS", 90)
-    longitude = _degrees(place.get(ExifTags.GPS.GPSLongitude), place.get(ExifTags.GPS.GPSLongitudeRef), "EW", 180)
-    return None if latitude is None or longitude is None else (latitude, longitude)
-
-
-def _degrees(parts: object, reference: object, letters: str, most: int) -> float | None:
-    """Turn degrees, minutes and seconds with a letter into signed degrees, to about 10 cm."""
-    letter = reference.strip("\0 ").upper() if isinstance(reference, str) else ""
-    if not isinstance(parts, tuple) or len(parts) != 3 or letter not in tuple(letters):
-        return None
-    try:
-        degrees = math.fsum(float(part) / 60.0**power for power, part in enumerate(parts))
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    if not math.isfinite(degrees) or not 0 <= degrees <= most:  # a rational over zero is how cameras write "unknown"
-        return None
-    return round(-degrees if letter == letters[1] else degrees, 6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import replace
 from typing import Any
 
 import pi_heif
@@ -12,7 +12,9 @@ from darkroom.errors import DamagedImage
 from functions.process_image.photo import Photo
 from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.decoder_errors import translate_decoder_errors
+from functions.process_image.processing.headers import gif, heif, jpeg, png, tiff
 from functions.process_image.processing.layout import Layout
+from functions.process_image.processing.samples import usual_samples
 
 #: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes and
 #: bytes between markers pass, a file that ends early or a picture that cannot be unpacked does not. ("truncated" would
@@ -20,11 +22,33 @@ from functions.process_image.processing.layout import Layout
 #: https://www.libvips.org/API/current/enum.FailOn.html
 FAIL_ON = "error"
 
+#: Where "error" passes lost pixels: of a TIFF, tiles that cannot be decoded; of a JPEG whose end marker was supplied,
+#: all that comes after its last byte.
+FAIL_ON_ANYTHING = "warning"
+
+# libheif's own limit is the picture's size as it is cropped, which refuses any that is. Ours are Limits, compared with
+# the size before that, and the process's ceiling.
+pi_heif.options.DISABLE_SECURITY_LIMITS = True
+# None of these is shown.
+pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
+
 #: What pi_heif raises on pixels it cannot decode; MemoryError stands for libheif's own limits.
 _HEIC_FAULTS = (RuntimeError, ValueError, OSError, SyntaxError, LookupError, EOFError, MemoryError)
 
-#: How libvips calls pi_heif's modes, and their bands.
-_HEIC_MODES = {"L": ("b-w", 1), "LA": ("b-w", 2), "RGB": ("srgb", 3), "RGBA": ("srgb", 4), "I;16": ("grey16", 1)}
+#: How libvips calls pi_heif's modes, their bands and their format. A small a: premultiplied.
+_HEIC_MODES = {
+    "L": ("b-w", 1, "uchar"),
+    "LA": ("b-w", 2, "uchar"),
+    "RGB": ("srgb", 3, "uchar"),
+    "RGBA": ("srgb", 4, "uchar"),
+    "RGBa": ("srgb", 4, "uchar"),
+    "I;16": ("grey16", 1, "ushort"),
+    "I;16L": ("grey16", 1, "ushort"),
+    "LA;16": ("grey16", 2, "ushort"),
+    "RGB;16": ("rgb16", 3, "ushort"),
+    "RGBA;16": ("rgb16", 4, "ushort"),
+    "RGBa;16": ("rgb16", 4, "ushort"),
+}
 
 
 def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -> Canvas:
@@ -49,49 +73,107 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
     Raises
     ------
     DamagedImage
-        If pi_heif cannot decode a HEIC, or a decoder finds more pixels than the header announced.
-    pyvips.Error
-        If the decoder cannot read the file.
+        If the decoder cannot read the file, or finds another size than the header announced.
+    UnsupportedFormat
+        If it does not decode files of this kind.
     """
-    if photo.format == "heic":
-        with translate_decoder_errors(photo, *_HEIC_FAULTS):
-            image, owner = _open_heic(data)
-    else:
-        image, owner = _open(data, photo, layout, animated), None
-    # The limits were kept by what Pillow read; a file that tells libvips a larger size is up to something.
-    if image.width * image.height > photo.width * photo.height * photo.frames:
+    with translate_decoder_errors(photo, pyvips.Error, *_HEIC_FAULTS):
+        canvas, shrink = _open(data, photo, layout, animated)
+    canvas = replace(canvas, frames=tuple(usual_samples(frame, photo.format) for frame in canvas.frames))
+    # The limits were kept by what the header said; a file that tells its decoder another size is up to something.
+    (frame, *_), frames = canvas.frames, len(canvas.frames)
+    apart = abs(frame.width * shrink - photo.width), abs(frame.height * shrink - photo.height)
+    if max(apart) > shrink - (shrink == 1) or (animated and frames != photo.frames):
         raise DamagedImage(
             f"the header says {photo.width} x {photo.height} pixels in {photo.frames} frames, "
-            f"the picture itself {image.width} x {image.height}"
+            f"the picture itself {round(frame.width * shrink)} x {round(frame.height * shrink)} in {frames}"
         )
-    # libheif turns pictures upright while it decodes: rotation is a property of the container, EXIF's is void there.
-    orientation = 1 if photo.format in ("heic", "avif") else photo.orientation
-    if not animated:
-        return Canvas((image,), orientation, owner=owner)
-
-    frame_height = image.get_page_height()
-    frames = tuple(image.crop(0, top, image.width, frame_height) for top in range(0, image.height, frame_height))
-    delays = tuple(image.get("delay")) if image.get_typeof("delay") else (100,) * len(frames)
-    return Canvas(frames, orientation, delays, image.get("loop") if image.get_typeof("loop") else 0)
+    return canvas
 
 
-def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> Any:
+def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Canvas, float]:
+    """Open a file of any format; also tell how much smaller than stored its pixels are."""
     # Top to bottom, once: turning, which reads sideways, comes when the pixels stand in memory at their final size.
-    # A source reads our bytes where they are; the loaders that take a buffer would copy them.
-    source: Any = pyvips.Source.new_from_memory(data)
-    options = {"access": "sequential", "fail_on": FAIL_ON}
-    if photo.format == "jpeg":
-        return pyvips.Image.jpegload_source(source, shrink=jpeg_shrink(photo, layout), **options)
-    if photo.format == "png":
-        return pyvips.Image.pngload_source(source, **options)
-    if photo.format == "webp":
-        scale = webp_scale(photo, layout)
-        return pyvips.Image.webpload_source(source, n=-1 if animated else 1, scale=scale, **options)
-    if photo.format == "gif":
-        return pyvips.Image.gifload_source(source, n=-1 if animated else 1, **options)
-    if photo.format == "tiff":
-        return pyvips.Image.tiffload_source(source, **options)
-    return pyvips.Image.heifload_source(source, **options)
+    options: dict[str, Any] = {"access": "sequential", "fail_on": FAIL_ON}
+    upright = Canvas((), orientation=photo.orientation)
+    n = -1 if animated else 1
+    match photo.format:
+        case "jpeg":
+            shrink = jpeg_shrink(photo, layout)
+            if jpeg.lacks_end(data):
+                data, options["fail_on"] = data + b"\xff\xd9", FAIL_ON_ANYTHING
+            image = pyvips.Image.jpegload_source(_source(data), shrink=shrink, **options)
+            return replace(upright, frames=(image,), owner=data), shrink
+        case "png":
+            image = pyvips.Image.pngload_source(_source(data), **options)
+            return replace(upright, frames=(image,), space=png.colour_space(data)), 1
+        case "webp":
+            scale = webp_scale(photo, layout)
+            image = pyvips.Image.webpload_source(_source(data), n=n, scale=scale, **options)
+            return _frames(upright, image, animated), 1 / scale
+        case "gif":
+            data, shown = gif.with_transparent_canvas(data)
+            image = pyvips.Image.gifload_source(_source(data), n=n, **options)
+            return _frames(replace(upright, owner=data), image, animated, shown), 1
+        case "tiff":
+            image, data = _open_tiff(data, options | {"fail_on": FAIL_ON_ANYTHING})
+            return replace(upright, frames=(image,), owner=data), 1
+        case "avif":
+            image = pyvips.Image.heifload_source(_source(data), **options)
+            return replace(upright, frames=(image,), space=heif.colour_space(data)), 1
+    return _open_heic(data, (photo.width, photo.height)), 1
+
+
+def _source(data: bytes) -> Any:
+    """Have libvips read our bytes where they are; the loaders that take a buffer would copy them.
+
+    It does not keep them alive.
+    """
+    return pyvips.Source.new_from_memory(data)
+
+
+def _frames(canvas: Canvas, image: Any, animated: bool, shown: list[int] | None = None) -> Canvas:
+    """Take an animation apart into its frames, of which only those ``shown`` count."""
+    if not animated:
+        return replace(canvas, frames=(image,))
+    height = image.get_page_height()
+    numbers = shown or list(range(image.height // height))
+    delays = image.get("delay") if image.get_typeof("delay") else [100] * (numbers[-1] + 1)
+    return replace(
+        canvas,
+        frames=tuple(image.crop(0, number * height, image.width, height) for number in numbers),
+        delays=tuple(delays[number] for number in numbers),
+        loop=image.get("loop") if image.get_typeof("loop") else 0,
+    )
+
+
+def _open_tiff(data: bytes, options: dict[str, Any]) -> tuple[Any, bytes]:
+    """Open the page of the picture; also give the bytes that it is read from."""
+    page = tiff.picture(data)
+    is_lab = page.photometric in (tiff.CIELAB, tiff.ICCLAB)
+    if is_lab:
+        data = tiff.lab_as_rgb(data, page)
+    where = {"page": page.number} | ({"subifd": page.sub_directory} if page.sub_directory >= 0 else {})
+    image: Any = pyvips.Image.tiffload_source(_source(data), **where, **options)
+    colours = page.colours if page.colours > 1 or image.interpretation != "srgb" else 3  # a palette of colours
+    alpha = image[colours + page.alpha] if page.alpha is not None and colours + page.alpha < image.bands else None
+    image = image.extract_band(0, n=colours)
+    if is_lab:
+        image = _lab(image, page)
+        alpha = alpha if alpha is None else (alpha / (257 if alpha.format == "ushort" else 1)).cast("float")
+    return (image if alpha is None else image.bandjoin(alpha)), data
+
+
+def _lab(image: Any, page: tiff.Page) -> Any:
+    """Turn the numbers of Lab, as TIFF stores them, into L of 0 to 100 and a and b of -128 to 127."""
+    deep = image.format == "ushort"
+    if page.photometric == tiff.ICCLAB:  # a and b have an offset; 16 bits are those of ICC's first version
+        unit = 256 if deep else 1
+        numbers = (image[0] * (100 / (65280 if deep else 255))).bandjoin([image[1] / unit - 128, image[2] / unit - 128])
+    else:
+        signed = image.extract_band(1, n=2).copy(format="short" if deep else "char")
+        numbers = (image[0] * (100 / (65535 if deep else 255))).bandjoin(signed / (256 if deep else 1))
+    return numbers.cast("float").copy(interpretation="lab")
 
 
 def jpeg_shrink(photo: Photo, layout: Layout) -> int:
@@ -101,8 +183,9 @@ def jpeg_shrink(photo: Photo, layout: Layout) -> int:
     fewer bytes, for .0015 of SSIM.
     """
     for shrink in (8, 4, 2):
-        wide_enough = math.ceil(photo.display_width / shrink) >= layout.width
-        high_enough = math.ceil(photo.display_height / shrink) >= layout.height
+        # Rounded down, because libvips takes no picture of which one side would vanish.
+        wide_enough = photo.display_width // shrink >= layout.width
+        high_enough = photo.display_height // shrink >= layout.height
         if wide_enough and high_enough:
             return shrink
     return 1
@@ -118,16 +201,22 @@ def webp_scale(photo: Photo, layout: Layout) -> float:
     return max(layout.width / photo.display_width, layout.height / photo.display_height)
 
 
-def _open_heic(data: bytes) -> tuple[Any, Any]:
-    """Have pi_heif decode a HEIC, because pyvips-binary carries no HEVC decoder; also return what owns the pixels."""
-    heic = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    width, height = heic.size
-    interpretation, bands = _HEIC_MODES[heic.mode]
-    band_format = "ushort" if heic.mode == "I;16" else "uchar"
-    pixels = heic.data
+def _open_heic(data: bytes, size: tuple[int, int]) -> Canvas:
+    """Have pi_heif decode a HEIC, because pyvips-binary carries no HEVC decoder."""
+    space = heif.colour_space(data)
+    data, crop = heif.uncropped(data, size)
+    # HDR's curve leaves too few of 8 bits for the dark half of the picture.
+    picture = pi_heif.open_heif(data, convert_hdr_to_8bit=not (space and space.hdr))
+    width, height = picture.size
+    interpretation, bands, band_format = _HEIC_MODES[picture.mode]
+    pixels = picture.data
     row = len(pixels) // height // (bands * (2 if band_format == "ushort" else 1))  # rows may be padded
     image: Any = pyvips.Image.new_from_memory(pixels, row, height, bands, band_format)
     image = image.crop(0, 0, width, height).copy(interpretation=interpretation)
-    if profile := heic.info.get("icc_profile"):
+    if crop:
+        image = image.crop(crop.left, crop.top, *size)
+    if "a" in picture.mode:
+        image = image.unpremultiply().cast(band_format)
+    if profile := picture.info.get("icc_profile"):
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-    return image, heic
+    return Canvas((image,), space=space, owner=picture)

@@ -75,7 +75,7 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
 
     image_format = INPUT_FORMATS[photo.format]
     decoder = (photo.decoded_whole and image_format.decoder_bytes_whole) or image_format.decoder_bytes
-    stored = photo.width * photo.height
+    stored = max(photo.width * photo.height, photo.coded_pixels)
     decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
     if photo.format == "webp":
         decoding += stored * _WEBP_SCALED * webp_scale(photo, largest) ** 2

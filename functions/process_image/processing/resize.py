@@ -7,6 +7,7 @@ from typing import Any
 
 from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.layout import Layout
+from functions.process_image.processing.samples import most
 
 
 def resize(canvas: Canvas, layout: Layout) -> Canvas:
@@ -24,4 +25,6 @@ def _scaled(frame: Any, width: int, height: int) -> Any:
     across, down = width / frame.width, height / frame.height
     if not frame.hasalpha():
         return frame.resize(across, vscale=down)
-    return frame.premultiply().resize(across, vscale=down).unpremultiply().cast(frame.format)
+    opaque = most(frame)
+    premultiplied = frame.premultiply(max_alpha=opaque).resize(across, vscale=down)
+    return premultiplied.unpremultiply(max_alpha=opaque).cast(frame.format)

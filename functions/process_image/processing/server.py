@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from darkroom.errors import DecoderOutOfMemory, PermanentFault
-from PIL import Image
 
 from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, identify, render
-from functions.process_image.processing.identify import memory_to_identify
 from functions.process_image.render_messages import (
     EXIT_STATUS,
     GO,
@@ -140,7 +138,6 @@ def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet)
     before = _data_size()
     _limit_memory(before + OVERHEAD_BYTES + size)
     data = request.recv(size, socket.MSG_WAITALL) if size else b""
-    _limit_memory(before + OVERHEAD_BYTES + size + memory_to_identify(data, limits))
     photo = identify(data, limits)
     memory = estimate_memory(photo, rendition_set)
     request.sendall(photo_answer(photo, memory))
@@ -172,7 +169,6 @@ def _limit_memory(ceiling: int) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
-    Image.preinit()  # Pillow imports formats when it opens the first file: better here once than in every process
     gc.freeze()
     with socket.socket(fileno=0) as function:
         with suppress(ConnectionError):  # it may be gone already

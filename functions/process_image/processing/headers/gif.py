@@ -1,0 +1,193 @@
+"""GIF: blocks, frame by frame.
+
+https://www.w3.org/Graphics/GIF/spec-gif89a.txt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from darkroom.errors import DamagedImage, TooManyFrames
+
+from functions.process_image.processing.headers import Header
+
+_IMAGE, _EXTENSION, _GRAPHIC_CONTROL = 0x2C, 0x21, 0xF9
+_KEEP, _CLEAR, _TO_PREVIOUS = 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame.
+
+    Parameters
+    ----------
+    control : int or None
+        Where the packed byte of its graphic control stands, if it has one.
+    start, end : int
+        Where its image descriptor begins, and where its pixels end.
+    rectangle : bytes
+        Left, top, width and height as the file has them, 2 bytes each.
+    disposal : int
+        What becomes of it before the next frame.
+    has_transparency : bool
+        Whether one of its colours is transparent.
+    """
+
+    control: int | None
+    start: int
+    end: int
+    rectangle: bytes
+    disposal: int
+    has_transparency: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int.from_bytes(self.rectangle[4:6], "little"), int.from_bytes(self.rectangle[6:8], "little")
+
+
+def read(data: bytes, max_frames: int) -> Header:
+    """Count a GIF's frames.
+
+    A file without the final trailer is fine, there are many; one that ends within a block has lost pixels, and the
+    decoder would show what is left without a word.
+
+    Raises
+    ------
+    TooManyFrames
+        More than ``max_frames``.
+    DamagedImage
+        No frame, or it ends within one.
+    """
+    found: list[Frame] = []
+    try:
+        for frame in frames(data):
+            found.append(frame)
+            if len(found) > max_frames:
+                raise TooManyFrames(f"the animation has more than {max_frames} frames, the most that are allowed")
+    except IndexError as error:
+        raise DamagedImage(f"the GIF file is cut short in frame {len(found) + 1}") from error
+    if not found:
+        raise DamagedImage("the GIF file holds no frame")
+    width, height = screen(data, found[0])
+    return Header(width, height, frames=len(found), has_alpha=shows_canvas(data, found))
+
+
+def screen(data: bytes, first: Frame) -> tuple[int, int]:
+    """Tell the size of the canvas in pixels. A file that gives none means its first frame's."""
+    width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+    return (width, height) if width and height else first.size
+
+
+def shows_canvas(data: bytes, found: list[Frame]) -> bool:
+    """Tell whether any frame lets the canvas be seen, which is transparent in browsers, whatever its colour says."""
+    covered = found[0].rectangle == b"\0\0\0\0" + data[6:10]
+    is_cleared = any(_is_cleared(number, frame) for number, frame in enumerate(found[:-1]))
+    return not covered or is_cleared or any(frame.has_transparency for frame in found)
+
+
+def _is_cleared(number: int, frame: Frame) -> bool:
+    """Tell whether a frame leaves the canvas transparent; what was before the first frame is that too."""
+    return frame.disposal == _CLEAR or (number == 0 and frame.disposal == _TO_PREVIOUS)
+
+
+def frames(data: bytes) -> Iterator[Frame]:
+    """Go through the frames. Raises IndexError if the data end within one."""
+
+    def palette(flags: int) -> int:
+        return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
+
+    def after_sub_blocks(at: int) -> int:
+        while data[at]:
+            at += data[at] + 1
+        return at + 1
+
+    at = 13 + palette(data[10])
+    control: int | None = None
+    while at < len(data):
+        if data[at] == _IMAGE:  # descriptor, palette, code size, pixels
+            end = after_sub_blocks(at + 11 + palette(data[at + 9]))
+            packed = data[control] if control is not None else 0
+            yield Frame(control, at, end, data[at + 1 : at + 9], packed >> 2 & 7, bool(packed & 1))
+            at, control = end, None
+        elif data[at] == _EXTENSION:
+            if data[at + 1] == _GRAPHIC_CONTROL and data[at + 2] >= 4:
+                control = at + 3
+            at = after_sub_blocks(at + 2)
+        else:  # the trailer, or what somebody appended without one
+            return
+
+
+def with_transparent_canvas(data: bytes) -> tuple[bytes, list[int]]:
+    """Have libvips show the canvas as browsers do: transparent wherever no frame covers it.
+
+    Its decoder paints what a frame without transparency leaves behind in the file's background colour, and keeps no
+    alpha at all if no frame has transparency. So behind each such frame another is put, of the same place, all
+    transparent, which is cleared in the other's stead.
+
+    Returns
+    -------
+    bytes and list of int
+        The file, and which of its frames are the original's.
+    """
+    found = list(frames(data))
+    needs_alpha = shows_canvas(data, found) and not any(frame.has_transparency for frame in found)
+    parts: list[bytes] = []
+    kept: list[int] = []
+    at = count = 0
+    for number, frame in enumerate(found):
+        kept.append(count)
+        count += 1
+        clears = _is_cleared(number, frame) and not frame.has_transparency and number + 1 < len(found)
+        if clears and frame.control is not None:
+            keeping = data[frame.control] & ~0x1C | _KEEP << 2
+            parts += [data[at : frame.control], bytes([keeping]), data[frame.control + 1 : frame.end]]
+            parts.append(_transparent_frame(frame.rectangle, _CLEAR))
+            count += 1
+        else:
+            parts.append(data[at : frame.end])
+        at = frame.end
+    if needs_alpha and count == len(found):  # and nothing was put in that gives it
+        parts.append(_transparent_frame(b"\0\0\0\0\1\0\1\0", _KEEP))
+    return b"".join([*parts, data[at:]]), kept
+
+
+def _transparent_frame(rectangle: bytes, disposal: int) -> bytes:
+    """Make a frame of which nothing is seen."""
+    width, height = int.from_bytes(rectangle[4:6], "little"), int.from_bytes(rectangle[6:8], "little")
+    control = bytes([_EXTENSION, _GRAPHIC_CONTROL, 4, disposal << 2 | 1, 0, 0, 0, 0])
+    descriptor = bytes([_IMAGE]) + rectangle + b"\x80" + bytes(6)  # with a palette of two colours
+    packed = _lzw_of_zeros(width * height)
+    blocks = b"".join(bytes([len(packed[at : at + 255])]) + packed[at : at + 255] for at in range(0, len(packed), 255))
+    return control + descriptor + b"\x02" + blocks + b"\0"
+
+
+def _lzw_of_zeros(count: int) -> bytes:
+    """Compress ``count`` zeros: each code is one zero longer than the one before, until the table is full."""
+    clear, end, table = 4, 5, 4095
+    number = size = 0
+    packed = bytearray()
+
+    def put(code: int, following: int) -> None:
+        nonlocal number, size
+        number |= code << size
+        size += max(3, following.bit_length())
+        while size >= 8:
+            packed.append(number & 0xFF)
+            number >>= 8
+            size -= 8
+
+    put(clear, end + 1)
+    while count > 0:
+        put(0, end + 1)
+        count -= 1
+        following = end + 1  # the code that the next longer run gets, while the decoder reads it
+        while count > 0 and following < table:
+            run = min(following - end + 1, count)
+            put(0 if run == 1 else end + run - 1, following)
+            count -= run
+            following += 1
+        put(clear if count > 0 else end, following)
+    packed.append(number & 0xFF)
+    return bytes(packed)
