@@ -100,7 +100,7 @@ check: setup .local/security/installed ## lint, types, template rules, security 
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
 	@echo "[7/7] template rules"; .venv/bin/pytest -q tests/template
 
-audit: .local/security/installed ## look for known faults of every pinned dependency (asks PyPI)
+audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI)
 	@for file in layers/*/requirements.txt requirements/*.txt; do echo "$$file"; \
 	  .local/security/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$file || exit 1; done
 

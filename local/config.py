@@ -17,7 +17,7 @@ _WITH_PARAMETERS = ("build", "deploy", "sync")
 
 
 class LaptopError(OperationsError):
-    """Something the person at the laptop can mend; ``str()`` of it says what and how."""
+    """Something the person at the laptop can fix; ``str()`` of it says what and how."""
 
 
 @dataclass(frozen=True)

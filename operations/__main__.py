@@ -86,7 +86,7 @@ def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, list[str]]:
 
 
 def _ended_by_a_person() -> Event:
-    """Make an event that Ctrl-C sets, so that what is begun is finished; a second one ends at once."""
+    """Make an event that Ctrl-C sets, so that work in progress finishes; a second Ctrl-C ends at once."""
     ended = Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 QUEUES = ("image-tasks", "orders")
 DEAD_LETTER_EXCHANGE = "darkroom.dead-letters"
-# A batch that fails counts for each of its messages, and batches fail because of an outage rather than because of a
-# message: the function sets aside what it cannot read. Hence far more than the 20 of RabbitMQ 4: an outage, or a bad
-# release, must not use them up.
+# A batch that fails counts for each of its messages, and batches fail because of an outage, not because of a message:
+# the relay moves what it cannot read to the dead-letter queue. So the limit is far higher than RabbitMQ 4's 20: an
+# outage or a bad release must not use it up.
 DELIVERY_LIMIT = 10_000
 _PRECONDITION_FAILED = 406
 

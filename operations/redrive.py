@@ -130,7 +130,7 @@ class Redrive:
     def plan(self) -> Plan:
         """Look at what stands there, and change nothing. Raises ClientError, BotoCoreError."""
         count = self.count()
-        # SQS counts approximately; but what is added faster than it is read must not keep this going for ever.
+        # SQS counts approximately; but messages that arrive faster than they are read must not keep it running forever.
         most = min(2 * count + 10, MOST_AT_ONCE)
         plan = Plan()
         with QueueScan(self.sqs, self.queue_url, _hidden_for(count), is_over=self.is_over) as scan:

@@ -40,7 +40,7 @@ def run(
     Parameters
     ----------
     ended:
-        Set when the person ends the run: what is begun is finished.
+        Set when the person ends the run: work in progress finishes.
     confirm:
         Asks the person a question.
 

@@ -1,4 +1,4 @@
-"""Lambda's way in: a batch of image tasks from SQS, or one S3 notification invoked directly."""
+"""The Lambda handler: a batch of image tasks from SQS, or one S3 notification invoked directly."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from functions.process_image.settings import Settings
 from functions.process_image.wiring import build_message_handler
 
 messages = build_message_handler(Settings.from_environment(os.environ))
-# A batch in which every message failed is no failure of the function: each message has its own way back.
+# A batch in which every message failed is not a failed invocation: each message has its own retries.
 processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
 def lambda_handler(event: Any, context: LambdaContext) -> Any:
-    """Answer SQS with the messages that failed, a direct caller with what became of each image."""
+    """Answer SQS with the messages that failed, a direct caller with the outcome of each image."""
     deadline = Deadline(time() + context.get_remaining_time_in_millis() / 1000)
     if _is_from_sqs(event):
 

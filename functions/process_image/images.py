@@ -1,4 +1,4 @@
-"""What is known of an image: which version of it stands, and what that version looks like."""
+"""An image's published version, and the order of its versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ImageVersion:
     Attributes
     ----------
     source:
-        S3's version id, or the ETag where the bucket keeps no versions.
+        S3's version id, or the ETag in a bucket without versions.
     order:
         Sorts the versions of one key from oldest to newest, as text.
     rendition_set:
@@ -32,8 +32,8 @@ class ImageVersion:
 
     @property
     def name(self) -> str:
-        """A short name that differs wherever the renditions could."""
-        # With the order: a version that was replaced and comes back must not meet its old renditions, marked stale.
+        """Return a short name that differs wherever the renditions could."""
+        # With the order: a version that was replaced and comes back must not reuse its old renditions, marked stale.
         return sha256(f"{self.source}\0{self.order}\0{self.rendition_set}".encode()).hexdigest()[:16]
 
 
@@ -56,7 +56,7 @@ def version_order(last_modified: datetime, sequencer: str | None, source: str) -
 
 @dataclass(frozen=True)
 class StoredRendition:
-    """A rendition as it stands in the renditions bucket. Width and height in pixels. Equal ones have one ``key``."""
+    """A rendition in the renditions bucket. Width and height in pixels. Equal renditions share one ``key``."""
 
     name: str
     key: str
@@ -90,29 +90,29 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class PublishedImage:
-    """The version that readers of an image see, and the keys of replaced renditions that are not marked stale yet."""
+    """The published version of an image, and the keys of replaced renditions that are not marked stale yet."""
 
     record: ImageRecord
     replaced: tuple[str, ...]
 
     @property
     def rendition_keys(self) -> frozenset[str]:
-        """Where the renditions stand that readers are told of."""
+        """Return the keys of the published renditions."""
         return frozenset(rendition.key for rendition in self.record.renditions)
 
     def is_of(self, version: ImageVersion) -> bool:
-        """Whether just this version stands, rendered with the same rendition set."""
+        """Return whether exactly this version is published, rendered with the same rendition set."""
         mine = self.record.version
         return (mine.source, mine.rendition_set) == (version.source, version.rendition_set)
 
     def replaces(self, version: ImageVersion) -> bool:
-        """Whether a newer upload stands. The same upload rendered with another set is not newer."""
+        """Return whether a newer upload is published. The same upload rendered with another set is not newer."""
         mine = self.record.version
         return mine.source != version.source and mine.order > version.order
 
 
 def rendition_key(image_key: str, version: ImageVersion, name: str, extension: str) -> str:
-    """Where a rendition stands: ``<image key>/<version>/<rendition>.<extension>``.
+    """Return a rendition's key: ``<image key>/<version>/<rendition>.<extension>``.
 
     An image key too long for that is replaced by its hash.
     """

@@ -124,7 +124,7 @@ class DynamoDbImages:
         return _published_image(answer["Attributes"])
 
     def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        """Remember the latest fault; a version that stands goes on published. Raises ServiceUnavailable."""
+        """Note the latest fault; a published version stays published. Raises ServiceUnavailable."""
         latest = {
             "task_id": task_id,
             "error_code": fault.error_code,

@@ -32,7 +32,7 @@ class MemoryBudget:
             There will never be that many.
         """
         if amount > self.capacity:
-            raise ValueError(f"{amount} bytes are wanted, {self.capacity} are all there is")
+            raise ValueError(f"{amount} bytes are needed, but the budget has {self.capacity}")
         with self._given_back:
             self._given_back.wait_for(lambda: self._free >= amount)
             self._free -= amount

@@ -17,7 +17,7 @@ from darkroom.messages import Unreadable
 from functions.process_image.images import ImageRecord, PublishedImage
 from functions.process_image.photo import Photo, Rendered, Rendition
 
-#: An image that takes longer than this is rare; one begun with less may not be done in time.
+#: An image rarely takes longer than this; one that starts with less time left may not finish.
 SECONDS_TO_RENDER = 10
 
 

@@ -1,7 +1,7 @@
 """One image task from its message to its effect, step by step.
 
 Every step may be repeated: the renditions' names come from the image's version, publishing is one conditional write,
-and a task that was finished is not begun again. So the function may die between any two of them.
+and a finished task is not started again. So the function can die between any two of them.
 """
 
 from __future__ import annotations

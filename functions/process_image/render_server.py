@@ -1,4 +1,4 @@
-"""Renders every image in a process of its own, so that a hostile file takes down nothing but itself.
+"""Render every image in a process of its own, so that a hostile file affects nothing but itself.
 
 The processes are forked from a server that has the image libraries loaded; the function's own process never has.
 docs/decisions/0015-decoding-apart.md
@@ -50,15 +50,15 @@ if TYPE_CHECKING:
     from functions.process_image.ports import Budget
 
 _MODULE = "functions.process_image.processing.server"
-# What an interpreter may need to start. In Lambda its own library stands on LD_LIBRARY_PATH.
+# What an interpreter may need to start. In Lambda its own library is on LD_LIBRARY_PATH.
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
 # One heap for all threads: they ask the kernel for memory a quarter less often. OVERHEAD_BYTES was measured with it.
 _MALLOC = {"MALLOC_ARENA_MAX": "1"}
-# So that a task that is out of time is given back before the batch is answered without it.
+# So that a task that is out of time is released before the batch is answered without it.
 _SECONDS_TO_GIVE_BACK = 4
 # For the image libraries to be loaded. In Lambda the initialisation ends long before.
 _SECONDS_TO_START = 60
-# For a process that is ending to be gone, and for the server to take a word.
+# For a process that is exiting to be gone, and for the server to read a request.
 _SECONDS_TO_END = 5
 
 
@@ -74,7 +74,7 @@ class RenderServer:
     budget : Budget
         Memory for the images that are rendered side by side.
     cpu_seconds : int
-        Computing time that one image may take.
+        CPU time that one image may take.
     """
 
     def __init__(self, limits: Limits, rendition_set: RenditionSet, budget: Budget, cpu_seconds: int) -> None:
@@ -125,7 +125,7 @@ class RenderServer:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 # this interpreter, our module
                 [sys.executable, "-P", "-m", _MODULE, configuration(self.limits, self.rendition_set, self.cpu_seconds)],
-                # Neither the function's credentials nor its output are for a process that decodes strangers' files.
+                # A process that decodes untrusted files gets neither the function's credentials nor its output.
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
                 | _MALLOC
                 | {"PYTHONPATH": os.pathsep.join(sys.path)},
@@ -143,7 +143,7 @@ class RenderServer:
 
     @contextmanager
     def _forked(self) -> Iterator[tuple[socket.socket, socket.socket, subprocess.Popen[bytes]]]:
-        """Have a process forked: the sockets for what is said to it and for how it ends, and the server it is of."""
+        """Have a process forked; return the sockets for its requests and its exit status, and its server."""
         request, its_request = socket.socketpair()
         exit_status, its_exit_status = socket.socketpair()
         with request, exit_status:
@@ -152,14 +152,14 @@ class RenderServer:
                     self._stop()
                     self._start()
                 server = self._process
-                with suppress(OSError):  # gone just now, or stuck: both sockets close, and that tells why
+                with suppress(OSError):  # just gone, or stuck: both sockets close, and their end gives the reason
                     socket.send_fds(self._control, [b"\0"], [its_request.fileno(), its_exit_status.fileno()])
             yield request, exit_status, server
 
     def _render_within(
         self, memory: int, hold: Callable[[int], bool], data: bytes, deadline: Deadline
     ) -> tuple[Photo, Rendered]:
-        """Have an image rendered that ``memory`` bytes are reserved for; ``hold`` reserves more."""
+        """Have an image rendered for which ``memory`` bytes are reserved; ``hold`` reserves more."""
         with self._forked() as (request, exit_status, server):
             try:
                 with request.makefile("rb") as stream:
@@ -179,14 +179,14 @@ class RenderServer:
                     bodies = [_hear(stream, length) for length in lengths]
                 return photo, put_together(bodies)
             except ProtocolError as error:
-                raise DecoderCrashed("the file made its decoder answer nonsense") from error
+                raise DecoderCrashed("the file made its decoder send an invalid answer") from error
             except TimeoutError as error:
-                exit_status.close()  # nor is there time to wait for its end
+                exit_status.close()  # and there is no time to wait for its end
                 raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
             except (EOFError, ConnectionError) as error:
                 raise self._fault_of(exit_status, server) from error
             finally:
-                request.close()  # which ends a process that waits for a word
+                request.close()  # which ends a process that waits for a request
                 _wait_for_end(exit_status)  # only then is its memory free again
 
     def _fault_of(self, exit_status: socket.socket, server: subprocess.Popen[bytes]) -> DarkroomError:
@@ -197,27 +197,27 @@ class RenderServer:
         (ended_with,) = EXIT_STATUS.unpack(told)
         if ended_with == -signal.SIGXCPU:
             return DecoderTooSlow(
-                f"decoding it takes more than {self.cpu_seconds} s of computing time, the most an image may take"
+                f"decoding it takes more than {self.cpu_seconds} s of CPU time, the most an image may take"
             )
         if ended_with == -signal.SIGALRM:
             return OutOfTime("The image was not rendered in time.")
-        if ended_with in (-signal.SIGKILL, -signal.SIGTERM):  # somebody's doing, or the machine's, not the file's
+        if ended_with in (-signal.SIGKILL, -signal.SIGTERM):  # not caused by the file
             return ServiceUnavailable("The process that rendered the image was killed.")
-        if ended_with == 0:  # as it ends itself, when it has answered
+        if ended_with == 0:  # as it exits by itself after its answer
             raise RenderDefect("The process that rendered the image ended without an answer.")
         how = signal.Signals(-ended_with).name if ended_with < 0 else f"exit code {ended_with}"
-        return DecoderCrashed(f"the file brought its decoder down ({how})")
+        return DecoderCrashed(f"the file crashed its decoder ({how})")
 
 
 class _NotFree(Exception):
-    """The image takes so much memory, in bytes, and that is not free while others have theirs."""
+    """The image needs this much memory, in bytes, which is not free while others hold theirs."""
 
     def __init__(self, memory: int) -> None:
         self.memory = memory
 
 
 def _wait_for_end(exit_status: socket.socket) -> bytes:
-    """Hear how a process ended, once; nothing if its server is gone, or it does not end."""
+    """Read once how a process ended; nothing if its server is gone, or it does not end."""
     try:
         exit_status.settimeout(_SECONDS_TO_END)
         return exit_status.recv(EXIT_STATUS.size)
@@ -226,7 +226,7 @@ def _wait_for_end(exit_status: socket.socket) -> bytes:
 
 
 def _fault_of_server(server: subprocess.Popen[bytes]) -> DarkroomError:
-    """Why there is no process, nor anything said of its end. Raises RenderDefect."""
+    """Return why there is no process and no report of its end. Raises RenderDefect."""
     try:
         status = server.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What the outside learns of an image task: one log line and its metrics."""
+"""Report every attempt at an image task: one log line and its metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from darkroom.reporting import count_times, logger, metrics, report_fault, stage
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
 
-# Many threads may tell at once, and a metric is a line of the log.
+# Many threads may report at once, and a metric is a line of the log.
 _one_at_a_time = Lock()
 
 
@@ -31,7 +31,7 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
     """
     task, outcome = attempt.task, attempt.outcome
     times = stage_times(attempt, sent)
-    # At the first attempt alone: what comes later waits for a retry or for people, not for the notification.
+    # Only at the first attempt: later ones wait for a retry or for people, not for the notification.
     if attempt.is_first and isinstance(task, ImageTask) and task.event_time:
         times["NotificationLatency"] = attempt.started - task.event_time.timestamp()
     about = _about(task) | count_times(times)
@@ -44,9 +44,9 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
 
 
 def report_taken_over(task: ImageTask | Unreadable) -> None:
-    """Log and count that the delivery at work on a task before never gave it back.
+    """Log and count that the previous delivery of a task never released it.
 
-    At once, not at the function's end: the task may bring this delivery down, too.
+    At once, not at the function's end: the task may crash this delivery, too.
     """
     with _one_at_a_time, single_metric("TakenOver", MetricUnit.Count, 1):
         logger.warning("Taken over from a delivery that died.", extra=_about(task))

@@ -1,4 +1,4 @@
-"""The results queue: what became of images."""
+"""The results queue: one message per finished image."""
 
 from __future__ import annotations
 

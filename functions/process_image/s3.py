@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}  # the last: a delete marker
 # "Invalid version id specified": S3 never gave such an id, so there is no such version.
 _NO_VERSION_ID = "InvalidArgument"
-# A rendition's name changes with its content, so it may be kept for ever.
+# A rendition's name changes with its content, so it can be cached forever.
 _CACHE_CONTROL = "public, max-age=31536000, immutable"
 # The lifecycle rule of the renditions bucket looks for it.
 _STALE = {"darkroom:stale": "true"}
@@ -42,27 +42,27 @@ class S3Upload:
 
     @property
     def last_modified(self) -> datetime:
-        """When S3 took this version."""
+        """Return when S3 stored this version."""
         return self.answer["LastModified"]
 
     @property
     def version_id(self) -> str | None:
-        """None where the bucket keeps no versions."""
+        """Return the version id; None in a bucket without versions."""
         version_id = self.answer.get("VersionId")
         return None if version_id == "null" else version_id
 
     @property
     def source(self) -> str:
-        """What tells this content from any other of its key."""
+        """Return what identifies this content among all of its key."""
         return self.version_id or self.answer["ETag"].strip('"')
 
     def read(self) -> bytes:
-        """All of the object. Raises ServiceUnavailable if the connection breaks."""
+        """Read the whole object. Raises ServiceUnavailable if the connection breaks."""
         with aws_faults_as_transient("read the upload"):
             return self.answer["Body"].read()
 
     def close(self) -> None:
-        """Give the connection up, read or not."""
+        """Close the connection, read or not."""
         self.answer["Body"].close()
 
 
@@ -129,7 +129,7 @@ class S3Renditions:
                     Bucket=self.bucket,
                     Key=key,
                     CopySource={"Bucket": self.bucket, "Key": key},
-                    # S3 copies an object onto itself only if its metadata is given anew.
+                    # S3 copies an object onto itself only if its metadata is given again.
                     MetadataDirective="REPLACE",
                     ContentType=content_type_of(key),
                     CacheControl=_CACHE_CONTROL,

@@ -1,4 +1,4 @@
-"""The tasks table: has this task been done, and who is at it.
+"""The tasks table: is a task done, and which delivery is processing it.
 
 Not Powertools' idempotency layer: docs/decisions/0003-task-table.md.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _IN_PROGRESS = "IN_PROGRESS"
 _DONE = "DONE"
-# As ``claimed_until`` of a task that was given back.
+# The ``claimed_until`` of a task that was released.
 _RELEASED = 0
 _SECONDS_PER_DAY = 86_400
 _serialize = TypeSerializer().serialize
@@ -34,7 +34,7 @@ _serialize = TypeSerializer().serialize
 
 @dataclass(frozen=True)
 class DynamoDbTasks:
-    """One item per task: ``state``, ``outcome``, ``processed_at`` and, while somebody is at it, whose it is."""
+    """One item per task: ``state``, ``outcome``, ``processed_at`` and, while it is claimed, its owner."""
 
     dynamodb: DynamoDBClient
     table: str
@@ -42,12 +42,12 @@ class DynamoDbTasks:
     now: Callable[[], float] = time
 
     def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
-        """Take the task on, in one conditional write.
+        """Claim the task, in one conditional write.
 
         Parameters
         ----------
         until:
-            Seconds since the epoch when the function holding the claim is answered or dead; from then on another
+            Seconds since the epoch when the function with the claim has answered or died; from then on another
             delivery may take the task over.
         again:
             Whether a task that was moved to the dead-letter queue is done again, because its dead letter was redriven.
@@ -98,7 +98,7 @@ class DynamoDbTasks:
                 if held.get("owner", {}).get("S") != owner:
                     left = _number(held, "claimed_until") / 1000 - self.now()
                     raise InProgressElsewhere(
-                        "Another delivery of this task is at work.", retry_after=max(left, 0)
+                        "Another delivery is processing this task.", retry_after=max(left, 0)
                     ) from error
                 # By this very call: its first answer, and with it what stood there before, was lost; boto3 repeated it.
                 return Claim(task.task_id, owner, attempt=int(held["attempts"]["N"]))
@@ -136,7 +136,7 @@ class DynamoDbTasks:
             )
 
     def release(self, claim: Claim) -> None:
-        """Give the task back. Should that fail too, the claim runs out by itself."""
+        """Release the task. If that fails too, the claim expires by itself."""
         try:
             with aws_faults_as_transient("release the task"):
                 self._update(
@@ -175,5 +175,5 @@ class DynamoDbTasks:
 
 
 def _number(item: Mapping[str, Any], name: str) -> int:
-    """A number of an item, 0 where it has none."""
+    """Return a number of an item, 0 if it has none."""
     return int(item.get(name, {}).get("N", 0))

@@ -1,4 +1,4 @@
-"""The one place where the real adapters are put together."""
+"""The only place that puts real adapters together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _RENDITION_SET = Path(__file__).with_name("renditions.toml")
 _BATCH_SIZE = 10
 # The function and its render server before the first image: 80 MB measured, and room for what boto3 buffers.
 _MB_AT_REST = 200
-# Computing time of one image: half of what a function has, so that the clock does not end it first. A bomb that the
+# CPU time of one image: half of what a function has, so that the clock does not end it first. A bomb that the
 # clock ends comes back. No more with more vCPU: an image uses two at best.
 _CPU_SECONDS_OF_ONE_VCPU, _CPU_SECONDS = 25, 40
 _MB_OF_ONE_VCPU = 1769  # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -82,5 +82,5 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
 
 
 def cpu_seconds(memory_mb: int) -> int:
-    """Computing time that one image may take, of a function with so much memory, which buys its vCPU."""
+    """Return the CPU time that one image may take in a function with this memory, which determines its vCPUs."""
     return min(_CPU_SECONDS, _CPU_SECONDS_OF_ONE_VCPU * memory_mb // _MB_OF_ONE_VCPU)

@@ -69,7 +69,7 @@ class OrderRecord:
     revision:
         Counts the changes; a change is made only to the revision it was decided on.
     reserved, sold:
-        How many of ``order.products``, from the first, have stock set aside or sold for this order.
+        How many of ``order.products``, from the first, have stock reserved or sold for this order.
     payment_id:
         The one payment that may be charged for this order.
     """

@@ -28,7 +28,7 @@ from functions.process_order.ports import (
     StockShort,
 )
 
-# A step begun with less would hardly be done in time; one that is cut short is made again.
+# A step that starts with less time left would rarely finish; one that is cut short is repeated.
 _SECONDS_PER_STEP = 25
 # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one is the order.
 PRODUCTS_PER_TRANSACTION = 99
@@ -62,7 +62,7 @@ def process(
     Parameters
     ----------
     redriven:
-        The message comes back from the dead-letter queue. That changes nothing: an order goes on where it stands.
+        The message comes back from the dead-letter queue. That changes nothing: an order continues from its state.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _commit(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     try:
         return dependencies.orders.apply(record, Change(to, {"sold": sold}, StockMove("reserved", "sold", some)))
     except StockShort as short:
-        return _reject(record, dependencies, RejectionCode.STOCK_LOST, f"The stock set aside of {short} is gone.")
+        return _reject(record, dependencies, RejectionCode.STOCK_LOST, f"The reserved stock of {short} is gone.")
 
 
 def _reject(record: OrderRecord, dependencies: Dependencies, code: RejectionCode, reason: str) -> OrderRecord:

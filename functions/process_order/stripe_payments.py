@@ -37,7 +37,7 @@ _KEY_REFUSED = (stripe.AuthenticationError, stripe.PermissionError)
 # A decision of Stripe's on what was asked, or an outcome that only the payment itself can tell.
 _LOOK_AT_PAYMENT = (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.APIError, stripe.APIConnectionError)
 _BEYOND_CANCELLING = {"succeeded", "canceled", "processing"}
-# What Stripe refuses of the order's own data, by parameter or code, and what the customer is told of it.
+# What Stripe refuses of the order's own data, by parameter or code, and the reason for the customer.
 _FAULTS_OF_THE_ORDER = {
     "amount_too_small": "The amount is too small to be charged.",
     "amount_too_large": "The amount is too large to be charged.",
@@ -236,7 +236,7 @@ class StripePayments:
         try:
             return request(client, options)
         except _KEY_REFUSED as error:  # its text has the end of the key
-            # As when a key is rolled: orders had better wait a while than all be set aside.
+            # As when a key is rolled: it is better that orders wait than that all become dead letters.
             fault = f"Stripe refuses the key (status {error.http_status})"
             raise PaymentsUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
 

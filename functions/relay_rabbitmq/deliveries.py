@@ -1,4 +1,4 @@
-"""What Lambda hands over from RabbitMQ.
+"""The event that Lambda sends for RabbitMQ.
 
 https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
 """
@@ -97,7 +97,7 @@ def read_event(event: Any) -> Iterator[Delivery]:
 
 
 def _delivery(queue: str, message: Any) -> Delivery:
-    """Read one message. What is none is kept as it came: an error here would hold up the batch for ever."""
+    """Read one message. An invalid one is kept unchanged: an error here would block the batch forever."""
     match message:
         case {"data": str(data)}:
             body = _decoded(data)

@@ -1,4 +1,4 @@
-"""From deliveries to messages on the queues: routed, identified, validated, handed over; or undeliverable.
+"""From deliveries to messages on the queues: routed, identified, validated and sent, or undeliverable.
 
 Lambda retries a whole RabbitMQ batch, so everything here may happen again: a message has the same id every time, by
 which the queues' own functions know it.
@@ -33,7 +33,7 @@ _ID = re.compile(r"[!-~]{1,200}")  # what the targets take as an id
 
 
 class Target(StrEnum):
-    """Where messages can be handed over."""
+    """Where messages can be sent."""
 
     IMAGE_TASKS = "image-tasks"
     ORDERS = "orders"
@@ -55,7 +55,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Accepted:
-    """A message to hand over."""
+    """A message to send."""
 
     delivery: Delivery
     target: Target
@@ -73,7 +73,7 @@ class Undeliverable:
 
 
 class Queues(Protocol):
-    """The queues to hand over to."""
+    """The queues to send to."""
 
     def offer(self, target: Target, bodies: Iterable[str]) -> list[tuple[str, str]]:
         """Send every body; returns those that the queue will never take, with the reason. Raises ServiceUnavailable."""
@@ -89,7 +89,7 @@ class DeadLetterQueue(Protocol):
 def relay(
     deliveries: Iterable[Delivery], routes: Mapping[str, Target], queues: Queues, dead_letter_queue: DeadLetterQueue
 ) -> Iterator[Accepted | Undeliverable]:
-    """Hand over a batch, a few messages at a time, and tell what became of each.
+    """Send a batch, a few messages at a time, and return the outcome of each.
 
     A batch of small compressed bodies may unpack to more than the function has memory for.
 
@@ -121,7 +121,7 @@ def _hand_over(
 
 
 def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Undeliverable:
-    """Decide where a delivery goes, or why nowhere. Raises nothing: one message must not hold up the batch for ever."""
+    """Decide where a delivery goes, or why nowhere. Raises nothing: one message must not block the batch forever."""
     fallback = _fallback_id(delivery)
     try:
         return _judge(delivery, routes, fallback)
@@ -152,7 +152,7 @@ def _fallback_id(delivery: Delivery) -> str:
 
 
 def _identified(text: str, kind: _Kind, fallback: str) -> tuple[str, str]:
-    """The id in a body, or the body with the fallback put in. A body that is no JSON object stays as it is."""
+    """Return the id in a body, or the body with the fallback id added. A body without a JSON object is unchanged."""
     try:
         message: Any = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The queues that messages are handed over to, and the dead-letter queue."""
+"""The queues that messages are sent to, and the dead-letter queue."""
 
 from __future__ import annotations
 

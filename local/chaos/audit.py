@@ -16,7 +16,7 @@ class Audit:
     Attributes
     ----------
     dead_lettered:
-        Set aside with the reason that they must have.
+        Moved to the dead-letter queue with the reason that they must have.
     faulty:
         How many could only be moved to the dead-letter queue.
     twice:

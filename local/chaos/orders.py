@@ -144,7 +144,7 @@ def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> A
     faulty = {o.order_id for o in orders if o.error_code}
     dead, findings = dead_lettered_rightly({o.order_id: o.error_code for o in orders}, found.letters)
     states = {o.order_id: found.orders.get(o.order_id, {}).get("state", "never received") for o in orders}
-    findings += [f"{order_id} is no order, and is {states[order_id]}." for order_id in faulty & found.orders.keys()]
+    findings += [f"{order_id} is invalid, but is {states[order_id]}." for order_id in faulty & found.orders.keys()]
     valid = [o for o in orders if not o.error_code]
     completed = [o for o in valid if states[o.order_id] == State.COMPLETED]
     rejections = Counter(

@@ -146,4 +146,4 @@ def _write_json(
 
 def _told(row: ShownMessage) -> dict[str, Any]:
     told = asdict(row) | {"as_expected": row.as_expected}
-    return {name: value for name, value in told.items() if name != "message"}  # bytes are no JSON
+    return {name: value for name, value in told.items() if name != "message"}  # JSON cannot express bytes

@@ -50,7 +50,7 @@ def shipped_samples() -> list[Sample]:
 def own_photos(folder: Path) -> list[Sample]:
     """The photos of a folder. Raises LaptopError."""
     if not folder.is_dir():
-        raise LaptopError(f"PHOTOS={folder} is no folder.")
+        raise LaptopError(f"PHOTOS={folder} is not a folder.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not paths:
         raise LaptopError(f"There are no photos in {folder}: no file ends with {', '.join(sorted(_SUFFIXES))}.")
@@ -86,7 +86,7 @@ def send_odd_messages(deployed: Stack) -> list[Shown]:
     send_all(sqs, queue_url, [body])
     return [
         Shown("(plain task)", gone.key, gone.task_id, "ObjectGone", "a task for an object that is gone"),
-        Shown("(plain message)", "", unreadable_task_id(body), "MalformedMessage", "a message that is no task"),
+        Shown("(plain message)", "", unreadable_task_id(body), "MalformedMessage", "a message that is not a task"),
     ]
 
 

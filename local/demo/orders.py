@@ -104,7 +104,7 @@ def _order(
 
 def _malformed(order_id: str) -> ShownOrder:
     message = {"order_id": order_id, "customer_id": "customer-7", "items": [], "amount": 12.5, "currency": "Euro"}
-    return ShownOrder(order_id, "a message that is no order", "MalformedMessage", json.dumps(message))
+    return ShownOrder(order_id, "a message that is not an order", "MalformedMessage", json.dumps(message))
 
 
 def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None:
@@ -152,7 +152,7 @@ def tabulate(shown: Sequence[ShownOrder]) -> Table:
     table.add_column("order", overflow="fold")
     table.add_column("outcome")
     table.add_column("charged", justify="right")
-    table.add_column("told to subscribers")
+    table.add_column("event published")
     table.add_column("reason")
     for row in shown:
         colour = "green" if row.outcome == "COMPLETED" else "yellow"

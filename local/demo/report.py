@@ -82,7 +82,7 @@ def write(
         cards="\n".join(cards),
         letters=_table(("what was sent", "what it is", "error code", "reason"), rows, title="Dead letters"),
         orders=_table(
-            ("order", "outcome", "charged", "told to subscribers", "way", "reason"),
+            ("order", "outcome", "charged", "event published", "way", "reason"),
             [_order(row) for row in orders],
             title="Orders",
         ),

@@ -1,7 +1,7 @@
 """What MiniStack's API Gateway lacks for api/openapi.yaml: the import, and the way from a request to SQS and back.
 
 Runs in the emulator's own environment, patched in by ``run_ministack.py``, which checks the version. All of it can go
-when ``tests/integration/test_api.py`` passes without it; each part says what it mends.
+when ``tests/integration/test_api.py`` passes without it; each part says what it fixes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _acknowledged: set[str] = set()
 
 
 def install() -> None:
-    """Mend the import, the templates and the call."""
+    """Fix the import, the templates and the call."""
     from ministack.services import apigateway_v1 as gateway
 
     _import_all_of_it(gateway)

@@ -65,7 +65,7 @@ _ERRORS = {
         "slow": Error(400, "ThrottlingException"),
     },
 }
-# "before" and "after" the call takes effect. What says "slow down" or "unavailable" has not begun.
+# "before" and "after" the call takes effect. A call that answers "slow down" or "unavailable" has not started.
 KINDS = ("500 before", "500 after", "503", "slow", "dropped before", "dropped after", "hangs before", "hangs after")
 
 
@@ -78,7 +78,7 @@ class Faults:
     counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def change(self, wanted: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-        """Begin anew with these shares; returns what failed before. Raises ValueError where there is no such fault."""
+        """Start again with these shares; returns what failed before. Raises ValueError for an unknown fault."""
         for service, kinds in wanted["shares"].items():
             if service not in _ERRORS or not kinds.keys() <= {*KINDS, REFUSED_ENTRIES}:
                 raise ValueError(f"There are no such faults: {service}: {', '.join(kinds)}.")

@@ -1,7 +1,7 @@
 """What MiniStack lacks for alarms and saved queries: kinds of resources, metric math, and looking at the right metric.
 
 Runs in the emulator's own environment, patched in by ``run_ministack.py``, which checks the version. All of it can go
-when ``tests/integration/test_alarms.py`` passes without it; each part says what it mends.
+when ``tests/integration/test_alarms.py`` passes without it; each part says what it fixes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EXPRESSIONS: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def install() -> None:
-    """Add the kinds of resources and mend the alarms."""
+    """Add the kinds of resources and fix the alarms."""
     from ministack.services import cloudwatch
     from ministack.services.cloudformation import provisioners
 

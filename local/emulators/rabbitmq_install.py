@@ -95,7 +95,7 @@ def install() -> None:
 
 
 def relocate(root: Path, home: Path) -> None:
-    """Mend what points out of an unpacked tree: absolute links, and the folder that ``erl`` has as a constant.
+    """Fix what points out of an unpacked tree: absolute links, and the folder that ``erl`` has as a constant.
 
     Parameters
     ----------

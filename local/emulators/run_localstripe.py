@@ -268,7 +268,7 @@ class Faults:
         return _error(500, "api_error", "An unknown error occurred.")
 
     async def change(self, request: web.Request) -> web.Response:
-        """Begin anew with these faults, or with none."""
+        """Start again with these faults, or with none."""
         wanted = await request.json()
         self.share, self.seconds = float(wanted.get("share", 0)), float(wanted.get("seconds", 0))
         self.kinds = tuple(wanted.get("kinds") or self.ALL_KINDS)

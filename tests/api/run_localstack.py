@@ -81,7 +81,7 @@ def render_gateway_responses() -> None:
 
 
 def check_bodies_as_aws_does() -> None:
-    """Answer 415 to a body of another type, and 400 to one that is no text. LocalStack takes the one for JSON and
+    """Answer 415 to a body of another type, and 400 to one that is not text. LocalStack takes the one for JSON and
     fails at the other.
     """
     from localstack.services.apigateway.next_gen.execute_api.gateway_response import BadRequestBodyError

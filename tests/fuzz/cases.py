@@ -51,7 +51,7 @@ class Report:
     findings:
         Cases that show a defect of ours.
     curious:
-        Cases that brought a decoder down. They become dead letters, which is as it should be.
+        Cases that crashed a decoder. They become dead letters, as they should.
     """
 
     tried: int = 0

@@ -1,6 +1,6 @@
 """What reads bytes from strangers in Python, under atheris: inputs that reach new code are kept and changed further.
 
-Runs in an environment of its own, `.local/atheris`, because atheris is not to be had for every machine. Whatever stops
+Runs in an environment of its own, `.local/atheris`, because atheris is not available for every machine. Whatever stops
 it stands in .local/fuzz. https://github.com/google/atheris
 """
 

@@ -40,7 +40,7 @@ _BUDGET = 128 * 2**20
 # The process's ceiling above that, and pages of the libraries' code, which the ceiling leaves out.
 _MOST_RESIDENT = _BUDGET + 160 * 2**20 + 80 * 2**20
 _CPU_SECONDS = 4
-# By the clock. Computing time is over sooner, unless a process waits for something that never comes.
+# By the clock. CPU time is over sooner, unless a process waits for something that never comes.
 _SECONDS = 100
 
 

@@ -211,7 +211,7 @@ ORDER_BODIES = _damaged(_ORDER_MESSAGES)
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages that a queue hands over, and what goes wrong meanwhile."""
+    """Messages that a queue delivers, and what goes wrong meanwhile."""
 
     bodies: list[str]
     receives: int

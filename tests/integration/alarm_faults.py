@@ -121,14 +121,14 @@ def _measured_while_waiting(scene: Scene, queue_url: str) -> list[Datum]:
 
 
 def broken_photo(scene: Scene) -> Iterable[Datum]:
-    """Somebody uploads what is no image."""
+    """Somebody uploads a file that is not an image."""
     _, task_id = upload(scene.stack, new_key("not-an-image.jpg"), SAMPLES / "faulty" / "not-an-image.jpg")
     wait_for_dead_letter(scene.stack, task_id)
     return scene.cloudwatch.from_queue(scene.output("ImageTasksDeadLetterQueueUrl"))
 
 
 def broken_order(scene: Scene) -> Iterable[Datum]:
-    """Somebody sends what is no order."""
+    """Somebody sends a message that is not an order."""
     body = json.dumps({"note": uuid4().hex})
     scene.stack.sqs.send_message(QueueUrl=scene.output("OrderQueueUrl"), MessageBody=body)
     wait_for_dead_letter(scene.stack, unreadable_task_id(body), "OrderDeadLetterQueueUrl")
@@ -149,7 +149,7 @@ def broken_reader(scene: Scene) -> Iterable[Datum]:
 
 
 def broken_message(scene: Scene) -> Iterable[Datum]:
-    """Somebody publishes to RabbitMQ what is no order."""
+    """Somebody publishes a message to RabbitMQ that is not an order."""
     publish(scene.config.rabbitmq_url, "orders", [BrokerMessage(json.dumps({"note": uuid4().hex}).encode())])
     dead_letters_url = scene.output("RabbitMqDeadLetterQueueUrl")
     return poll(

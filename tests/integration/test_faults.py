@@ -30,7 +30,7 @@ def test_a_faulty_upload_is_dead_lettered_after_one_receive(stack: Stack, error_
     # when
     version_id, task_id = upload(stack, key, content or bytes(52_428_801))
     letter = wait_for_dead_letter(stack, task_id)
-    # then the dead letter names its reason and carries the event as it came
+    # then the dead letter names its reason and carries the original event
     assert (letter.error_code, letter.task_id) == (error_code, task_id)
     assert letter.reason
     (record,) = json.loads(letter.body)["Records"]
@@ -61,7 +61,7 @@ def test_a_task_that_names_nothing_of_ours_is_dead_lettered_after_one_receive(
     assert wait_for(stack, task_id)["attempts"] == 1
 
 
-def test_a_message_that_is_no_task_is_dead_lettered_as_it_came(stack: Stack) -> None:
+def test_a_message_that_is_not_a_task_becomes_a_dead_letter_unchanged(stack: Stack) -> None:
     body = send(stack, f"render photo {uuid4().hex} please")
     letter = wait_for_dead_letter(stack, unreadable_task_id(body))
     assert (letter.error_code, letter.body) == ("MalformedMessage", body)

@@ -142,7 +142,7 @@ def test_an_order_of_a_hundred_products_is_one_order(stack: Stack) -> None:
     assert {tuple(c.values()) for c in read_stock(stack, products).values()} == {(2, 0, 1)}
 
 
-def test_a_message_that_is_no_order_is_dead_lettered_as_it_came_and_every_bad_field_named(stack: Stack) -> None:
+def test_a_message_that_is_not_an_order_becomes_a_dead_letter_that_names_every_bad_field(stack: Stack) -> None:
     message = order("print", amount=12.5, currency="Euro", items=[])
     letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
     assert (letter.error_code, json.loads(letter.body)) == ("MalformedMessage", message)

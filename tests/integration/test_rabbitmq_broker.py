@@ -1,4 +1,4 @@
-"""A real RabbitMQ and the poller beside it, with a stand-in for the function: no stack, no emulator."""
+"""A real RabbitMQ and the poller beside it, with a fake of the function: no stack, no emulator."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ class TestBroker:
 
 
 class TestPoller:
-    def test_hands_over_and_acknowledges(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
+    def test_delivers_and_acknowledges(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
         for queue in QUEUES:
             publish(poller.rabbitmq_url, queue, _messages(f"{queue} 1", f"{queue} 2"))
         _wait(lambda: len(_bodies(lambda_.taken)) == 4, "The delivery")

@@ -54,7 +54,7 @@ def s3_record(stack: Stack, key: str, version_id: str, event_time: str = "2026-0
 def wait_for(stack: Stack, task_id: str) -> dict[str, Any]:
     """The finished task's item."""
     task = wait_for_tasks(stack, [task_id], seconds=SECONDS).get(task_id)
-    assert task is not None, "the task was never begun"
+    assert task is not None, "the task was never started"
     assert task["state"] == "DONE", task
     return task
 

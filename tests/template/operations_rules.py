@@ -148,7 +148,7 @@ def metrics_belong_to_one_stack(template: Template) -> list[str]:
 
 
 def alarms_watch_metrics_that_there_are(template: Template) -> list[str]:
-    """An alarm on a metric that nobody emits is silent for ever.
+    """An alarm on a metric that nothing emits is silent forever.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
     """
@@ -240,7 +240,7 @@ def composite_alarms_look_at_alarms_that_there_are(template: Template) -> list[s
     for name, values in properties(template, COMPOSITE_ALARM).items():
         for alarm, condition in _named(values["AlarmRule"]):
             if alarm not in _alarms(template):
-                findings.append(f"{name} looks at {alarm}, which is no alarm")
+                findings.append(f"{name} looks at {alarm}, which does not exist")
             elif template["Resources"][alarm].get("Condition") != condition:
                 findings.append(f"{name} looks at {alarm} whether it is there or not")
     return findings

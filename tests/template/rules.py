@@ -586,7 +586,7 @@ def notifying_buckets_keep_versions(template: Template) -> list[str]:
 def old_versions_expire(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html"""
     return [
-        f"{name} keeps old versions for ever"
+        f"{name} keeps old versions forever"
         for name, values in properties(template, BUCKET).items()
         if "VersioningConfiguration" in values
         and not any("NoncurrentVersionExpiration" in rule for rule in _lifecycle(template, name))
@@ -610,7 +610,7 @@ def only_renditions_that_the_function_tagged_expire(template: Template) -> list[
         if rule.get("TagFilters") != tags
     ]
     if "RenditionsBucket" not in dict(expiring):
-        findings.append("RenditionsBucket keeps stale renditions for ever")
+        findings.append("RenditionsBucket keeps stale renditions forever")
     return findings
 
 
@@ -662,7 +662,7 @@ def functions_have_a_log_group_each_that_forgets(template: Template) -> list[str
             findings.append(f"{function} has no log group in the template")
         elif shared[group] > 1:
             findings.append(f"{function} shares {group}")
-    findings += [f"{name} keeps logs for ever" for name, v in groups.items() if "RetentionInDays" not in v]
+    findings += [f"{name} keeps logs forever" for name, v in groups.items() if "RetentionInDays" not in v]
     return findings
 
 

@@ -50,7 +50,7 @@ def max_receives(function: str) -> int:
 
 
 def retries(function: str, *, slowly: bool) -> list[float]:
-    """When a message that always fails is counted as retried: not at the last receive, which sets it aside."""
+    """When a message that always fails counts as retried: at every receive but the last."""
     return receives(function, slowly=slowly)[:-1]
 
 
@@ -66,7 +66,7 @@ class TestWhatIsTriedInVain:
     def test_does_not_fire_if_it_is_one_message(self, alarm: str, function: str, _: int, slowly: bool) -> None:
         assert fires(ALARMS[alarm], retries(function, slowly=slowly)) == {False}
 
-    def test_sets_photos_aside_within_the_hour_as_the_runbook_says(self) -> None:
+    def test_moves_photos_to_the_dead_letter_queue_within_the_hour_as_the_runbook_says(self) -> None:
         assert receives("ProcessImageFunction", slowly=True)[-1] == 51 * 60 + 10
 
     @pytest.mark.parametrize(
@@ -104,6 +104,6 @@ class TestWhatIsTakenOver:
         assert fires(self.ALARM, [300.0]) == {False}
 
 
-def test_one_late_photo_is_no_alarm_on_late_notifications() -> None:
+def test_one_late_photo_does_not_raise_the_alarm_on_late_notifications() -> None:
     """It is counted at its first receive, so in one period; when S3 is late, photo after photo is."""
     assert ALARMS["HighNotificationLatencyAlarm"]["EvaluationPeriods"] > 1

@@ -447,7 +447,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.old_versions_expire,
         drop(f"{UPLOADS}/LifecycleConfiguration/Rules/0/NoncurrentVersionExpiration"),
-        "UploadsBucket keeps old versions for ever",
+        "UploadsBucket keeps old versions forever",
     ),
     (
         rules.only_renditions_that_the_function_tagged_expire,
@@ -462,7 +462,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.only_renditions_that_the_function_tagged_expire,
         drop(f"{RENDITIONS}/LifecycleConfiguration/Rules/0"),
-        "RenditionsBucket keeps stale renditions for ever",
+        "RenditionsBucket keeps stale renditions forever",
     ),
     (
         rules.every_spelling_of_an_image_suffix_is_a_task_once,
@@ -512,7 +512,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         rules.functions_have_a_log_group_each_that_forgets,
         drop("ProcessImageLogs/Properties/RetentionInDays"),
-        "ProcessImageLogs keeps logs for ever",
+        "ProcessImageLogs keeps logs forever",
     ),
     (
         rules.functions_may_write_their_own_logs,
@@ -1100,7 +1100,7 @@ CASES: list[tuple[Rule, Break, str]] = [
     (
         operations_rules.composite_alarms_look_at_alarms_that_there_are,
         drop("OrderQueueAgeAlarm"),
-        "CustomersNoticeAlarm looks at OrderQueueAgeAlarm, which is no alarm",
+        "CustomersNoticeAlarm looks at OrderQueueAgeAlarm, which does not exist",
     ),
     (
         operations_rules.composite_alarms_look_at_alarms_that_there_are,

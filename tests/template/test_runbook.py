@@ -35,7 +35,7 @@ def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]
     sections = {title: text for title, _, text in (part.partition("\n") for part in runbook.split("\n## ")[1:])}
     alarms = {name.removesuffix("Alarm") for kind in (ALARM, _COMPOSITE) for name in properties(template, kind)}
     faults = [f"{name} has no section" for name in alarms - sections.keys()]
-    faults += [f"{name} is no alarm" for name in sections.keys() - alarms - _OTHER_SECTIONS]
+    faults += [f"there is no alarm {name}" for name in sections.keys() - alarms - _OTHER_SECTIONS]
     for name in alarms & sections.keys():
         faults += [f"{name} does not say: {part}" for part in PARTS if f"- **{part}" not in sections[name]]
         if f"| [{name}](#{name.lower()}) |" not in sections["The alarms"]:
@@ -43,7 +43,7 @@ def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]
     (together,) = properties(template, _COMPOSITE).values()
     noticed = set(re.findall(r"\$\{(\w+)Alarm\}", str(together["AlarmRule"])))
     waking = set(re.findall(r"^\| \[(\w+)\].* \| yes \|$", sections["The alarms"], re.MULTILINE)) - {"CustomersNotice"}
-    faults += [f"whether {name} wakes is said wrongly" for name in noticed ^ waking]
+    faults += [f"the column Wakes is wrong for {name}" for name in noticed ^ waking]
     return faults + _unknown_names(runbook, template, makefile)
 
 
@@ -105,12 +105,12 @@ def test_the_runbook_names_each_saved_query(query: str) -> None:
     ("damage", "fault"),
     [
         (lambda text: text.replace("## PaymentFailures\n", "## ApiSlowness\n"), "PaymentFailures has no section"),
-        (lambda text: text.replace("## PaymentFailures\n", "## ApiSlowness\n"), "ApiSlowness is no alarm"),
+        (lambda text: text.replace("## PaymentFailures\n", "## ApiSlowness\n"), "there is no alarm ApiSlowness"),
         (lambda text: text.replace("**Redrive.**", "**Again.**"), "OrderDeadLetters does not say: Redrive.** "),
         (lambda text: text.replace("| [PaymentFailures]", "| [Latency]"), "PaymentFailures is not in the table"),
         (
             lambda text: text.replace("wait long between upload and start | yes |", "wait long | |"),
-            "whether HighNotificationLatency wakes is said wrongly",
+            "the column Wakes is wrong for HighNotificationLatency",
         ),
         (lambda text: text.replace("CODE=OutOfTime", "CODE=Late"), "there is no error code Late"),
         (lambda text: text.replace("make status", "make state"), "there is no make target state"),

@@ -37,7 +37,7 @@ def body_of(name: str) -> str:
 
 
 def sqs_record(body: str, *, receives: int = 1, redriven: bool = False, message_id: str = "message-1") -> SQSRecord:
-    """One record as Lambda's SQS mapping hands it over."""
+    """One record as Lambda's SQS mapping delivers it."""
     record = load_event("sqs_plain_task")["Records"][0]
     record |= {"body": body, "messageId": message_id, "receiptHandle": f"receipt of {message_id}"}
     record["attributes"]["ApproximateReceiveCount"] = str(receives)

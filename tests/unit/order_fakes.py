@@ -209,7 +209,7 @@ class OrderWorld:
             self.stocked[product_id] = quantity
 
     def write_off_reserved(self, product_id: str) -> None:
-        """Somebody finds by hand that all that was set aside of a product is broken."""
+        """Somebody finds by hand that all the reserved stock of a product is broken."""
         counters = self.inventory[product_id]
         self.stocked[product_id] -= counters["reserved"]
         counters["reserved"] = 0
@@ -269,7 +269,7 @@ class OrderWorld:
 
 
 class _CallsByTurns(Calls):
-    """Waits before every call until it is told how the call shall go."""
+    """Waits before every call until a test decides the outcome of the call."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -215,7 +215,7 @@ class TestAMessageThatMayBeDoneLater:
         assert fault.__cause__ is defect
         assert len(told.shown_again) == 1
 
-    def test_is_no_first_attempt_even_if_it_was_never_begun(self, world: World, pool: Executor, told: Told) -> None:
+    def test_is_not_a_first_attempt_even_if_it_never_started(self, world: World, pool: Executor, told: Told) -> None:
         take(handler(world.dependencies(), pool, told), sqs_record(plain_task(), receives=2), seconds=1)
         ((attempt, _, _),) = told.reports
         assert (type(attempt.outcome), attempt.is_first) == (OutOfTime, False)
@@ -223,7 +223,7 @@ class TestAMessageThatMayBeDoneLater:
 
 class TestTheLastReceive:
     @pytest.mark.parametrize("receives", [MAX_RECEIVES, MAX_RECEIVES + 1])
-    def test_sets_aside_what_cannot_be_done_and_acknowledges(
+    def test_moves_what_cannot_be_done_to_the_dead_letter_queue_and_acknowledges(
         self, world: World, pool: Executor, told: Told, receives: int
     ) -> None:
         messages = handler(world.dependencies(failing("open")), pool, told)
@@ -234,7 +234,7 @@ class TestTheLastReceive:
         assert told.shown_again == []
         assert [is_last for _, _, is_last in told.reports] == [True]
 
-    def test_leaves_the_message_in_its_queue_if_it_cannot_be_set_aside(
+    def test_leaves_the_message_in_its_queue_if_the_dead_letter_queue_refuses_it(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         messages = handler(world.dependencies(failing("open", "dead letter")), pool, told)
@@ -248,7 +248,7 @@ class TestTheLastReceive:
         ]
         assert world.dead_letters == []
 
-    def test_a_task_set_aside_for_a_transient_fault_is_done_when_redriven(
+    def test_a_dead_letter_of_a_transient_fault_is_done_when_redriven(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         world.upload()
@@ -346,7 +346,7 @@ class TestAtTheDeadline:
         assert [letter.error_code for letter in world.dead_letters[:1]] == ["OutOfTime"]
         assert (told.outcomes, [is_last for _, _, is_last in told.reports]) == ([OutOfTime], [True])
 
-    def test_what_was_not_begun_is_left_to_the_next_delivery(self, world: World) -> None:
+    def test_what_was_not_started_is_left_to_the_next_delivery(self, world: World) -> None:
         # given a worker that comes to its second record only after the function had to answer
         late = Calls(before=lambda call: sleep(1.1) if call == "open" else None)
         message = message_of(two_records(upload_event("a.jpg"), upload_event("b.jpg")), world.dependencies(late))
@@ -499,7 +499,7 @@ class TestTheMemoryBudget:
 
     def test_refuses_at_once_what_it_can_never_give(self) -> None:
         with (
-            pytest.raises(ValueError, match="101 bytes are wanted, 100 are all there is"),
+            pytest.raises(ValueError, match="101 bytes are needed, but the budget has 100"),
             MemoryBudget(100).reserve(101),
         ):
             pass

@@ -29,7 +29,7 @@ def letter(task_id: str, error_code: str, reason: str = "because") -> DeadLetter
 class TestAnAudit:
     RIGHT = Audit(accepted=10, done=8, dead_lettered=2, twice=0, details={}, faulty=2)
 
-    def test_is_right_if_all_is_done_once_or_set_aside(self) -> None:
+    def test_is_right_if_all_is_done_once_or_a_dead_letter(self) -> None:
         assert self.RIGHT.is_right
         assert self.RIGHT.summary() == "accepted 10, done 8, dead-lettered 2, lost 0, twice 0"
 
@@ -94,7 +94,7 @@ class TestImages:
             dict(IMAGES.tasks) | {"task-1": {"state": "IN_PROGRESS"}},
             dict(IMAGES.tasks) | {"task-1": task("DeadLettered")},
         ],
-        ids=["never begun", "not finished", "moved to the dead-letter queue, but not among the dead letters"],
+        ids=["never started", "not finished", "moved to the dead-letter queue, but not among the dead letters"],
     )
     def test_that_are_lost_are_counted(self, tasks: dict[str, dict[str, Any]]) -> None:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, tasks=tasks))
@@ -216,7 +216,10 @@ class TestOrders:
                 {"letters": [*ORDERS_FOUND.letters, letter("order-1", "ServiceUnavailable")]},
                 "order-1 was moved to the dead-letter queue as ServiceUnavailable, but could be done",
             ),
-            ({"orders": dict(ORDERS_FOUND.orders) | {"order-3": {"state": "RECEIVED"}}}, "order-3 is no order"),
+            (
+                {"orders": dict(ORDERS_FOUND.orders) | {"order-3": {"state": "RECEIVED"}}},
+                "order-3 is invalid",
+            ),
             (stock(0, 0, 2), "is not the 3 that there were"),
             (stock(0, 1, 2), "1 are still reserved"),
             (stock(-1, 0, 4), "4 sold, but completed orders have 2"),

@@ -88,7 +88,7 @@ class TestTheBill:
         assert dollars(MILLION, "sqs.request") == pytest.approx(4 * 0.40)
         assert dollars(replace(MILLION, batch=10), "sqs.request") == pytest.approx(2.2 * 0.40)
 
-    def test_of_dynamodb_by_begun_kilobytes(self) -> None:
+    def test_of_dynamodb_by_started_kilobytes(self) -> None:
         assert dollars(MILLION, "dynamodb.write") == pytest.approx((1 + 1 + 2) * 0.625)
         assert dollars(MILLION, "dynamodb.read") == pytest.approx(0.5 * 0.125)
 
@@ -230,7 +230,7 @@ class TestTheCommand:
         assert capsys.readouterr().out.startswith("2,500,000 images of 10 MB a month")
 
 
-class TestTheUsualSample:
+class TestTheBaseline:
     def test_waits_for_every_put_and_for_every_record(self) -> None:
         seconds = 0.040 * (1 + renditions()) + 0.050 + 2.05
         for batch in (1, 10):

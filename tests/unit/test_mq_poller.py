@@ -359,7 +359,7 @@ class TestReading:
         assert all(len(payload.encode()) <= 1500 for payload in payloads)
         assert len(channel.acknowledged) + len(channel.dead) == len(lengths)
 
-    def test_stopped_leaves_on_the_queue_what_it_has_not_handed_over(self) -> None:
+    def test_stopped_leaves_on_the_queue_what_it_has_not_delivered(self) -> None:
         stopping = Event()
         channel = FakeChannel([b"1"], stopping)
         stopping.set()
@@ -409,7 +409,7 @@ class TestInvoking:
     def _answer(said: bytes, **more: str) -> dict[str, Any]:
         return {"StatusCode": 200, "Payload": StreamingBody(io.BytesIO(said), len(said)), **more}
 
-    def test_hands_over_the_event(self, client: LambdaClient, lambda_: Stubber) -> None:
+    def test_delivers_the_event(self, client: LambdaClient, lambda_: Stubber) -> None:
         lambda_.add_response("invoke", self._answer(b"null"), {"FunctionName": "relay", "Payload": "{}"})
         invoking(client, "relay")("{}")
         lambda_.assert_no_pending_responses()

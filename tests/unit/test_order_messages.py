@@ -315,7 +315,7 @@ def test_every_order_that_is_written_down_is_read_as_it_was(order: Order) -> Non
 
 
 @given(ORDERS)
-def test_the_products_of_an_order_are_each_there_once_with_all_that_is_wanted_of_them(order: Order) -> None:
+def test_the_products_of_an_order_are_each_there_once_with_their_total_quantity(order: Order) -> None:
     products = dict(order.products)
     assert list(products) == sorted({line.product_id for line in order.lines})
     assert len(order.products) == len(products)

@@ -153,7 +153,7 @@ class TestAnOrderIsRejected:
 
         code, reason = self.rejection(world, body)
 
-        assert (code, reason) == (RejectionCode.STOCK_LOST, "The stock set aside of print-30x40 is gone.")
+        assert (code, reason) == (RejectionCode.STOCK_LOST, "The reserved stock of print-30x40 is gone.")
         assert [(p.charges, p.refunds) for p in world.payments.values()] == [(1, 1)]
         assert world.counters(PRINT) == (8, 0, 0), "what is gone does not come back"
         assert world.counters(FRAME) == (10, 0, 0), "what is there does"
@@ -360,7 +360,7 @@ class DeadlineAfter(Deadline):
 
 
 class TestTimeRunsOut:
-    def test_no_step_is_begun_that_may_not_be_done_in_time(self, world: OrderWorld) -> None:
+    def test_no_step_starts_that_may_not_finish_in_time(self, world: OrderWorld) -> None:
         with pytest.raises(OutOfTime, match=r"9 s are left, \d+ s are needed to take the order one step further"):
             world.deliver(order_body(), seconds=9.4)
         assert world.counters(PRINT) == (10, 0, 0)

@@ -88,7 +88,7 @@ def test_a_payment_provider_that_fails_is_counted_for_its_alarm(printed: Metrics
     [
         ServiceUnavailable("DynamoDB is slow"),
         Outcome(Result.REJECTED, "order-1", Rejection(RejectionCode.PAYMENT_DECLINED, "Your card was declined.")),
-        Outcome(Result.DEAD_LETTERED, "order-1", fault=MalformedMessage("it is no order")),
+        Outcome(Result.DEAD_LETTERED, "order-1", fault=MalformedMessage("it is not an order")),
     ],
     ids=["another service", "a declined card", "no order"],
 )
@@ -122,8 +122,8 @@ def test_so_is_a_request_that_stripe_does_not_understand(printed: Metrics) -> No
     assert emf["Defects"] == [1.0]
 
 
-def test_a_message_that_is_no_order_is_found_under_its_task_id(printed: Metrics, log: Log) -> None:
-    fault = MalformedMessage("it is no order")
+def test_a_message_that_is_not_an_order_is_found_under_its_task_id(printed: Metrics, log: Log) -> None:
+    fault = MalformedMessage("it is not an order")
     report(
         attempt(Outcome(Result.DEAD_LETTERED, "body-1", fault=fault), Unreadable("body-1", "x", fault)), 1002.0, False
     )

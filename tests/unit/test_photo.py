@@ -129,7 +129,7 @@ class TestFormats:
     @pytest.mark.parametrize(
         "data", [b"<html><body>404", b"BM, a letter", b"PK\3\4 a zip", b"\0\0\0\x18ftypisom\0\0\0\0"]
     )
-    def test_what_is_no_image_is_shown_by_its_first_bytes(self, data: bytes) -> None:
+    def test_a_file_that_is_not_an_image_is_shown_by_its_first_bytes(self, data: bytes) -> None:
         with pytest.raises(NotAnImage) as caught:
             identify(data, LIMITS)
 

@@ -423,7 +423,7 @@ class TestPermanentFaults:
         assert world.deliver("hello").result is Result.DUPLICATE
         assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
 
-    def test_the_version_that_stands_goes_on_standing(self, world: World) -> None:
+    def test_the_published_version_stays_published(self, world: World) -> None:
         world.upload(version_id="v1")
         world.upload(version_id="v2", second=1, data=FAULTY["NotAnImage"])
         world.deliver(upload_event(version_id="v1"))
@@ -559,7 +559,7 @@ def deliver_until_done(world: World, case: Case) -> Outcome:
             return world.deliver(case.body, redriven=case.redriven)
         except InProgressElsewhere:
             world.let_claims_run_out()
-    raise AssertionError("The task is held for ever.")
+    raise AssertionError("The task is held forever.")
 
 
 def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:

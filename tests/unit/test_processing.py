@@ -347,7 +347,7 @@ class TestColour:
 
         assert_near(corners(opened(only(data))), [(200, 100, 50, 128)] * 4, 1)
 
-    def test_metadata_of_a_name_that_is_no_text_are_left_aside(self) -> None:
+    def test_metadata_with_a_name_that_cannot_be_decoded_is_ignored(self) -> None:
         data = encoded(quadrants(), "PNG")
         body = b"tEXt" + b"\xca\xfe" + b"\0text"
         chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))

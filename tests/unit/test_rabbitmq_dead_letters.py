@@ -43,7 +43,7 @@ def undeliverable(found: Delivery) -> list[DeadLetter]:
     ],
     ids=["without an id", "with a message id", "with an id of its own", "packed"],
 )
-def test_what_has_a_route_by_now_is_handed_over_as_the_relay_would_have(found: Delivery) -> None:
+def test_what_has_a_route_by_now_is_sent_as_the_relay_would_have(found: Delivery) -> None:
     (letter,) = undeliverable(found)
     as_by_the_relay = judge(found, ROUTES)
     assert isinstance(as_by_the_relay, Accepted)
@@ -51,7 +51,7 @@ def test_what_has_a_route_by_now_is_handed_over_as_the_relay_would_have(found: D
     assert isinstance(handed_over, HandOver)
     assert handed_over.queue_url == "image-tasks-url"
     assert handed_over.message.body == as_by_the_relay.body
-    assert handed_over.message.attributes == {}  # no function has seen it: it was never set aside
+    assert handed_over.message.attributes == {}  # no function has seen it: it was never a dead letter
 
 
 @pytest.mark.parametrize(

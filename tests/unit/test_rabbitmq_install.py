@@ -116,7 +116,7 @@ def test_what_fails_is_said_in_one_line_and_tried_again_only_on_demand(
     assert _calls(machine) == calls * 2
 
 
-def test_what_points_out_of_the_unpacked_tree_is_mended(tmp_path: Path) -> None:
+def test_what_points_out_of_the_unpacked_tree_is_fixed(tmp_path: Path) -> None:
     # given
     root, home = tmp_path / "root", tmp_path / "it's home"
     (root / "etc").mkdir(parents=True)

@@ -96,7 +96,7 @@ class TestConnection:
             connection_parameters(f"amqp://guest:guest@{host}")
 
     @pytest.mark.parametrize("url", ["ftp://user:s3cret@host", "amqps://user:s3cret@host:port", "amqps://user@host"])
-    def test_to_what_is_no_address_says_so_without_the_password(self, url: str) -> None:
+    def test_to_an_invalid_address_says_so_without_the_password(self, url: str) -> None:
         with pytest.raises(OperationsError, match="The URL is none of AMQP") as raised:
             connection_parameters(url)
         assert "s3cret" not in str(raised.value)

@@ -217,7 +217,7 @@ class TestNothingIsLost:
         assert set(queues.bodies(DEAD)) == every - wanted
 
     @given(batches=st.integers(0, 6))
-    def test_when_a_person_ends_it_what_is_begun_is_finished(self, batches: int) -> None:
+    def test_when_a_person_ends_it_work_in_progress_finishes(self, batches: int) -> None:
         queues = queues_with(*["A"] * 35)
         asked = redrive(queues)
         plan, done = asked.plan(), Moved()

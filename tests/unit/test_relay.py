@@ -175,7 +175,7 @@ class TestABodyWithoutAnId:
         fault = undeliverable(delivery(of_size(most + 2), message_id="m-1")).fault
         assert (fault.error_code, str(fault)[:13]) == ("NotAcceptedBySqs", "With its task")
 
-    def test_is_dead_lettered_as_it_came(self) -> None:
+    def test_becomes_a_dead_letter_unchanged(self) -> None:
         for found in (delivery("{}", message_id="m-1"), delivery(" { } ", message_id="m-1")):
             assert (undeliverable(found).delivery, undeliverable(found).task_id) == (found, "m-1")
             assert undeliverable(found).fault.error_code == "MalformedMessage"
@@ -241,7 +241,7 @@ class TestABatch:
     def test_of_nothing_does_nothing(self) -> None:
         assert relay([], ROUTES, FakeQueues(down=set(Target)), FakeDeadLetterQueue(down=True)) == []
 
-    def test_is_handed_over_with_some_invalid(self) -> None:
+    def test_is_sent_with_some_invalid(self) -> None:
         queues, dead_letter_queue = FakeQueues(), FakeDeadLetterQueue()
         order = json.dumps(ORDER | {"order_id": "o-1"})
         bad, nowhere = delivery("hello"), delivery("x", "newsletter::/")
@@ -262,7 +262,7 @@ class TestABatch:
             "Undeliverable",
         ]
 
-    def test_is_handed_over_as_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
+    def test_is_sent_while_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
         queues = FakeQueues()
 
         def deliveries() -> Iterator[Delivery]:

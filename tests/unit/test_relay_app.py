@@ -100,7 +100,7 @@ class TestReporting:
     TASK = Accepted(delivery("{}"), Target.IMAGE_TASKS, "t-1", "{}")
     ORDER = Accepted(delivery("{}"), Target.ORDERS, "o-1", "{}")
 
-    def test_what_was_handed_over_is_counted(self, printed: Metrics, log: Log) -> None:
+    def test_what_was_sent_is_counted(self, printed: Metrics, log: Log) -> None:
         report([self.TASK, self.ORDER, self.TASK])
         (emf,) = printed()
         assert emf["Relayed"] == [3.0]

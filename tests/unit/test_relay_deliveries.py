@@ -51,11 +51,11 @@ class TestAMessage:
         assert the_delivery(event_message("x")) == the_delivery(event_message("x", redelivered=True))
 
     @pytest.mark.parametrize("data", ["hello world", "aGVsbG8", "Käthe", "aGVs\nbG8="])
-    def test_that_is_not_base64_is_kept_as_it_came(self, data: str) -> None:
+    def test_that_is_not_base64_is_kept_unchanged(self, data: str) -> None:
         assert the_delivery({"data": data}).data == data.encode()
 
     @pytest.mark.parametrize("message", [None, 7, "text", [], {}, {"data": 7}, {"data": {"x": None}}])
-    def test_that_is_none_is_kept_as_it_came(self, message: object) -> None:
+    def test_that_is_none_is_kept_unchanged(self, message: object) -> None:
         assert json.loads(the_delivery(message).data) == message
 
     @pytest.mark.parametrize("value", [7, ["gzip"], {"bytes": [1]}, True])
@@ -168,7 +168,7 @@ class TestHeaders:
         signed = [byte - 256 if byte > 127 else byte for byte in "Käthe".encode()]
         assert the_delivery(event_message("x", headers={"h": {"bytes": signed}})).headers == {"h": "Käthe"}
 
-    def test_that_are_no_text_are_read_as_far_as_possible(self) -> None:
+    def test_that_are_not_text_are_read_as_far_as_possible(self) -> None:
         assert the_delivery(event_message("x", headers={"h": {"bytes": [104, 255]}})).headers == {"h": "h\ufffd"}
 
     @pytest.mark.parametrize("numbers", [["a"], [None], [1.5], [256], [-129], [10**30], [[1]], {"0": 1}, "ab", 7])

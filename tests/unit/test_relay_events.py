@@ -131,7 +131,7 @@ class TestTheirMessages:
         outcomes = [judge(delivery, ROUTES) for delivery in read_event(load_event("rabbitmq_invalid"))]
         reasons = [str(outcome.fault) for outcome in outcomes if isinstance(outcome, Undeliverable)]
         assert len(reasons) == len(outcomes) == 9
-        assert len(set(reasons)) == 8, "only the empty one and the text are no JSON alike"
+        assert len(set(reasons)) == 8, "only the empty one and the text are alike in not being JSON"
         assert {where for _, where in judged("rabbitmq_invalid")} == {"MalformedMessage", "NoRoute"}
 
     def test_have_headers_that_can_be_read(self) -> None:

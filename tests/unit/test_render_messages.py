@@ -142,7 +142,7 @@ class TestProtocolError:
             read_photo(text, LIMITS)
 
     @given(field=st.sampled_from(sorted(asdict(PHOTO))), value=json_values)
-    def test_no_value_of_any_field_brings_the_reader_down(self, field: str, value: Any) -> None:
+    def test_no_value_of_any_field_crashes_the_reader(self, field: str, value: Any) -> None:
         answer = {"photo": asdict(PHOTO) | {field: value}, "memory": 1}
         try:
             photo, _ = read_photo(json.dumps(answer).encode(), LIMITS)

@@ -300,14 +300,14 @@ class TestMemory:
 
 
 class TestTime:
-    def test_a_file_that_takes_more_computing_time_than_an_image_may_is_given_up_for_good(self) -> None:
+    def test_a_file_that_takes_more_cpu_time_than_an_image_may_is_a_permanent_fault(self) -> None:
         with started(cpu_seconds=1) as renderer:
-            with pytest.raises(DecoderTooSlow, match="more than 1 s of computing time"):
+            with pytest.raises(DecoderTooSlow, match="more than 1 s of CPU time"):
                 renderer.render(takes_long(), in_seconds())
             assert renderer.render(photo(), in_seconds())
 
     @pytest.mark.parametrize(("memory_mb", "seconds"), [(512, 7), (1769, 25), (2 * 1769, 40), (10240, 40)])
-    def test_computing_time_is_what_the_functions_vcpu_gives_before_the_clock_ends_it(
+    def test_cpu_time_is_what_the_functions_vcpu_gives_before_the_clock_ends_it(
         self, memory_mb: int, seconds: int
     ) -> None:
         assert cpu_seconds(memory_mb) == seconds

@@ -177,7 +177,7 @@ class TestThrottles:
         assert two.take(0, 10_000) == 1750
         assert one.bites == {"S3 PUT requests": 1}
 
-    def test_each_second_counts_anew(self) -> None:
+    def test_each_second_counts_again(self) -> None:
         throttles = Throttles(Use(gets=1), PLENTY)
         assert [throttles.take(second, 4000) for second in (0, 0.5, 1)] == [4000, 1500, 4000]
 

@@ -157,7 +157,7 @@ class TestAnOffer:
         assert sqs.accepted == [f"{number}" for number in range(11)]
         assert len(sqs.calls) == 2
 
-    def test_goes_on_after_what_is_refused_for_a_fault_of_the_senders(self) -> None:
+    def test_continues_after_invalid_messages_that_sqs_refuses(self) -> None:
         sqs = FakeSqs({"3": [FORBIDDEN], "12": [FORBIDDEN]})
         refused = offer_all(sqs.client, "queue", [f"{number}" for number in range(15)])
         assert refused == [(body, "InvalidMessageContents: unheard of") for body in ("3", "12")]

@@ -654,7 +654,7 @@ class TestAtAServerThatMisbehaves:
         assert saved.endswith(f"/{order.order_id}/{payment_id}/charge")
         assert fresh != saved
 
-    def test_a_saved_refusal_does_not_outlive_what_was_mended(self, server: PaymentServer, order: Order) -> None:
+    def test_a_saved_refusal_does_not_outlive_the_fix(self, server: PaymentServer, order: Order) -> None:
         refusal = {"code": "currency_not_supported", "message": "Ask us to turn it on."}
         server.troubles["open"].append(Trouble(400, refusal, {"Idempotent-Replayed": "true"}))
         assert payments_of(server).open(order) == "pi_1"

@@ -99,7 +99,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
         encoded |= {key: rendition.result() for key, rendition in encoding.items()}
     finally:
         for rendition in encoding.values():
-            rendition.cancel()  # what has not begun, if something else failed
+            rendition.cancel()  # what has not started, if something else failed
 
     renditions = tuple(replace(encoded[_essence(target)], name=target.spec.name) for target in targets)
     return Rendered(renditions, placeholder, colour)

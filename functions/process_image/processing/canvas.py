@@ -23,7 +23,7 @@ class Canvas:
     delays : tuple of int
         Milliseconds each frame is shown; empty for a still.
     loop : int
-        How often an animation is played, 0 for ever.
+        How often an animation is played; 0 means forever.
     space : ColourSpace or None
         What the numbers mean, if neither sRGB nor what a profile says.
     owner : object

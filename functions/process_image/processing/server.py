@@ -54,7 +54,7 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
     rendition_set : RenditionSet
         What to make.
     cpu_seconds : int
-        Computing time an image may take.
+        CPU time that an image may take.
     """
     wake, woken = socket.socketpair()
     for end in (wake, woken):
@@ -162,7 +162,7 @@ def _data_size() -> int:
 def _limit_memory(ceiling: int) -> None:
     """Let the process have so many bytes.
 
-    Of what it may write to. Addresses, which RLIMIT_AS counts, malloc sets aside in abundance for every thread.
+    Of writable memory. RLIMIT_AS would count addresses, of which malloc reserves many for every thread.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
