@@ -49,7 +49,7 @@ def _figure(path: Path, rows: int, columns: int, size: tuple[float, float], **op
 
 
 def plot_memory_sizes(measured: Measured, path: Path) -> None:
-    """Cost and time of an image by the function's memory, beside the usual sample."""
+    """Cost and time of an image by the function's memory, beside the baseline."""
     loads = [cost.Load(images=1e6, memory_mb=size) for size in cost.MEMORY_SIZES]
     sizes = list(cost.MEMORY_SIZES)
     best = cost.best_memory(loads[0], measured)
@@ -59,12 +59,12 @@ def plot_memory_sizes(measured: Measured, path: Path) -> None:
             ours = [cost.bill_of_ours(load, measured).dollars for load in of]
             sample = [cost.bill_of_sample(load, measured).dollars for load in of]
             dollars.plot(sizes, ours, style, marker="o", ms=3, color=_OURS, label=f"Darkroom, {architecture}")
-            dollars.plot(sizes, sample, style, marker="o", ms=3, color=_SAMPLE, label=f"usual sample, {architecture}")
+            dollars.plot(sizes, sample, style, marker="o", ms=3, color=_SAMPLE, label=f"baseline, {architecture}")
         dollars.set(ylabel="USD a million images", ylim=(0, None))
         ours = [cost.billed_seconds_of_ours(load, measured) for load in loads]
         sample = [cost.billed_seconds_of_sample(load, measured) for load in loads]
         seconds.plot(sizes, ours, marker="o", ms=3, color=_OURS, label="Darkroom")
-        seconds.plot(sizes, sample, marker="o", ms=3, color=_SAMPLE, label="usual sample")
+        seconds.plot(sizes, sample, marker="o", ms=3, color=_SAMPLE, label="baseline")
         seconds.set(ylabel="seconds an image", ylim=(0, None))
         for axes in (dollars, seconds):
             axes.set(xlabel="memory, MB")

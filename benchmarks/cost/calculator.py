@@ -1,4 +1,4 @@
-"""`make cost`: what a month of images costs on AWS, component by component, beside the usual sample.
+"""`make cost`: what a month of images costs on AWS, by component, compared with the baseline.
 
 The counts are those of the code and of the template: each is written here beside the module that causes it. The
 seconds are measured and assumed (`benchmarks.durations`), the prices are AWS's (`benchmarks.prices`).
@@ -187,7 +187,7 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
 
 
 def bill_of_sample(load: Load, measured: Measured) -> Bill:
-    """The bill of the usual sample with the same renditions: no record, no claim, no result, no metrics, no traces."""
+    """The bill of the baseline with the same renditions: no record, no claim, no result, no metrics, no traces."""
     line = _line_maker(load)
     return Bill(
         running=(
@@ -294,7 +294,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make cost",
         usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0]",
-        description="What a month of images costs on AWS, component by component, beside the usual sample.",
+        description="Calculate what a month of images costs on AWS, by component, compared with the baseline.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
@@ -354,7 +354,7 @@ def _print(console: Console, wanted: Load, measured: Measured) -> None:
 
     rows(ours.running)
     rows(ours.fixed, "always: ")
-    for name, bill, style in (("Darkroom", ours, "bold"), ("The usual sample", sample, "")):
+    for name, bill, style in (("Darkroom", ours, "bold"), ("Baseline", sample, "")):
         million = f"{per_million(bill, wanted):,.2f} USD a million images"
         table.add_row(name, million, "", f"{bill.dollars:,.2f}", style=style)
     table.add_section()
@@ -362,7 +362,7 @@ def _print(console: Console, wanted: Load, measured: Measured) -> None:
     console.print(table)
     console.print(
         f"Best memory size: {best_memory(wanted, measured)} MB. Measured on {measured.machine},"
-        f" {measured.measured_on}. Prices of {AS_OF}, before free tiers. What is in and what is not: docs/cost.md."
+        f" {measured.measured_on}. Prices of {AS_OF}, before free tiers. docs/cost.md explains what is included."
     )
 
 

@@ -87,7 +87,7 @@ def of_ours(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
 
 
 def of_sample(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
-    """One image with the usual sample: GetObject, then a PutObject after each size."""
+    """One image with the baseline: GetObject, then a PutObject after each size."""
     point = measured.at(megabytes * MEGAPIXELS_PER_MB)
     return Duration(
         _waiting_seconds(megabytes, s3=1 + renditions(), dynamodb=0, sqs=0),

@@ -175,7 +175,7 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
         measured_on=date.today().isoformat(),  # noqa: DTZ011 # the day, for people
         rendering=tuple(rendering),
         handler_ours=handlers["ours"],
-        handler_sample=handlers["usual sample"],
+        handler_sample=handlers["baseline"],
         renditions_bytes=sum(sizes),
         largest_rendition_bytes=max(sizes),
         log_bytes_per_image=per_image,
@@ -196,7 +196,7 @@ def _beside_rendering(rounds: int) -> dict[str, float]:
 
     (photo,) = (each.path for each in inputs() if each.name == SMALL)
     beside = {}
-    for name in ("ours", "usual sample"):
+    for name in ("ours", "baseline"):
         whole = statistics.median(handler_cpu(name, rounds, Console(stderr=True)))
         alone = statistics.median(_cpu_seconds(lambda: BASELINES[name](photo, "webp")) for _ in range(5 * rounds))  # noqa: B023
         beside[name] = round(whole - alone, 4)

@@ -20,6 +20,7 @@ from benchmarks.cost.durations import BYTES_PER_SECOND, MEGAPIXELS_PER_MB, WAITS
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS, SOURCES
 from benchmarks.function_settings import MEMORY_MB
+from benchmarks.markdown import wrapped
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = _DOCS / "cost.md"
@@ -30,7 +31,7 @@ def page_of(measured: Measured) -> str:
     """docs/cost.md."""
     usual = Load(images=1e6)
     parts = (_bill(usual, measured), _volumes(usual, measured), _memory(usual, measured), _grounds(measured))
-    return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+    return wrapped(line for part in parts for line in part)
 
 
 def _bill(usual: Load, measured: Measured) -> Iterator[str]:
@@ -42,12 +43,13 @@ def _bill(usual: Load, measured: Measured) -> Iterator[str]:
     yield (
         f"A million images of {usual.megabytes:g} MB in a month cost **{ours.dollars:.1f} USD** in {usual.region} with"
         f" {usual.memory_mb} MB and {usual.architecture}: {ours.running_dollars:.1f} for the images, and {fixed:.1f}"
-        " that the stack costs with no image at all. The usual sample, with the same renditions and nothing else, costs"
-        f" **{sample.dollars:.1f} USD**. `make cost IMAGES=1000000 MB=4` says the same of your numbers (MEMORY, ARCH,"
+        " for the idle stack. The baseline (Pillow, resizing the photo for each size), with the same renditions"
+        " and nothing"
+        f" else, costs **{sample.dollars:.1f} USD**. `make cost IMAGES=1000000 MB=4` calculates yours (MEMORY, ARCH,"
         " REGION, BATCH, VIEWS)."
     )
     yield ""
-    yield "| Component | Driven by | USD | The usual sample |"
+    yield "| Component | Driven by | USD | Baseline |"
     yield "|---|---|---:|---:|"
     for lines, theirs, note in ((ours.running, sample.running, ""), (ours.fixed, sample.fixed, ", always")):
         beside = {line.price: line.dollars for line in theirs}
@@ -56,10 +58,9 @@ def _bill(usual: Load, measured: Measured) -> Iterator[str]:
     yield f"| | **Together** | **{ours.dollars:.2f}** | **{sample.dollars:.2f}** |"
     yield ""
     yield (
-        "The usual sample takes records one after the other, decodes the photo for each size and writes each rendition"
-        " when it is done. It knows no task, no version, no record and no result, so it pays nothing for them: what"
-        " Darkroom pays for DynamoDB, traces, metrics and alarms is the price of not doing a thing twice and of"
-        " knowing what became of it."
+        "The baseline handles records one after the other, decodes the photo for each size and writes each rendition"
+        " when it is done. It has no tasks, versions, records or results, and pays nothing for them. What Darkroom pays"
+        " for DynamoDB, traces, metrics and alarms is the price of doing each task once and of knowing its outcome."
     )
     yield ""
     yield "While the images are kept, every month:"
@@ -75,11 +76,12 @@ def _volumes(usual: Load, measured: Measured) -> Iterator[str]:
     yield "## By volume"
     yield ""
     yield (
-        f"USD a million images, {usual.architecture}, {usual.memory_mb} MB: what is always there weighs on few images,"
-        " and of many only a part is traced."
+        f"USD per million images, {usual.architecture}, {usual.memory_mb} MB. With few images the fixed cost"
+        " dominates; with"
+        " many, only a part is traced."
     )
     yield ""
-    yield f"| Images a month | {usual.region} | us-east-1 | the usual sample, {usual.region} |"
+    yield f"| Images a month | {usual.region} | us-east-1 | baseline, {usual.region} |"
     yield "|---:|---:|---:|---:|"
     for images in (1e4, 1e5, 1e6, 1e7, 1e8):
         here, america = replace(usual, images=images), replace(usual, images=images, region="us-east-1")
@@ -96,22 +98,20 @@ def _memory(usual: Load, measured: Measured) -> Iterator[str]:
     bills = {size: bill_of_ours(replace(usual, memory_mb=size), measured) for size in MEMORY_SIZES}
     seconds = {size: billed_seconds_of_ours(replace(usual, memory_mb=size), measured) for size in MEMORY_SIZES}
     best, cheapest = best_memory(usual, measured), min(bills, key=lambda size: bills[size].dollars)
-    template = "and so the template has it" if str(best) == MEMORY_MB else f"while the template has {MEMORY_MB} MB"
+    template = "as the template has it" if str(best) == MEMORY_MB else f"the template has {MEMORY_MB} MB"
     yield "## Memory"
     yield ""
     yield (
-        f"**{best} MB** is best: what Lambda costs times how long an image takes is least there, {template}. The"
+        f"**{best} MB** is best: Lambda's cost times the time of an image is least there; {template}. The"
         f" cheapest, {cheapest} MB, saves {1 - bills[cheapest].dollars / bills[best].dollars:.0%} of the bill and takes"
         f" {seconds[cheapest] / seconds[best]:.1f} times as long. Below {MB_PER_CPU} MB a function has a part of a CPU"
-        " and takes longer for the same price, only its waiting for AWS costs less. Above it, it has part of a second"
-        " CPU, which is paid in full and helps as far as two encoders run."
+        " and takes longer for the same price; only its waiting for AWS costs less. Above that it has part of a second"
+        " CPU, which costs in full and helps only while two encoders run."
     )
     yield ""
     yield "![Cost and time by memory size](plots/cost-by-memory.svg)"
     yield ""
-    yield (
-        "| MB | seconds an image | USD a million, arm64 | x86_64 | the usual sample, seconds | USD a million, arm64 |"
-    )
+    yield ("| MB | seconds per image | USD per million, arm64 | x86_64 | baseline, seconds | USD per million, arm64 |")
     yield "|---:|---:|---:|---:|---:|---:|"
     for size in MEMORY_SIZES:
         arm, x86 = replace(usual, memory_mb=size), replace(usual, memory_mb=size, architecture="x86_64")
@@ -123,7 +123,7 @@ def _memory(usual: Load, measured: Measured) -> Iterator[str]:
     yield ""
     full = replace(usual, batch=10)
     yield (
-        "These are images that come one by one. When they queue, an invocation takes ten and waits for AWS about once:"
+        "These images arrive one by one. When they queue, an invocation takes ten and waits for AWS about once:"
         f" {bill_of_ours(full, measured).dollars:.2f} USD a million instead of"
         f" {bill_of_ours(usual, measured).dollars:.2f}, and {bill_of_sample(full, measured).dollars:.2f} instead of"
         f" {bill_of_sample(usual, measured).dollars:.2f}."
@@ -132,15 +132,16 @@ def _memory(usual: Load, measured: Measured) -> Iterator[str]:
 
 
 def _grounds(measured: Measured) -> Iterator[str]:
-    yield "## What it rests on"
+    yield "## Measurements and assumptions"
     yield ""
     yield (
         f"Measured on {measured.machine}, {measured.measured_on} (`benchmarks/results/function_seconds.json`): CPU"
-        " seconds of one core, taken for those of a Lambda vCPU of either architecture. Yours will differ; measure with"
+        " seconds of one core, assumed equal to those of a Lambda vCPU of either architecture. Yours differ;"
+        " measure with"
         " `make bench`."
     )
     yield ""
-    yield "| Megapixels | Darkroom, CPU s | the usual sample, CPU s | Darkroom on one core, s | on two, s |"
+    yield "| Megapixels | Darkroom, CPU s | baseline, CPU s | Darkroom on one core, s | on two, s |"
     yield "|---:|---:|---:|---:|---:|"
     for point in measured.rendering:
         yield (
@@ -150,22 +151,25 @@ def _grounds(measured: Measured) -> Iterator[str]:
     yield ""
     ours, sample = (f"{seconds * 1000:.0f} ms" for seconds in (measured.handler_ours, measured.handler_sample))
     yield (
-        f"To each comes what the handler takes beside rendering, calls of AWS most of all: {ours} with Darkroom, which"
-        f" also renders each image in a process of its own, {sample} with the sample."
+        f"The handler adds to each, mostly for AWS calls: {ours} with Darkroom, which also starts a process for"
+        " each image,"
+        f" {sample} with the baseline."
     )
     yield ""
     waits = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in WAITS.items())
     yield (
-        f"Assumed: a call waits {waits}; S3 sends {BYTES_PER_SECOND / 1e6:.0f} MB a second; {MEGAPIXELS_PER_MB}"
-        " megapixels to a MB of JPEG; images come evenly; every image is its key's first version, so that nothing is"
-        " tagged stale; an upload is one PutObject. Left out: retries, cold starts, orders, RabbitMQ, the API, whoever"
-        " reads the results, keeping the logs for a month (about a twentieth of taking them in), and the yearly new"
-        " version of the alarm topic's key, a dollar a month more in each of the first two years."
+        f"Assumptions: a call waits {waits}; S3 sends {BYTES_PER_SECOND / 1e6:.0f} MB a second; {MEGAPIXELS_PER_MB}"
+        " megapixels per MB of JPEG; images arrive evenly; every image is the first version of its key, so nothing is"
+        " tagged stale; an upload is one PutObject. Not included: retries, cold starts, orders, RabbitMQ, the API, the"
+        " reader of the results, storage of the logs (about a twentieth of their ingestion), and the yearly new"
+        " version of"
+        " the alarm topic's key, one dollar a month more in each of the first two years."
     )
     yield ""
     yield (
-        f"List prices, compared in {AS_OF} with public copies of AWS's own price list of August and September 2026,"
-        " before free tiers, volume discounts and taxes. Where one was not found for a region, it is from memory:"
+        f"List prices, compared in {AS_OF} with public copies of AWS's price list of August and September 2026,"
+        " before free"
+        " tiers, volume discounts and taxes. A price that was not found for a region is from memory:"
     )
     yield ""
     yield f"| | {REGIONS[0]}, USD | {REGIONS[1]}, USD | found for | |"

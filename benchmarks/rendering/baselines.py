@@ -41,7 +41,7 @@ def ours(path: Path, rendition_set: str) -> list[bytes]:
     return [rendition.body for rendition in rendered.renditions]
 
 
-def usual_sample(path: Path, rendition_set: str) -> list[bytes]:
+def baseline(path: Path, rendition_set: str) -> list[bytes]:
     """The usual Lambda sample: for every size the file is opened, decoded in full and given to `thumbnail`."""
     return usual_renditions(path.read_bytes(), rendition_set)
 
@@ -124,7 +124,7 @@ _JPEG_OPTIONS = "Q=%d,optimize_coding,interlace"
 #: What a worker of Python can be told to do.
 BASELINES: dict[str, Callable[[Path, str], list[bytes]]] = {
     "ours": ours,
-    "usual sample": usual_sample,
+    "baseline": baseline,
     "Pillow done well": pillow_done_well,
     "vipsthumbnail": vipsthumbnail,
     "parts alone": parts_alone,

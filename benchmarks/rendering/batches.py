@@ -1,4 +1,4 @@
-"""Whole handlers against a stand-in for AWS: a batch of ten with slow S3, and the handler's own cost."""
+"""Whole handlers against a fake of AWS: a batch of ten with slow S3, and the handler's own cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.rendering.processes import Measured, aws, cores, worker
 
 _S3_SECONDS = 0.04
 _BATCH = 10
-_HANDLERS = ("ours", "usual sample")
+_HANDLERS = ("ours", "baseline")
 SMALL = "0.3mp.jpg"
 _TINY_IMAGES = 50  # at a time: the CPU of living children is known to the hundredth of a second only
 
@@ -40,7 +40,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def _batch(photo: str, on: set[int], rounds: int, console: Console) -> dict[str, Any]:
-    """Ten messages in one event, in turns with the usual sample and with one message alone: a chain of calls."""
+    """Ten messages in one event, in turns with the baseline and with one message alone: a chain of calls."""
     folder = next(each.path.parent for each in inputs() if each.name == photo)
     batches: dict[str, list[Measured]] = {name: [] for name in _HANDLERS}
     alone: list[Measured] = []
@@ -59,13 +59,13 @@ def _batch(photo: str, on: set[int], rounds: int, console: Console) -> dict[str,
             chain = workers["ours"].do({"keys": [photo]})
             if number > 0:
                 alone.append(chain)
-    ours, sample = batches["ours"], batches["usual sample"]
+    ours, sample = batches["ours"], batches["baseline"]
     longest = [max(batch.cpu / len(on), chain.seconds) for batch, chain in zip(ours, alone, strict=True)]
     return {
         "photo": photo,
         "cores": len(on),
         "ours": _times(ours),
-        "usual sample": _times(sample),
+        "baseline": _times(sample),
         "chain": _times(alone),
         "wall_to_longest": asdict(ratio_of_pairs([m.seconds for m in ours], longest)),
         "sample_to_ours": asdict(ratio_of_pairs([m.seconds for m in sample], [m.seconds for m in ours])),
@@ -110,7 +110,7 @@ def handler_cpu(name: str, rounds: int, console: Console) -> list[float]:
     Parameters
     ----------
     name : str
-        ``ours`` or ``usual sample``.
+        ``ours`` or ``baseline``.
     rounds : int
         How many times a batch of ten.
     """

@@ -1,6 +1,6 @@
 """Whole renderings, side by side: time, CPU, memory, bytes and likeness of every baseline on every photo.
 
-All baselines run at once but work in turns, each in a process of its own on the same core, in an order shuffled anew
+All baselines run at once but work in turns, each in a process of its own on the same core, in an order shuffled again
 for every photo of every round. They are compared by the CPU seconds of the same photo in the same round: what else the
 machine does lengthens the wall clock, not, or far less, these. One baseline is ours a second time: its ratio to ours,
 which should be 1, is the noise.
@@ -44,14 +44,14 @@ _COMMANDS = {
     "sharp, one decode": [*_NODE, "sharp, one decode"],
     "sharp, per size": [*_NODE, "sharp, per size"],
     "Pillow done well": [*_PYTHON, "Pillow done well"],
-    "usual sample": [*_PYTHON, "usual sample"],
+    "baseline": [*_PYTHON, "baseline"],
     "vipsthumbnail": [*_PYTHON, "vipsthumbnail"],
 }
 
 #: Baselines that cannot take a photo, or only its first frame.
 _UNFIT = {
     "12mp.heic": {"sharp, one decode", "sharp, per size"},  # its libvips has no HEVC decoder
-    "animated.gif": {"parts alone", "sharp, one decode", "Pillow done well", "usual sample", "vipsthumbnail"},
+    "animated.gif": {"parts alone", "sharp, one decode", "Pillow done well", "baseline", "vipsthumbnail"},
 }
 
 _SECONDS_TO_START = 1

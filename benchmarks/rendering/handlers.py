@@ -1,7 +1,7 @@
-"""Whole handlers, event to answer, against the stand-in for AWS: ``python -m benchmarks.rendering.handlers NAME``.
+"""Whole handlers, event to answer, against a fake of AWS: ``python -m benchmarks.rendering.handlers NAME``.
 
 A worker as ``benchmarks.worker``, but its jobs name objects, ``{"keys": [...]}``, one SQS message each. The environment
-leads to the stand-in.
+leads to the fake.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _ours() -> Callable[[dict[str, Any]], list[bytes]]:
     return work
 
 
-def _usual_sample() -> Callable[[dict[str, Any]], list[bytes]]:
+def _baseline() -> Callable[[dict[str, Any]], list[bytes]]:
     """The usual Lambda sample: one record after the other, one size after the other, one request after the other."""
     s3 = boto3.client("s3")
 
@@ -170,7 +170,7 @@ class _Memory:
 
 HANDLERS = {
     "ours": _ours,
-    "usual sample": _usual_sample,
+    "baseline": _baseline,
     "beside network": _beside_network,
     "rendering alone": _rendering_alone,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import wrapped
 from benchmarks.plots import plot_front, plot_rendering
 from benchmarks.rendering.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
 from benchmarks.rendering.measurements import load
@@ -28,7 +29,7 @@ def write() -> None:
         parts += _encoders(encoders)
     if cold:
         parts += _cold_starts(cold)
-    _PAGE.write_text("\n".join(parts) + "\n", encoding="utf-8")
+    _PAGE.write_text(wrapped("\n".join(parts).splitlines()), encoding="utf-8")
 
 
 _HEAD = """# Performance
@@ -36,22 +37,27 @@ _HEAD = """# Performance
 Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=22` is the long run.
 
 The photos are real pictures, joined and enlarged smoothly to the sizes of uploads (`benchmarks/rendering/photos.py`).
-Every baseline runs in a process of its own, all on one core, in turns, in an order shuffled anew for each photo of each
-round. Baselines are compared by CPU seconds, photo by photo and round by round: the machine may be busy with other
-work, which lengthens the wall clock but hardly these. Each writes the same four renditions (256, 640, 1280 and 1920
-pixels), WebP with effort 4 or progressive JPEG, quality 80. SSIM is that of the luma against Pillow's Lanczos from all
-pixels, the mean of the four."""
+Every tool runs in a process of its own, all on one core, in turns, in an order that is shuffled for each photo of each
+round. They are compared by CPU seconds, photo by photo and round by round: other work on the machine lengthens the
+wall time but hardly these. Each writes the same four renditions (256, 640, 1280 and 1920 pixels), WebP with effort 4
+or progressive JPEG, quality 80. SSIM is that of the luma against Pillow's Lanczos from all pixels, the mean of the
+four.
+
+The baseline is Pillow, resizing the photo again for each size, as most samples do: no task, no record, no result."""
 
 
 def _targets() -> list[str]:
     measured = figures()
-    lines = ["", "## Targets", "", "| Target | Wanted | Measured | Met |", "|---|---|---|---|"]
+    lines = ["", "## Targets", "", "| Target | Limit | Measured | Met |", "|---|---|---|---|"]
     for bound in bounds():
         value = measured.get(bound.figure)
         said = "not measured" if value is None else f"{value:.3g}"
         met = "" if value is None else "yes" if bound.is_met(value) else "**no**"
         lines.append(f"| {bound.what[0].upper()}{bound.what[1:]} | {wanted(bound, bound.target)} | {said} | {met} |")
-    note = "Ratios are the least, or the most, over the photos of 12 megapixels and more: each photo has to keep them."
+    note = (
+        "*A ÷ B* is A's CPU time divided by B's: above 1, B is faster. Ratios are the least, or the most, over the\n"
+        "photos of 12 megapixels and more: each photo has to meet them."
+    )
     return [*lines, "", note]
 
 
@@ -71,13 +77,13 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
     widest = max((r["high"] - r["low"] for r in again), default=0)
     lines = [
         "",
-        "## Rendering, side by side",
+        "## Rendering",
         "",
         _about(measured),
         "",
-        f"Noise: ours against ours is {low:.2f} to {high:.2f} by photo; the middle half of its pairs spans up to"
+        f"Noise: Darkroom ÷ Darkroom is {low:.2f} to {high:.2f} by photo; the middle half of its pairs spans up to"
         f" {widest:.2f}.",
-        "Differences smaller than that say nothing.",
+        "Smaller differences mean nothing.",
     ]
     lines += [f"\n{name} was not measured: {how}." for name, how in measured["missing"].items()]
     for rendition_set, title in (("webp", "WebP"), ("jpeg", "JPEG")):
@@ -94,22 +100,26 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
     lines += [
         "",
         "`parts alone` is libvips decoding, resizing and encoding one after the other, each from memory to memory,",
-        "without placeholder. sharp has no HEVC decoder; of the animation, only those are shown that keep it moving.",
-        "vipsthumbnail's rows include the start of its four processes; memory is a fresh process's, above a bare",
+        "without placeholder. sharp has no HEVC decoder. For the animation, only tools that keep it moving are shown.",
+        "vipsthumbnail's rows include the start of its four processes. Memory is that of a fresh process, above a bare",
         "interpreter.",
     ]
     return lines
 
 
+def _shown(name: str) -> str:
+    return name.replace("ours", "Darkroom")
+
+
 def _rows(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| | CPU s (middle half) | through ours (middle half) | wall s | MB | bytes | SSIM |",
+        "| | CPU s (middle half) | ÷ Darkroom (middle half) | wall s | MB | bytes | SSIM |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cpu, ratio = row["cpu"], row["ratio"]
         lines.append(
-            f"| {row['baseline']} | {cpu['median']:.3f} ({cpu['low']:.3f} to {cpu['high']:.3f})"
+            f"| {_shown(row['baseline'])} | {cpu['median']:.3f} ({cpu['low']:.3f} to {cpu['high']:.3f})"
             f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) | {row['seconds']['median']:.2f}"
             f" | {'' if row['peak_mb'] is None else round(row['peak_mb'])} | {row['bytes']:,}"
             f" | {'' if row['ssim'] is None else format(row['ssim'], '.4f')} |"
@@ -124,9 +134,9 @@ def _batches(measured: dict[str, Any]) -> list[str]:
         "",
         _about(measured),
         "",
-        "Whole handlers, event to answer, against a stand-in in another process that takes"
-        f" {measured['s3_seconds'] * 1000:.0f} ms over each call of S3.",
-        "One core is Lambda at 1769 MB: there the computing of large photos is nearly all.",
+        "Whole handlers, event to answer, against a fake of AWS in another process whose S3 calls take"
+        f" {measured['s3_seconds'] * 1000:.0f} ms each.",
+        "One core is Lambda at 1769 MB, where large photos spend nearly all their time computing.",
         "Two cores are Lambda at 3538 MB.",
         "",
         "| Batch | Handler | wall s | CPU s | one message alone, wall s |",
@@ -134,26 +144,27 @@ def _batches(measured: dict[str, Any]) -> list[str]:
     ]
     for batch in measured["batches"]:
         what = f"ten of {batch['photo']}, {batch['cores']} core{'s' if batch['cores'] > 1 else ''}"
-        for name in ("ours", "usual sample"):
+        for name in ("ours", "baseline"):
             alone = f"{batch['chain']['seconds']['median']:.2f}" if name == "ours" else ""
             times = batch[name]
             lines.append(
-                f"| {what} | {name} | {times['seconds']['median']:.2f} | {times['cpu']['median']:.2f} | {alone} |"
+                f"| {what} | {_shown(name)} | {times['seconds']['median']:.2f} | {times['cpu']['median']:.2f} |"
+                f" {alone} |"
             )
     handler, apart, calls = measured["handler"], measured["apart"], measured["with_aws_calls"]
     return [
         *lines,
         "",
-        "What the wall time is compared with is the larger of the batch's CPU time, through the cores, and of the wall"
-        " time of one message alone.",
+        "The wall time is compared with the larger of the batch's CPU time per core and the wall time of one message"
+        " alone.",
         "",
-        f"The handler itself takes {handler['median']:.1f} ms of CPU an image ({handler['low']:.1f} to"
+        f"The handler itself takes {handler['median']:.1f} ms of CPU per image ({handler['low']:.1f} to"
         f" {handler['high']:.1f}): event to answer over ports in memory.",
-        f"That every image is rendered in a process of its own takes {apart['median']:.1f} ms more"
-        f" ({apart['low']:.1f} to {apart['high']:.1f}), which the tables above leave out"
+        f"The separate process of each image takes {apart['median']:.1f} ms more"
+        f" ({apart['low']:.1f} to {apart['high']:.1f}), which the tables above do not include"
         " ([why it is worth that](decisions/0015-decoding-apart.md)).",
         "Both with a photo of 16 x 16 pixels, less the rendering of that photo.",
-        f"With boto3's nine calls and a photo of 0.3 megapixels it is {calls['median']:.0f} ms in all.",
+        f"With boto3's nine calls and a photo of 0.3 megapixels it is {calls['median']:.0f} ms in total.",
     ]
 
 
@@ -167,11 +178,11 @@ def _encoders(measured: dict[str, Any]) -> list[str]:
         "",
         _about(measured),
         "",
-        f"{measured['photos']} photos. All at one SSIM, by interpolation between qualities: that of WebP at effort 4"
-        " and quality 80.",
-        "A photo is left out of a row where the qualities tried do not span that:"
-        f" {min(row['photos'] for row in rows)} are left at least.",
-        "1 is WebP at effort 4. To the left is faster, down is smaller.",
+        f"{measured['photos']} photos. All at the SSIM of WebP at effort 4 and quality 80, by interpolation between"
+        " qualities.",
+        "A row leaves out the photos whose qualities do not span that SSIM;"
+        f" at least {min(row['photos'] for row in rows)} remain.",
+        "1 is WebP at effort 4. Further left is faster, further down is smaller.",
         "",
         "![Bytes over time of every setting](performance/encoders.svg)",
         "",
@@ -192,7 +203,7 @@ def _encoders(measured: dict[str, Any]) -> list[str]:
         "### Priced",
         "",
         "US dollars for a million photos of four renditions: computed once (Lambda, arm64, 1769 MB), stored for a year",
-        "(S3 Standard), and each rendition sent to so many viewers (CloudFront); prices in",
+        "(S3 Standard), and each rendition sent to this many viewers (CloudFront); prices in",
         "`benchmarks/cost/prices.py`.",
         "",
         "| Setting | " + " | ".join(f"{views:,} views" for views in VIEWS) + " |",
@@ -223,19 +234,22 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
         "",
         _about(measured),
         "",
-        "A fresh process on one core that imports the handler out of what `sam build` made, until it is ready for its",
-        "first event; for images that includes the render server. Beside it a process that makes the same clients by",
-        "`boto3.client` and imports its codec alone: pyvips, Pillow and pi-heif for images, a validator and",
-        "Stripe's library for orders, a validator for the relay. `evicted`: the kernel has forgotten every file of it,",
-        "of boto3 and of the standard library. Lambda's clock is another; the ratios are what counts.",
+        "A fresh process on one core that imports the handler from the output of `sam build`, until it is ready"
+        " for its",
+        "first event; for images that includes the render server. It is compared with a process that only creates the",
+        "same clients with `boto3.client` and imports its codec: pyvips, Pillow and pi-heif for images, a"
+        " validator and",
+        "Stripe's library for orders, a validator for the relay. `evicted`: none of its files, nor those of boto3"
+        " and of",
+        "the standard library, are in the page cache. Lambda has other times; compare the ratios.",
         "",
-        "| Function | Page cache | | wall s (middle half) | CPU s | MB read | wall, through the least (middle half) |",
+        "| Function | Page cache | | wall s (middle half) | CPU s | MB read | wall ÷ the least (middle half) |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in measured["starts"]:
         wall, ratio = row["seconds"], row["ratio"]
         lines.append(
-            f"| {row['function']} | {row['cache']} | {row['baseline']}"
+            f"| {row['function']} | {row['cache']} | {_shown(row['baseline'])}"
             f" | {wall['median']:.2f} ({wall['low']:.2f} to {wall['high']:.2f})"
             f" | {row['cpu']['median']:.2f} | {row['read_mb']['median']:.0f}"
             f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"
@@ -244,7 +258,7 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
         "",
         "### What is imported",
         "",
-        "`-X importtime`, milliseconds by package, the largest; without the time in which clients are made.",
+        "`-X importtime`, milliseconds by package, the largest; without the creation of clients.",
         "",
         "| Function | all | |",
         "|---|---|---|",
@@ -256,9 +270,9 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
         "",
         "### What is deployed",
         "",
-        "MB by part, built for this machine; Lambda's differ by the size of the wheels.",
+        "MB by part, built for this machine; the wheels for Lambda have other sizes.",
         "",
-        "| Part | zipped | of it bytecode | unpacked |",
+        "| Part | zipped | of that bytecode | unpacked |",
         "|---|---|---|---|",
     ]
     for name, size in measured["sizes"].items():

@@ -73,7 +73,7 @@ def worker(command: list[str], *, cores: set[int], endpoint: str | None = None) 
 
 @contextmanager
 def aws(folder: Path, s3_seconds: float, *, core: int) -> Iterator[str]:
-    """Run the stand-in for AWS over a folder of photos; yields its address."""
+    """Run the fake of AWS over a folder of photos; yields its address."""
     command = [sys.executable, "-m", "benchmarks.rendering.fake_aws", str(folder), str(s3_seconds)]
     with worker(command, cores={core}) as server:
         assert server.process.stdout is not None  # noqa: S101

@@ -47,7 +47,7 @@ def figures() -> dict[str, float]:
         found["process ms"] = batches["apart"]["median"]
         for batch in batches["batches"]:
             found[f"batch, {batch['photo']} / wall"] = batch["wall_to_longest"]["median"]
-            found[f"batch, {batch['photo']} / usual sample"] = batch["sample_to_ours"]["median"]
+            found[f"batch, {batch['photo']} / baseline"] = batch["sample_to_ours"]["median"]
     if cold := load("cold_start"):
         found |= _figures_of_starts(cold)
     return found

@@ -33,7 +33,7 @@ class Batches:
     each:
         Seconds of CPU that it takes.
     overlap:
-        Whether the images of a batch wait side by side, as ours do; the usual sample takes one after the other.
+        Whether the images of a batch wait side by side, as ours do; the baseline takes one after the other.
     size:
         Most messages in one.
     cold:

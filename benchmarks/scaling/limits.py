@@ -53,5 +53,5 @@ LIMITS = {
     "dynamodb.key": Limit(1_000, "write units a second of one partition", _DYNAMODB + "bp-partition-key-design.html"),
     "batch": Limit(10, "messages a batch, without a window", TEMPLATE),
     "visibility": Limit(300, "seconds until a dead function's messages come back", TEMPLATE),
-    "receives": Limit(10, "receives until a message is moved to the dead-letter queue", TEMPLATE),
+    "receives": Limit(10, "receives until a message becomes a dead letter", TEMPLATE),
 }

@@ -1,4 +1,4 @@
-"""The image flow, message by message (SimPy): received in a batch, rendered, hidden after a fault or set aside."""
+"""The image flow, message by message (SimPy): received in a batch, rendered, hidden after a fault, or a dead letter."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class _Simulation:
         self._receive()
 
     def _return(self, message: _Message, wait: float) -> None:
-        """Hide a message until it comes back, or set it aside after its last receive."""
+        """Hide a message until it comes back, or move it to the dead-letter queue after its last receive."""
         if message.receives >= LIMITS["receives"].value:
             self._outcome.dead += 1
             self._hidden -= 1

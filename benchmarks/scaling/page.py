@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import MB_PER_CPU
+from benchmarks.markdown import wrapped
 from benchmarks.scaling.flow_model import CALM_SECONDS, NOTIFICATION_SECONDS, WARM_SECONDS, Setting
 from benchmarks.scaling.limits import DAY, LIMITS, TEMPLATE
 from benchmarks.scaling.scenarios import DEFAULTS, FAULTS, UNASKED, Result, batches_of, dollars_of, run
@@ -26,7 +27,7 @@ _THROUGHPUT = Path(__file__).parents[1] / "results" / "throughput.json"
 def page_of(results: Sequence[Result], measured: Measured) -> str:
     """docs/scaling.md."""
     parts = (_settings(results, measured), _outcomes(results, measured), _bites(results), _trust(results, measured))
-    return "\n".join(line for part in parts for line in part).rstrip() + "\n"
+    return wrapped(line for part in parts for line in part)
 
 
 def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
@@ -36,20 +37,22 @@ def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield "# Scaling"
     yield ""
     yield (
-        "What the image flow does under loads that no laptop makes: simulated, with the limits that AWS publishes and"
-        " the seconds measured here. An image of 4 MB and 12 megapixels takes"
+        "How the image flow behaves under loads that no laptop can make: a simulation with the limits that AWS"
+        " publishes"
+        " and the times measured here. An image of 4 MB and 12 megapixels takes"
         f" {batches.seconds(1):.2f} s alone with {MB_PER_CPU} MB, a batch of ten {batches.seconds(10):.1f} s; so"
-        f" each function at once brings {10 / batches.seconds(10):.2f} images a second, and the {most} that the"
+        f" each concurrent function renders {10 / batches.seconds(10):.2f} images a second, and the {most} that the"
         f" template allows (`ProcessImageConcurrency`, the mapping's MaximumConcurrency) {together:.0f}:"
-        f" {together * DAY / 1e6:.1f} million a day, if they came evenly."
+        f" {together * DAY / 1e6:.1f} million a day, if they arrive evenly."
     )
     yield ""
     yield "## What to set"
     yield ""
     yield (
-        "For each load, `ProcessImageConcurrency` such that at the busiest hour four of five functions work while"
-        " images come one by one; and how long 99 of 100 images then take from upload to published (of the loads beyond"
-        " a million a day: at noon, followed image by image). More than is used costs nothing."
+        "For each load, the `ProcessImageConcurrency` at which four of five functions are busy in the busiest hour"
+        " while"
+        " images arrive one by one, and the time that 99 of 100 images then take from upload to published (for loads"
+        " over a million a day: at noon, image by image). Unused concurrency costs nothing."
     )
     yield ""
     yield (
@@ -68,24 +71,26 @@ def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
         )
     yield ""
     yield (
-        "The account quota is of functions at once; AWS raises it when asked. A prefix is what keys of uploads begin"
-        " with: S3 splits a busy bucket along them, in half an hour to an hour, and an upload's renditions begin with"
-        " the upload's key, so keys that all begin with today's date are one prefix. Beyond a MaximumConcurrency of"
-        " 1,000 only provisioned mode goes on, or several queues; both are changes of the template."
+        "The account quota is the number of concurrent functions; AWS raises it on request. A prefix is the start"
+        " of the"
+        " keys of uploads: S3 splits a busy bucket along them, in half an hour to an hour, and an upload's"
+        " renditions begin with"
+        " the upload's key, so keys that all begin with today's date are one prefix. Above a MaximumConcurrency of"
+        " 1,000 you need provisioned mode or several queues; both are changes of the template."
     )
     yield ""
 
 
 def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
-    yield "## What comes of it"
+    yield "## Results"
     yield ""
     yield (
-        "Seconds, minutes and hours from upload to published: S3's notification, the wait in the queue, and the batch."
+        "Time from upload to published: S3's notification, the wait in the queue, and the batch."
         " A day has 1.75 times its mean rate at noon and a quarter of it at midnight."
     )
     yield ""
     yield (
-        "| Load | Setting | p50 | p90 | p99 | slowest | most waiting | at once | images a batch | set aside |"
+        "| Load | Setting | p50 | p90 | p99 | slowest | most waiting | at once | images per batch | dead letters |"
         " not done | USD |"
     )
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
@@ -99,11 +104,11 @@ def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
             )
     yield ""
     yield (
-        "*At once* is the most functions at work. *Set aside* are messages that met a transient fault ten times:"
+        "*At once* is the most concurrent functions. *Dead letters* are messages that met a transient fault ten times:"
         f" {FAULTS.transient:.1%} of attempts at random, {FAULTS.crash:.3%} of batches lose their function, and every"
-        " refusal by S3 or DynamoDB. *Not done* after two days is still in the queue, which keeps it for 14; times are"
-        " of what was published by then. *USD* is of all the day's images, or the burst's, done or not, without what"
-        " the stack costs anyway ([cost.md](cost.md)); larger batches wait less and are cheaper."
+        " refusal by S3 or DynamoDB. *Not done* is still in the queue after two days, which keeps it for 14; times are"
+        " those of what was published by then. *USD* is for all images of the day or burst, done or not, without the"
+        " fixed cost of the stack ([cost.md](cost.md)); larger batches wait less and are cheaper."
     )
     yield ""
     yield "![Images waiting, through the day](plots/scaling-backlog.svg)"
@@ -115,7 +120,7 @@ def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
 def _bites(results: Sequence[Result]) -> Iterator[str]:
     yield "## Where each limit bites"
     yield ""
-    yield "How long images waited because of it, or were refused by it, in hours:minutes:seconds."
+    yield "How long each limit made images wait or refused them, in hours:minutes:seconds."
     yield ""
     yield "| Load | Setting | |"
     yield "|---|---|---|"
@@ -126,14 +131,15 @@ def _bites(results: Sequence[Result]) -> Iterator[str]:
             yield f"| {result.scenario.name} | {outcome.setting} | {bites or 'none'} |"
     yield ""
     yield (
-        "*Growth of the pollers* is the time that Lambda takes to ask the queue more often: five batches at once when"
-        " messages appear, then as fast as this, while they wait:"
+        "*Growth of the pollers* is the time that Lambda takes to poll the queue more often: five batches at once when"
+        " messages appear, then this fast while they wait:"
     )
     yield ""
     yield "![Batches at once, by minutes with a backlog](plots/scaling-pollers.svg)"
     yield ""
     yield (
-        "Never met: new environments a second, because pollers grow more slowly; a partition of a table, because every"
+        "Never reached: new environments a second, because pollers grow more slowly; a partition of a table,"
+        " because every"
         " task and image has a key of its own; and on its own the retention."
     )
     yield ""
@@ -146,12 +152,13 @@ def _bites(results: Sequence[Result]) -> Iterator[str]:
 
 
 def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
-    yield "## How far to trust it"
+    yield "## Accuracy"
     yield ""
     yield (
-        "Up to a million images SimPy follows every message. Beyond, and for *1,000 at once*, images are a fluid in"
-        " slices of a second, and refusals and retries shares of it; of these loads SimPy follows the busiest minutes."
-        " Both say, first every message, then the fluid:"
+        "Up to a million images, SimPy simulates every message. Above that, and for *1,000 at once*, images are a"
+        " fluid in"
+        " slices of a second, with refusals and retries as shares of it, and SimPy simulates the busiest minutes. The"
+        " results of both, messages / fluid:"
     )
     yield ""
     yield "| Load | Setting | p50 | p99 | most waiting | emptied after |"
@@ -171,19 +178,19 @@ def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
             yield f"| {result.scenario.name}, {lasts} | {busiest.setting} | {p50} | {p99} | {backlog} | |"
     yield ""
     yield (
-        "The fluid knows no two uploads at the same moment: where functions are just enough, its p99 is too good, by"
-        " seconds, or, where it takes larger batches to keep up, a few seconds too bad. So read the p99 of 10 M and"
-        " 100 M a day as recommended here, not under *What comes of it*."
+        "The fluid has no two uploads at the same moment. Where there are just enough functions, its p99 is seconds too"
+        " low, or, where larger batches are needed to keep up, a few seconds too high. So read the p99 of 10 M and"
+        " 100 M a day as recommended here, not under *Results*."
     )
     yield ""
     if _THROUGHPUT.exists():
         yield from _beside_the_laptop()
     yield (
-        f"Assumed, because AWS gives no number: S3 tells of an upload after {NOTIFICATION_SECONDS:.0f} s (typically"
-        " seconds, says AWS, and sometimes a minute or longer); a poller that waits has a message as soon as it is"
-        f" there, and no batching window is set; pollers go back to five after {CALM_SECONDS} s without a backlog; an"
+        f"Assumed, because AWS gives no number: S3 notifies of an upload after {NOTIFICATION_SECONDS:.0f} s (AWS:"
+        " typically seconds, sometimes a minute or longer); a poller that waits has a message as soon as it is"
+        f" there, and no batching window is set; pollers return to five after {CALM_SECONDS} s without a backlog; an"
         f" idle environment is kept for {WARM_SECONDS // 60} minutes; a cold start takes"
-        f" {batches_of(measured).cold:.1f} s. Left out: DynamoDB's short bursts beyond its limits and the SDK's own"
+        f" {batches_of(measured).cold:.1f} s. Not included: DynamoDB's short bursts beyond its limits and the SDK's own"
         " retries within a second, both of which would refuse less; that a provisioned poller asks SQS ten times a"
         " second at most; and other functions of the account."
     )
@@ -193,12 +200,13 @@ def _beside_the_laptop() -> Iterator[str]:
     """The small end: the laptop stack's own queue worked off, measured and simulated."""
     measured = json.loads(_THROUGHPUT.read_text())
     yield (
-        f"The small end beside a measured run: {measured['runs'][0]['images']} images in the laptop stack's queue,"
-        f" worked off ({measured['machine']}; {measured['photo']} pixels; `make throughput`), and simulated with the"
+        f"The small end, compared with a measured run: {measured['runs'][0]['images']} images in the laptop stack's"
+        " queue,"
+        f" processed ({measured['machine']}; {measured['photo']} pixels; `make throughput`), and simulated with the"
         " batches' measured duration, so that what is compared is the queue and its pollers:"
     )
     yield ""
-    yield "| Functions at once | images a second | seconds a batch | seconds for all | simulated | off by |"
+    yield "| Concurrent functions | images per second | seconds per batch | seconds for all | simulated | off by |"
     yield "|---:|---:|---:|---:|---:|---:|"
     for row in measured["runs"]:
         yield (

@@ -12,7 +12,7 @@ from tests.api_expectations import ORDER, TASK, Api
 
 
 @pytest.mark.parametrize(("path", "body"), [("/image-tasks", TASK), ("/orders", ORDER)])
-def test_submits_the_body_as_it_came(api: Api, path: str, queue: str, body: dict[str, Any]) -> None:
+def test_submits_the_body_unchanged(api: Api, path: str, queue: str, body: dict[str, Any]) -> None:
     text = json.dumps(body, indent=1, ensure_ascii=False)
 
     answer = api.call("POST", path, data=text.encode(), headers={"Content-Type": "application/json"})
