@@ -91,7 +91,7 @@ failed = echo "$(1) could not be installed; the reason is above. Is there a netw
 check: setup .local/security/installed ## lint, types, template rules, security - no stack, no network
 	@echo "[1/7] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@echo "[2/7] mypy"; .venv/bin/mypy
-	@echo "[3/7] cfn-lint"; .venv/bin/cfn-lint template.yaml
+	@echo "[3/7] cfn-lint"; .venv/bin/cfn-lint --custom-rules tests/template/cfn_lint_rules.txt template.yaml
 	@echo "[4/7] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
 	@echo "[5/7] checkov, of the template"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml

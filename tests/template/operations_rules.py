@@ -112,15 +112,6 @@ def alarms_tell_when_they_begin_and_end(template: Template) -> list[str]:
     ]
 
 
-def alarms_say_what_missing_data_means(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html"""
-    return [
-        f"{name} does not say what missing data means"
-        for name, values in properties(template, ALARM).items()
-        if "TreatMissingData" not in values
-    ]
-
-
 def alarms_say_what_they_mean_and_where_to_read_on(template: Template) -> list[str]:
     """In one sentence, then by a link to the heading of their own in the runbook.
 

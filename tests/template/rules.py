@@ -160,7 +160,7 @@ def queues_give_up_into_a_dead_letter_queue_after_five_attempts_or_more(template
     return findings
 
 
-def what_a_function_sets_aside_has_room_for_its_reason(template: Template) -> list[str]:
+def dead_letters_have_room_for_their_reason(template: Template) -> list[str]:
     """A message's attributes count into its size.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
@@ -187,24 +187,6 @@ def dead_letter_queues_take_from_their_source_alone(template: Template) -> list[
         if allowed != (by_queue if sources else {"redrivePermission": "denyAll"}):
             findings.append(f"{name} does not take from exactly {', '.join(sources) or 'no queue'}")
     return findings
-
-
-def queues_are_encrypted(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-server-side-encryption.html"""
-    return [
-        f"{name} is not encrypted"
-        for name, values in properties(template, QUEUE).items()
-        if values.get("SqsManagedSseEnabled") is not True and "KmsMasterKeyId" not in values
-    ]
-
-
-def queues_keep_a_message_for_14_days(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html"""
-    return [
-        f"{name} keeps a message for {kept} s"
-        for name, values in properties(template, QUEUE).items()
-        if (kept := values.get("MessageRetentionPeriod", 345_600)) != _FOURTEEN_DAYS
-    ]
 
 
 def queues_are_long_polled(template: Template) -> list[str]:
@@ -293,15 +275,6 @@ def notifying_buckets_wait_for_the_policy_of_the_queue(template: Template) -> li
 # Topics and secrets
 
 
-def topics_are_encrypted(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/sns/latest/dg/sns-server-side-encryption.html"""
-    return [
-        f"{name} is not encrypted"
-        for name, values in properties(template, TOPIC).items()
-        if "KmsMasterKeyId" not in values
-    ]
-
-
 def topics_refuse_plain_http(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/sns/latest/dg/sns-security-best-practices.html"""
     findings = []
@@ -369,18 +342,6 @@ def queues_limit_how_many_functions_they_run(template: Template) -> list[str]:
         if not (isinstance(lowest, int) and isinstance(highest, int) and 2 <= lowest <= highest <= 1000):
             findings.append(f"{queue} runs {function} up to {lowest} to {highest} times at once, not 2 to 1000")
     return findings
-
-
-def polled_functions_reserve_no_concurrency(template: Template) -> list[str]:
-    """A throttled function would send good messages to the dead-letter queue.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
-    """
-    return [
-        f"{function} reserves concurrency although {queue} is polled for it"
-        for function, queue, _ in sqs_mappings(template)
-        if "ReservedConcurrentExecutions" in properties(template, FUNCTION)[function]
-    ]
 
 
 def functions_may_take_what_is_polled_for_them(template: Template) -> list[str]:
@@ -520,37 +481,6 @@ def functions_may_read_their_broker(template: Template) -> list[str]:
 # Buckets
 
 
-def buckets_are_closed_to_the_public(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/access-control-block-public-access.html"""
-    return [
-        f"{name} lacks {block}"
-        for name, values in properties(template, BUCKET).items()
-        for block in ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
-        if values.get("PublicAccessBlockConfiguration", {}).get(block) is not True
-    ]
-
-
-def buckets_are_encrypted(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-encryption.html"""
-    return [
-        f"{name} does not state its encryption"
-        for name, values in properties(template, BUCKET).items()
-        if not any(
-            rule.get("ServerSideEncryptionByDefault", {}).get("SSEAlgorithm") in ("AES256", "aws:kms")
-            for rule in values.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", [])
-        )
-    ]
-
-
-def buckets_own_their_objects(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html"""
-    return [
-        f"{name} lets writers own objects"
-        for name, values in properties(template, BUCKET).items()
-        if values.get("OwnershipControls") != {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
-    ]
-
-
 def buckets_refuse_plain_http(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html"""
     findings = []
@@ -681,15 +611,6 @@ def functions_may_write_their_own_logs(template: Template) -> list[str]:
     return findings
 
 
-def functions_are_traced(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html"""
-    return [
-        f"{name} is not traced"
-        for name, values in properties(template, FUNCTION).items()
-        if values.get("Tracing") != "Active"
-    ]
-
-
 def traced_functions_may_send_their_traces(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html"""
     return [
@@ -716,15 +637,6 @@ def functions_say_who_they_are(template: Template) -> list[str]:
     ]
 
 
-def functions_log_at_a_level_that_keeps_their_metrics(template: Template) -> list[str]:
-    """Metrics travel in the log, where a line without a level counts as INFO.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
-    """
-    level = template["Globals"]["Function"]["LoggingConfig"].get("ApplicationLogLevel")
-    return [] if level in ("TRACE", "DEBUG", "INFO") else [f"functions log from {level}, without their metrics"]
-
-
 def functions_have_their_import_path_in_lambda_too(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html"""
     return [
@@ -733,16 +645,6 @@ def functions_have_their_import_path_in_lambda_too(template: Template) -> list[s
         if values["Handler"] != f"{values['CodeUri'].replace('/', '.')}app.lambda_handler"
         or f"{FUNCTIONS.get(name)}/" != values["CodeUri"]
         or not (ROOT / values["CodeUri"] / "app.py").exists()
-    ]
-
-
-def functions_state_their_memory_and_time(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-timeout.html"""
-    return [
-        f"{name} does not state its {key}"
-        for name, values in properties(template, FUNCTION).items()
-        for key in ("MemorySize", "Timeout")
-        if key not in values
     ]
 
 
@@ -1038,13 +940,6 @@ def apis_log_each_request_as_json_into_a_log_group_that_forgets(template: Templa
     return findings
 
 
-def apis_are_traced(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-xray.html"""
-    return [
-        f"{api} is not traced" for api, v in properties(template, API).items() if v.get("TracingEnabled") is not True
-    ]
-
-
 def apis_have_no_stage_but_theirs(template: Template) -> list[str]:
     """Without a version SAM adds one, called Stage, with neither log nor limit.
 
@@ -1202,15 +1097,6 @@ def retained_tables_can_be_restored(template: Template) -> list[str]:
         for name, values in properties(template, TABLE).items()
         if template["Resources"][name].get("DeletionPolicy") in _RETAINED
         and values.get("PointInTimeRecoverySpecification", {}).get("PointInTimeRecoveryEnabled") is not True
-    ]
-
-
-def tables_are_paid_by_request(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html"""
-    return [
-        f"{name} is not paid by request"
-        for name, values in properties(template, TABLE).items()
-        if values.get("BillingMode") != "PAY_PER_REQUEST"
     ]
 
 

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,24 +17,6 @@ from tests.template.template import FUNCTION, ROOT, Template, holds, load, prope
 TEXT = (ROOT / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
 SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
-FLOWS = ["SHARED CODE", "IMAGE UPLOADS", "ORDERS", "RABBITMQ INTAKE", "QUEUES OVER HTTP", "OPERATIONS"]
-_RULER = rf"  # ={{{114}}}\n"
-
-
-def banner_faults(text: str) -> list[str]:
-    """A banner over each flow, in the order of the flows, with one sentence under its title."""
-    banners = re.findall(rf"^{_RULER}((?:  # .*\n)*?){_RULER}", text, re.MULTILINE)
-    faults, titles = [], []
-    for title, *sentences in ([line.strip(" #") for line in banner.splitlines()] for banner in banners):
-        titles.append(title)
-        if len(re.findall(r"\.(?= |$)", " ".join(sentences))) != 1 or not sentences[-1].endswith("."):
-            faults.append(f"{title} has not one sentence under it")
-    if titles != [flow for flow in FLOWS if flow in titles]:
-        faults.append(f"the banners are {', '.join(titles)}")
-    before_the_first = text.partition("\nResources:\n")[2].partition("  # ====")[0]
-    if before_the_first.strip():
-        faults.append("resources stand above the first banner")
-    return faults
 
 
 def samconfig_faults(samconfig: dict[str, Any], template: Template) -> list[str]:
@@ -56,25 +39,6 @@ def samconfig_faults(samconfig: dict[str, Any], template: Template) -> list[str]
                 overridden = [override.partition("=")[0] for override in parameters.get("parameter_overrides", [])]
                 faults += [f"{name} sets {key}" for key in overridden if key not in template["Parameters"]]
     return faults
-
-
-def test_the_template_has_a_banner_over_each_flow() -> None:
-    assert banner_faults(TEXT) == []
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "fault"),
-    [
-        ("# SHARED CODE", "# ORDERS", "the banners are ORDERS, IMAGE UPLOADS"),
-        ("# IMAGE UPLOADS", "# PHOTOS", "the banners are SHARED CODE, PHOTOS"),
-        ("third-party packages.", "third-party packages. Neat.", "SHARED CODE has not one sentence under it"),
-        ("third-party packages.", "third-party packages", "SHARED CODE has not one sentence under it"),
-        ("\nResources:\n", "\nResources:\n  Early: {}\n", "resources stand above the first banner"),
-    ],
-)
-def test_a_broken_banner_is_found_out(old: str, new: str, fault: str) -> None:
-    broken = TEXT.replace(old, new, 1)
-    assert fault in " ".join(banner_faults(broken))
 
 
 def test_samconfig_fits_the_template() -> None:
@@ -184,12 +148,39 @@ def test_parameters_take_what_fits(parameter: str, fitting: str, unfitting: str)
     assert not re.fullmatch(values["AllowedPattern"], unfitting)
 
 
+LINT_RULES = Path(__file__).with_name("cfn_lint_rules.txt")
+# What the rules of our own must find, on every resource that they are about.
+UNSAFE = """
+Transform: AWS::Serverless-2016-10-31
+Resources:
+  Queue: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 300}}
+  Topic: {Type: AWS::SNS::Topic, Properties: {DisplayName: Orders}}
+  Bucket: {Type: AWS::S3::Bucket, Properties: {OwnershipControls: {Rules: [{ObjectOwnership: ObjectWriter}]}}}
+  Table:
+    Type: AWS::DynamoDB::Table
+    Properties: {TableClass: STANDARD}
+  Function:
+    Type: AWS::Serverless::Function
+    Properties: {ReservedConcurrentExecutions: 3, LoggingConfig: {LogFormat: JSON, ApplicationLogLevel: WARN}}
+  Role: {Type: AWS::IAM::Role, Properties: {ManagedPolicyArns: ["arn:aws:iam::aws:policy/AdministratorAccess"]}}
+  Alarm: {Type: AWS::CloudWatch::Alarm, Properties: {Period: 60}}
+  Broker: {Type: AWS::AmazonMQ::Broker, Properties: {AutoMinorVersionUpgrade: false}}
+  Api: {Type: AWS::Serverless::Api, Properties: {StageName: v1}}
+"""
+
+
 def _lint(text: str) -> list[str]:
-    return [f"{match.rule.id} {match.message}" for match in lint(text, config=ManualArgs())]
+    config = ManualArgs(custom_rules=str(LINT_RULES))
+    return [f"{match.rule.id} {match.message}" for match in lint(text, config=config)]
 
 
 def test_cfn_lint_is_silent() -> None:
     assert _lint(TEXT) == []
+
+
+def test_cfn_lint_checks_each_rule_of_ours() -> None:
+    found = {message.partition(" ")[2] for message in _lint(UNSAFE) if message.startswith("E90")}
+    assert found == set(re.findall('ERROR "(.*)"$', LINT_RULES.read_text(), re.MULTILINE))
 
 
 def test_cfn_lint_finds_a_misspelt_property() -> None:
