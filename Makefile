@@ -16,7 +16,7 @@ export SAM_CLI_TELEMETRY = 0
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
-  rabbitmq-queues sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
+  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -114,7 +114,7 @@ test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
-	@.venv/bin/pytest -q -n $(STACKS) --dist loadgroup tests/integration
+	@.venv/bin/pytest -q -n $(STACKS) --dist loadgroup tests/integration tests/security
 
 test-api: setup .local/localstack/installed ## the API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api
@@ -144,6 +144,10 @@ chaos: setup ## kill, fail, hang, restart, duplicate, reorder; then audit (FLOW=
 
 rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
 	@$(RUN) -m operations rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
+
+invoke: setup ## a deployed function with an event, without Docker (EVENT=events/s3.json)
+	@test -n "$(EVENT)" || { echo "Say which: make invoke EVENT=events/s3.json"; exit 1; }
+	@$(RUN) -m local invoke "$(EVENT)"
 
 sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
 	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }

@@ -19,7 +19,6 @@ from rich.progress import track
 from rich.table import Table
 
 from local.config import LaptopError, local_config
-from local.emulators import aws_emulator
 from local.stack import Stack, load
 
 _READS = 200
@@ -72,6 +71,6 @@ def _by_sdk(deployed: Stack) -> Callable[[], object]:
 if __name__ == "__main__":
     terminal = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
-        compare(load(aws_emulator.on_running_port(local_config())), terminal)
+        compare(load(local_config()), terminal)
     except LaptopError as error:
         terminal.print(f"Reads over HTTP are not measured: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,10 +12,10 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 from rich.markup import escape
 
-from local import stack
+from local import local_invoke, sample_events, stack
 from local.chaos import command as chaos
+from local.config import keep_out_the_person, local_config
 from local.demo import command as demo
-from local.emulators import aws_emulator
 from operations.errors import OperationsError
 
 
@@ -24,24 +25,30 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was disturbed is set right on the way out
     # A pipe has no width; the tables want this one.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    foreign = keep_out_the_person(os.environ)
     try:
-        config = aws_emulator.running_config()
+        config = local_config()
         match arguments.command:
             case "up":
                 deployed = stack.up(config, console)
+                sample_events.provide(deployed)
+                local_invoke.prepare(config, deployed, console)
                 console.print(f"The laptop stack is up; {config.stack_file} tells any client how to reach it.")
                 console.print(f"Put photos into bucket {deployed.outputs['UploadsBucketName']}, or run: make demo")
                 return 0
             case "down":
+                local_invoke.remove(config)
                 console.print("The laptop stack is stopped." if stack.down(config) else "There was nothing to stop.")
                 return 0
             case "env":
-                print("\n".join(stack.environment_of(stack.load(config))))
+                print("\n".join(stack.environment_of(stack.load(config), foreign)))
                 return 0
             case "demo":
                 return demo.run(config, console, arguments.photos)
             case "chaos":
                 return chaos.run(config, console, arguments.flow, arguments.items)
+            case "invoke":
+                return sample_events.invoke(stack.load(config), console, arguments.event)
             case "sam":
                 stack.load(config)
                 return stack.run_sam(config, arguments.arguments)
@@ -67,6 +74,8 @@ def _parse() -> argparse.Namespace:
     chaos_parser = commands.add_parser("chaos", help="kill, fail, hang, restart, duplicate and reorder; then audit")
     chaos_parser.add_argument("--flow", choices=chaos.FLOWS, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
+    invoke_parser = commands.add_parser("invoke", help="a deployed function with an event of events/, without Docker")
+    invoke_parser.add_argument("event", type=Path, help="a file, such as events/s3.json")
     sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
     sam_parser.add_argument("arguments", nargs="+")
     return parser.parse_args()

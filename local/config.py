@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import secrets
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from operations.errors import OperationsError
 
 PROJECT = Path(__file__).resolve().parent.parent
 # Commands of the SAM CLI that take the template's parameters.
 _WITH_PARAMETERS = ("build", "deploy", "sync")
+RABBITMQ_USER = "darkroom"
 
 
 class LaptopError(OperationsError):
     """Something the person at the laptop can fix; ``str()`` of it says what and how."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What proves to the emulators that a caller belongs to this stack: made by chance, known to this user alone."""
+
+    aws_access_key_id: str
+    aws_secret_access_key: str
+    rabbitmq_password: str
+
+    @classmethod
+    def by_chance(cls) -> Keys:
+        """Make a new set."""
+        return cls(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(16))
 
 
 @dataclass(frozen=True)
@@ -64,8 +82,29 @@ class LocalConfig:
 
     @property
     def rabbitmq_url(self) -> str:
-        """Its clients' address; RabbitMQ makes its user ``guest`` and serves it on loopback addresses only."""
-        return f"amqp://guest:guest@127.0.0.1:{self.rabbitmq_port}"
+        """Its clients' address, with the user and the password that the broker starts with."""
+        return f"amqp://{RABBITMQ_USER}:{self.keys.rabbitmq_password}@127.0.0.1:{self.rabbitmq_port}"
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the stack, made at its first start and good until `forget_start`."""
+        if not self._start_file.exists():
+            write_for_this_user(self._start_file, {"port": self.port, **asdict(Keys.by_chance())})
+        started = json.loads(self._start_file.read_text())
+        return Keys(**{field.name: started[field.name] for field in fields(Keys)})
+
+    @property
+    def started_port(self) -> int | None:
+        """On which port the stack was started, also where it was killed since; None where it was not."""
+        return int(json.loads(self._start_file.read_text())["port"]) if self._start_file.exists() else None
+
+    def forget_start(self) -> None:
+        """Let the next start have other keys and any port."""
+        self._start_file.unlink(missing_ok=True)
+
+    @property
+    def _start_file(self) -> Path:
+        return self.folder / "start.json"
 
     @property
     def stack_file(self) -> Path:
@@ -83,8 +122,19 @@ class LocalConfig:
         return self.folder / "logs"
 
 
+def write_for_this_user(path: Path, content: Any) -> None:
+    """Write JSON that no other user of this machine can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+    new.replace(path)
+
+
 def local_config() -> LocalConfig:
-    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local`` and 4566.
+    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local``, and the port it was started on or 4566.
 
     Raises
     ------
@@ -92,7 +142,7 @@ def local_config() -> LocalConfig:
         PORT is none.
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
-    port = os.environ.get("PORT") or "4566"
+    port = os.environ.get("PORT") or str(LocalConfig(folder, 0).started_port or 4566)
     if not port.isdecimal() or not 1024 <= int(port) <= 65531:
         raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65531.")
     return LocalConfig(folder, int(port))
@@ -106,6 +156,11 @@ def tool(environment: str, name: str) -> Path:
     return path
 
 
+def machine_architecture() -> str:
+    """What Lambda calls this machine's processor."""
+    return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
+
+
 def template_parameters(config: LocalConfig) -> dict[str, str]:
     """Template parameters that fit this machine: its interpreter, its payment provider, and few functions at once.
 
@@ -114,7 +169,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
     """
     return {
         "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
-        "Architecture": "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64",
+        "Architecture": machine_architecture(),
         "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
         "ProcessOrderConcurrency": "4",
         "PaymentsUrl": config.payments_url,
@@ -124,13 +179,18 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
 
 def sam_command(config: LocalConfig, arguments: Sequence[str]) -> list[str | Path]:
     """A command of the SAM CLI with the laptop stack's settings. Raises LaptopError if the SAM CLI is missing."""
-    command: list[str | Path] = [tool("sam", "sam"), *arguments, "--config-env", "local"]
+    command: list[str | Path] = [tool("sam", "sam"), *arguments]
+    if arguments[0] == "sync":  # it builds into the folder where it stands: see run_sam
+        command += ["--template-file", PROJECT / "template.yaml", "--config-file", PROJECT / "samconfig.toml"]
     if arguments[0] in _WITH_PARAMETERS:
-        command += [
-            "--parameter-overrides",
-            *(f"{name}={value}" for name, value in template_parameters(config).items()),
-        ]
-    return command
+        # The person's come after ours and win; SAM takes the option once, with its values one by one or in one word.
+        option, parameters = "--parameter-overrides", template_parameters(config)
+        ours = [f"{name}={value}" for name, value in parameters.items()]
+        at = [number for number, word in enumerate(command) if str(word).partition("=")[0] == option]
+        theirs = str(command[at[-1]]).partition("=")[2] if at else ""
+        start, end = (at[-1], at[-1] + 1) if at else (len(command), len(command))
+        command[start:end] = [option, *ours, *([theirs] if theirs else [])]
+    return [*command, "--config-env", "local"]
 
 
 def build_environment() -> dict[str, str]:
@@ -143,4 +203,16 @@ def build_environment() -> dict[str, str]:
         "PATH": f"{tool('sam', 'python').parent}{os.pathsep}{os.environ['PATH']}",
     }
     environment.pop("PYTHONPATH", None)
+    keep_out_the_person(environment)
     return environment
+
+
+def keep_out_the_person(environment: MutableMapping[str, str]) -> list[str]:
+    """Take out of an environment what a person has set for AWS and for proxies; returns which variables of AWS."""
+    foreign = [name for name in environment if name.startswith("AWS_")]
+    for name in foreign:
+        del environment[name]
+    environment["AWS_CONFIG_FILE"] = environment["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
+    for name in ("no_proxy", "NO_PROXY"):  # the proxy itself is needed: a build downloads
+        environment[name] = ",".join(filter(None, (environment.get(name, ""), "127.0.0.1", "localhost")))
+    return foreign

@@ -5,28 +5,41 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from rich.markup import escape
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local.config import PROJECT, LaptopError, LocalConfig, build_environment, sam_command, template_parameters
+from local.config import (
+    PROJECT,
+    LaptopError,
+    LocalConfig,
+    build_environment,
+    sam_command,
+    template_parameters,
+    tool,
+    write_for_this_user,
+)
 from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install
 from local.emulators.processes import check_free
 from operations.deployed import DeployedStack
+from operations.errors import OperationsError
 from operations.rabbitmq_queues import declare_queues
+from operations.status import Surroundings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,6 +59,12 @@ class Stack(DeployedStack):
     rabbitmq_url: str
     credentials: dict[str, str]
     sources: str
+    code: dict[str, list[str]]
+
+    @property
+    def feeds_all_metrics(self) -> bool:
+        """No: the emulator knows those of invocations alone."""
+        return False
 
     def client(self, service: Any) -> Any:
         """Make a client of a service; in a session of its own, since the person's AWS profile has no say here."""
@@ -57,27 +76,56 @@ class Stack(DeployedStack):
         return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
 
 
+class NotDeployed(LaptopError):
+    """The emulator runs, but the stack that `stack_file` tells of is not in it, or not any more."""
+
+
 def load(config: LocalConfig) -> Stack:
-    """Read how to reach the deployed stack. Raises LaptopError if there is none."""
-    process = aws_emulator.running(config)
-    if process is None or not config.stack_file.exists():
+    """Reach the deployed stack: what the file says of it is checked against the emulator. Raises LaptopError."""
+    if aws_emulator.running(config) is None:
         raise LaptopError("The laptop stack is not running. Start it: make up")
-    aws_emulator.check_port(process, config)
+    check_port(config)
+    if not config.stack_file.exists():
+        raise NotDeployed("The stack is not deployed to the emulator. Deploy it: make up")
     try:
-        return Stack(**json.loads(config.stack_file.read_text()))
-    except TypeError:
+        known = Stack(**json.loads(config.stack_file.read_text()))
+    except (TypeError, ValueError):
         raise LaptopError("The laptop stack was started by another version of this. Stop it first: make down") from None
+    return _describe(config, known.sources, known.code)
 
 
-def environment_of(deployed: Stack) -> list[str]:
-    """Commands for a shell, after which any client of AWS speaks to the stack and its outputs are variables."""
+def check_port(config: LocalConfig) -> None:
+    """Raise LaptopError if what runs of the stack was started on another port than is meant."""
+    port = config.started_port or config.port
+    running = any(server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller))
+    if port != config.port and running:
+        raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
+
+
+def environment_of(deployed: Stack, foreign: Iterable[str]) -> list[str]:
+    """Commands for a shell, after which any client of AWS speaks to the stack and its outputs are variables.
+
+    Parameters
+    ----------
+    foreign:
+        Variables that the shell has for other stacks, such as AWS_PROFILE.
+    """
     variables = {
         "AWS_ENDPOINT_URL": deployed.endpoint_url,
         "AWS_DEFAULT_REGION": deployed.region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         **{name.upper(): value for name, value in deployed.credentials.items()},
         **deployed.outputs,
     }
-    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+    loopback = "127.0.0.1,localhost"
+    return [
+        *(f"unset {name}" for name in foreign),
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *(f'export {name}="{loopback}${{{name}:+,${name}}}"' for name in ("NO_PROXY", "no_proxy")),
+        # Version 1 of the AWS CLI asks the real SQS, whatever AWS_ENDPOINT_URL says.
+        'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }',
+    ]
 
 
 def up(config: LocalConfig, console: Console, *, broker: bool = True) -> Stack:
@@ -102,9 +150,11 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     servers = [(aws_emulator, (config.port, config.tls_port)), (payments, (config.payments_port,))]
     if broker:
         servers.append((rabbitmq, (config.rabbitmq_port, config.rabbitmq_node_port)))
-    process = aws_emulator.running(config)
-    if process is not None:
-        aws_emulator.check_port(process, config)
+    check_port(config)
+    if config.started_port != config.port:  # nothing of it runs
+        config.forget_start()
+    config.keys  # noqa: B018 # made here, before two servers ask for them at once
+    if (process := aws_emulator.running(config)) is not None:
         aws_emulator.check_age(process)
     missing = [server for server, _ in servers if server.running(config) is None]
     for port in [port for server, ports in servers if server in missing for port in ports]:
@@ -145,16 +195,25 @@ def _start_broker(config: LocalConfig) -> None:
 
 def _deploy(config: LocalConfig, console: Console) -> Stack:
     sources = _hash_of_sources(template_parameters(config), rabbitmq.installed())
-    if config.stack_file.exists() and (stack := load(config)).sources == sources:
-        return stack
+    try:
+        before = load(config)
+    except NotDeployed:
+        before = None
+    edited = before is not None and before.code != _deployed_code(before)  # by sam sync --code
+    if before is not None and before.sources == sources and not edited:
+        return before
     with console.status("sam build: the functions and their layers ..."):
         _build(config)
     console.print("[green]✓[/] sam build")
     with console.status("sam deploy: the template ..."):
         run_sam(config, ["deploy"], log="sam-deploy.log")
-    stack = _describe(config, sources)
+    if edited:  # CloudFormation sees no change where the template has none
+        with console.status("sam sync --code: the functions' code as it is here ..."):
+            run_sam(config, ["sync", "--code"], log="sam-sync.log")
+    stack = _describe(config, sources, {})
+    stack = replace(stack, code=_deployed_code(stack))
     stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
-    config.stack_file.write_text(json.dumps(asdict(stack), indent=2) + "\n")
+    write_for_this_user(config.stack_file, asdict(stack))
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     mq_poller.stop(config)  # the function that it invokes may have another name now
     return stack
@@ -172,6 +231,21 @@ def _build(config: LocalConfig) -> None:
             _BUILT_FROM.write_text(sources)
 
 
+def look_around(config: LocalConfig, stack: Stack) -> Surroundings:
+    """What there is beside the emulator of AWS, and what of it is missing or says nothing."""
+    troubles, waiting = [], {}
+    if not payments.answers(stack.payments_url):
+        troubles.append(f"The payment provider at {stack.payments_url} does not answer; run make up")
+    if stack.rabbitmq_url:
+        try:
+            waiting = rabbitmq.queue_depths(config)
+        except OperationsError as error:
+            troubles.append(f"RabbitMQ does not answer; run make up ({error})")
+        if mq_poller.running(config) is None:
+            troubles.append("Nothing reads RabbitMQ: the poller is not running; run make up")
+    return Surroundings(troubles, waiting)
+
+
 @contextmanager
 def _alone(config: LocalConfig) -> Iterator[None]:
     """Hold the place against another make that brings it up. Raises LaptopError where one does already."""
@@ -187,16 +261,19 @@ def _alone(config: LocalConfig) -> Iterator[None]:
 def down(config: LocalConfig) -> bool:
     """Stop the stack, and what was in it is gone; returns whether anything was running."""
     stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, aws_emulator)]
+    config.forget_start()
     return any(stopped)
 
 
-def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = None) -> int:
+def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = None, for_lambda: bool = False) -> int:
     """Run a SAM command against the laptop stack.
 
     Parameters
     ----------
     log:
         File name for what it says; without one it speaks to the terminal.
+    for_lambda:
+        Whether it builds for Lambda's runtime instead of this machine's Python.
 
     Returns
     -------
@@ -210,15 +287,15 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
     """
     environment = build_environment() | {
         "AWS_ENDPOINT_URL": config.endpoint_url,
-        "AWS_ACCESS_KEY_ID": aws_emulator.ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": aws_emulator.SECRET_ACCESS_KEY,
+        "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "AWS_DEFAULT_REGION": _setting("region"),
         "SAM_CLI_TELEMETRY": "0",
         "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # and not the home folder
     }
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        environment.pop(name, None)
-    if arguments[0] == "build":
+    if for_lambda:
+        del environment["DARKROOM_BUILD_FOR_THIS_MACHINE"]
+    elif arguments[0] == "build":
         _BUILT_FROM.unlink(missing_ok=True)
     path = config.logs / log if log else None
     # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
@@ -227,10 +304,12 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
         path.open("wb") if path else nullcontext() as output,
     ):
         code = subprocess.run(
-            sam_command(config, arguments),
+            [tool("sam", "sam"), *arguments] if for_lambda else sam_command(config, arguments),
             env=environment | {"TMPDIR": temporary},
-            cwd=PROJECT,
+            # sync has no option for where it builds, and .aws-sam/build is what sam deploy ships to AWS.
+            cwd=config.folder if arguments[0] == "sync" else PROJECT,
             check=False,
+            input=b"y\n" if output else None,  # sync asks
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
         ).returncode
@@ -247,7 +326,7 @@ def _check_rendition_set() -> None:
         raise LaptopError(str(error)) from error
 
 
-def _describe(config: LocalConfig, sources: str) -> Stack:
+def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> Stack:
     stack = Stack(
         endpoint_url=config.endpoint_url,
         payments_url=config.payments_url,
@@ -255,13 +334,17 @@ def _describe(config: LocalConfig, sources: str) -> Stack:
         region=_setting("region"),
         stack_name=_setting("stack_name"),
         credentials={
-            "aws_access_key_id": aws_emulator.ACCESS_KEY_ID,
-            "aws_secret_access_key": aws_emulator.SECRET_ACCESS_KEY,
+            "aws_access_key_id": config.keys.aws_access_key_id,
+            "aws_secret_access_key": config.keys.aws_secret_access_key,
         },
         outputs={},
         sources=sources,
+        code=code,
     )
-    (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
+    try:
+        (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
+    except ClientError:
+        raise NotDeployed("The stack is not in the emulator any more. Deploy it again: make up") from None
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
     # The emulator serves the API under a path of its own: the names of AWS are not ours.
     api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
@@ -269,6 +352,17 @@ def _describe(config: LocalConfig, sources: str) -> Stack:
     stack.outputs["ApiKey"] = key["value"]
     stack.outputs["ApiUrl"] = f"{config.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
     return stack
+
+
+def _deployed_code(stack: Stack) -> dict[str, list[str]]:
+    """Of each function of the stack what its code is and which layers it has."""
+    pages = stack.lambda_.get_paginator("list_functions").paginate()
+    return {
+        function["FunctionName"]: [function["CodeSha256"], *(layer["Arn"] for layer in function.get("Layers", []))]
+        for page in pages
+        for function in page["Functions"]
+        if function["FunctionName"] in stack.outputs.values()
+    }
 
 
 def _setting(name: str) -> str:

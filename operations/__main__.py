@@ -6,8 +6,10 @@ Without a profile they mean the laptop stack, with one a stack in AWS.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+from collections.abc import Callable
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -47,9 +49,9 @@ def main() -> int:
     try:
         if arguments.command == "rabbitmq-queues":
             return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
-        stack, troubles = _reach(arguments)
+        stack, look_around = _reach(arguments)
         if arguments.command == "status":
-            return status.run(stack, console, troubles, watch=arguments.watch and sys.stdout.isatty())
+            return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
         asks = bool(arguments.profile) and sys.stdin.isatty() and not arguments.yes
         return redrive_command.run(
             stack,
@@ -69,20 +71,20 @@ def main() -> int:
     return 1
 
 
-def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, list[str]]:
-    """Find the stack, and what is wrong around it."""
+def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, Callable[[], status.Surroundings]]:
+    """Find the stack, and what tells of its surroundings."""
     if arguments.profile:
-        return in_aws(arguments.profile, arguments.stack, arguments.region), []
+        return in_aws(arguments.profile, arguments.stack, arguments.region), status.Surroundings
     if arguments.stack or arguments.region:
         raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
     # Only here: a machine that operates a stack in AWS needs nothing of the laptop's.
-    from local.emulators import payments
-    from local.emulators.aws_emulator import running_config
-    from local.stack import load
+    from local.config import keep_out_the_person, local_config
+    from local.stack import load, look_around
 
-    stack = load(running_config())
-    answers = payments.answers(stack.payments_url)
-    return stack, [] if answers else [f"The payment provider at {stack.payments_url} does not answer; run make up"]
+    keep_out_the_person(os.environ)
+    config = local_config()
+    stack = load(config)
+    return stack, lambda: look_around(config, stack)
 
 
 def _ended_by_a_person() -> Event:

@@ -40,6 +40,11 @@ class DeployedStack(ABC):
     region: str
     outputs: dict[str, str]
 
+    @property
+    def feeds_all_metrics(self) -> bool:
+        """Whether every metric that an alarm looks at can have data, as in AWS."""
+        return True
+
     @abstractmethod
     def client(self, service: Any) -> Any:
         """Make a client of a service, by boto3's name of it."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import sleep, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, Group, RenderableType
@@ -44,12 +44,16 @@ class Queue:
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm of the stack; ``name`` is what the template calls it."""
+    """An alarm of the stack; ``name`` is what the template calls it.
+
+    ``can_go_off`` is false where nothing feeds its metrics, as on the laptop.
+    """
 
     name: str
     state: str
     since: datetime
     reason: str
+    can_go_off: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,29 +63,45 @@ class Observation:
     queues: Mapping[str, Queue]
     letters: Mapping[str, Sequence[DeadLetter]]
     alarms: Sequence[Alarm]
+    at: datetime
 
 
-def run(stack: DeployedStack, console: Console, troubles: Sequence[str], *, watch: bool) -> int:
+@dataclass(frozen=True)
+class Surroundings:
+    """What the laptop stack has beside AWS: what is wrong with it, and how many messages wait on RabbitMQ's queues."""
+
+    troubles: Sequence[str] = ()
+    broker_queues: Mapping[str, int] = field(default_factory=dict)
+
+
+def run(
+    stack: DeployedStack,
+    console: Console,
+    look_around: Callable[[], Surroundings] = Surroundings,
+    *,
+    watch: bool,
+) -> int:
     """Show a stack, once or until Ctrl-C; returns 0, or 1 with troubles. Raises ClientError, BotoCoreError."""
     alarm_names = dict(_alarm_names(stack))
-    observation = observe(stack, alarm_names)
+    observation, around = observe(stack, alarm_names), look_around()
     if not watch:
-        console.print(_screen(stack, observation, troubles))
-        return 1 if troubles else 0
-    with Live(_screen(stack, observation, troubles), console=console, auto_refresh=False, screen=True) as live:
+        console.print(_screen(stack, observation, around))
+        return 1 if around.troubles else 0
+    with Live(_screen(stack, observation, around), console=console, auto_refresh=False, screen=True) as live:
         try:
             while True:
                 sleep(_SECONDS_BETWEEN)
-                lost: list[str] = []
+                around = look_around()
                 try:
                     observation = observe(stack, alarm_names, observation)
                 except (ClientError, BotoCoreError) as error:
-                    lost = [f"No answer since {datetime.now():%H:%M:%S}: {error}"]  # noqa: DTZ005 # the person's time
-                live.update(_screen(stack, observation, [*troubles, *lost]), refresh=True)
+                    lost = f"No answer since {observation.at:%H:%M:%S}, when these numbers are from: {error}"
+                    around = replace(around, troubles=[*around.troubles, lost])
+                live.update(_screen(stack, observation, around), refresh=True)
         except KeyboardInterrupt:  # the way to end it
             pass
-    console.print(_screen(stack, observation, troubles))
-    return 1 if troubles else 0
+    console.print(_screen(stack, observation, around))
+    return 1 if around.troubles else 0
 
 
 def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observation | None = None) -> Observation:
@@ -114,7 +134,8 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
             letters[name] = before.letters[name]
         else:
             letters[name] = sample(stack.sqs, urls[name], min(queues[name].waiting, SAMPLE))
-    return Observation(queues, letters, read_alarms(stack, alarm_names))
+    now = datetime.now()  # noqa: DTZ005 # the person's time
+    return Observation(queues, letters, read_alarms(stack, alarm_names), now)
 
 
 def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
@@ -131,6 +152,7 @@ def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
 def read_alarms(stack: DeployedStack, alarm_names: Mapping[str, str]) -> list[Alarm]:
     """The stack's alarms, those that are on first, then those that have changed last."""
     names, found = list(alarm_names), []
+    fed = None if stack.feeds_all_metrics else _fed_metrics(stack)
     for start in range(0, len(names), _ALARMS_PER_CALL):
         answer = stack.cloudwatch.describe_alarms(
             AlarmNames=names[start : start + _ALARMS_PER_CALL],
@@ -144,10 +166,22 @@ def read_alarms(stack: DeployedStack, alarm_names: Mapping[str, str]) -> list[Al
             alarm["StateValue"],
             alarm.get("StateTransitionedTimestamp", alarm["StateUpdatedTimestamp"]),
             alarm.get("StateReason", ""),
+            can_go_off=fed is None or bool(_metrics_of(alarm) & fed),
         )
         for alarm in found
     ]
     return sorted(alarms, key=lambda alarm: (list(_STATES).index(alarm.state), -alarm.since.timestamp()))
+
+
+def _metrics_of(alarm: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Namespace and name of each metric that an alarm looks at; none for one that looks at other alarms."""
+    metrics = [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]
+    return {(metric.get("Namespace", ""), metric["MetricName"]) for metric in metrics if metric.get("MetricName")}
+
+
+def _fed_metrics(stack: DeployedStack) -> set[tuple[str, str]]:
+    pages = stack.cloudwatch.get_paginator("list_metrics").paginate()
+    return {(metric["Namespace"], metric["MetricName"]) for page in pages for metric in page["Metrics"]}
 
 
 def _alarm_names(stack: DeployedStack) -> Iterator[tuple[str, str]]:
@@ -193,11 +227,11 @@ def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
     return {url: values[f"queue{number}"][0] for number, url in enumerate(urls) if values.get(f"queue{number}")}
 
 
-def _screen(stack: DeployedStack, observation: Observation, troubles: Sequence[str]) -> RenderableType:
+def _screen(stack: DeployedStack, observation: Observation, around: Surroundings) -> RenderableType:
     where = f"Stack {stack.stack_name}, account {stack.account}, {stack.region}"
-    parts: list[RenderableType] = [f"{escape(where)}, at {datetime.now():%H:%M:%S}"]  # noqa: DTZ005 # the person's time
-    parts += [f"[red]✗[/] {escape(trouble)}" for trouble in troubles]
-    parts += [_queues_table(observation), *_alarms(observation.alarms)]
+    parts: list[RenderableType] = [f"{escape(where)}, at {observation.at:%H:%M:%S}"]
+    parts += [f"[red]✗[/] {escape(trouble)}" for trouble in around.troubles]
+    parts += [_queues_table(observation, around.broker_queues), *_alarms(observation.alarms)]
     parts += [
         _reasons_table(name, letters, observation.queues[name].waiting)
         for name, letters in observation.letters.items()
@@ -206,7 +240,7 @@ def _screen(stack: DeployedStack, observation: Observation, troubles: Sequence[s
     return Group(*parts)
 
 
-def _queues_table(observation: Observation) -> Table:
+def _queues_table(observation: Observation, broker_queues: Mapping[str, int]) -> Table:
     table = Table(header_style="bold")
     table.add_column("queue")
     for column in ("waiting", "worked on", "delayed", "oldest"):
@@ -220,6 +254,9 @@ def _queues_table(observation: Observation) -> Table:
         style = "yellow" if name in observation.letters and queue.waiting else ""
         is_empty = queue == Queue(0, 0, 0, queue.oldest)
         table.add_row(name, *counts, "-" if oldest is None or is_empty else age(oldest), style=style)
+    for name, waiting in broker_queues.items():
+        style = "yellow" if name.endswith(".dead-letters") and waiting else ""
+        table.add_row(f"RabbitMQ: {name}", str(waiting), "-", "-", "-", style=style)
     return table
 
 
@@ -251,7 +288,12 @@ def _alarms(alarms: Sequence[Alarm]) -> Iterator[RenderableType]:
             since = f"{alarm.since.astimezone():%d %b %H:%M}"
             table.add_row(alarm.name, _STATES[alarm.state], since, escape(alarm.reason))
         yield table
-    yield f"{len(alarms) - len(others)} of {len(alarms)} alarms are {_STATES['OK']}."
+    silent = sum(not alarm.can_go_off and alarm.state == "OK" for alarm in alarms)
+    fine = len(alarms) - len(others) - silent
+    if silent:
+        yield f"{silent} of {len(alarms)} alarms say nothing: the laptop stack lacks their metrics. {fine} are OK."
+    else:
+        yield f"{fine} of {len(alarms)} alarms are {_STATES['OK']}."
 
 
 def age(seconds: float) -> str:

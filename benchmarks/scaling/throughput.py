@@ -87,7 +87,7 @@ def main() -> int:
     images = max(parser.parse_args().images, _BATCH)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
-        config = aws_emulator.on_running_port(local_config())
+        config = local_config()
         deployed = load(config)
         runs = [_run(deployed, config, console, images, concurrency) for concurrency in CONCURRENCY]
     except LaptopError as error:

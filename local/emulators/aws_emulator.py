@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import psutil
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
-from local.config import PROJECT, LaptopError, LocalConfig, local_config, tool
+from local.config import PROJECT, LaptopError, LocalConfig, tool
+from local.emulators.docker_bridge import docker_bridge
 from local.emulators.processes import Server, check_free
 
 # What the template uses; fewer services start faster and open no further ports.
@@ -20,11 +22,10 @@ _SERVICES = (
     "apigateway,cloudcontrol,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
     "s3,secretsmanager,sns,sqs,ssm,sts"
 )
-ACCESS_KEY_ID = "test"
-SECRET_ACCESS_KEY = "test"  # noqa: S105 # the emulator's fixed administrator; it listens on the loopback address alone
 _PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_ministack.py reads it
+_DOCKER_ADDRESS = "DARKROOM_DOCKER_ADDRESS"
 _FOLDER = PROJECT / "local" / "emulators"
-_PROGRAM = tuple(_FOLDER / name for name in ("run_ministack.py", "sqs_in_json.py")) + tuple(
+_PROGRAM = tuple(_FOLDER / name for name in ("run_ministack.py", "guard.py", "sqs_in_json.py")) + tuple(
     _FOLDER.glob("ministack_*.py")
 )
 
@@ -48,18 +49,21 @@ def start(config: LocalConfig) -> None:
     scratch = config.folder / "scratch"
     scratch.mkdir(parents=True)
     certificate = config.folder / "emulator.crt"
+    bridge = docker_bridge()
     environment = {
         "AUTH": "true",  # enforce IAM
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(config.tls_port),
         _PLAIN_ADDRESS: config.address,
+        _DOCKER_ADDRESS: f"{bridge.address}:{config.port}" if bridge else "",
+        "DARKROOM_DOCKER_NETWORK": bridge.network if bridge else "",
         "USE_SSL": "1",
         "MINISTACK_SSL_CERT": str(certificate),
         "MINISTACK_SSL_KEY": str(config.folder / "emulator.key"),
         "AWS_CA_BUNDLE": str(certificate),  # for the functions, which inherit this environment
-        "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "SERVICES": _SERVICES,
         "IOT_MTLS_ENABLED": "0",  # or it listens for MQTT on every interface
         "SFTP_ENABLED": "0",
@@ -67,27 +71,6 @@ def start(config: LocalConfig) -> None:
         "TMPDIR": str(scratch),
     }
     _server(config).start(tool("emulator", "python"), environment=environment, folder=scratch)
-
-
-def on_running_port(config: LocalConfig) -> LocalConfig:
-    """The same config on the port that its emulator listens on, if it runs: whoever names no port means that one."""
-    process = running(config)
-    port = process.environ().get(_PLAIN_ADDRESS, "").rpartition(":")[2] if process else ""
-    return replace(config, port=int(port)) if port else config
-
-
-def running_config() -> LocalConfig:
-    """Read the config as `local_config` does; without PORT it is on the port that its emulator listens on."""
-    config = local_config()
-    return config if os.environ.get("PORT") else on_running_port(config)
-
-
-def check_port(process: psutil.Process, config: LocalConfig) -> None:
-    """Raise LaptopError if the emulator listens elsewhere than the config says."""
-    address = process.environ().get(_PLAIN_ADDRESS, "")
-    if address != config.address:
-        port = address.rpartition(":")[2]
-        raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
 
 
 def check_age(process: psutil.Process, program: Iterable[Path] = _PROGRAM) -> None:
@@ -121,7 +104,11 @@ def set_faults(
         The same calls in the same order then fail in the same way.
     """
     body = json.dumps({"shares": shares, "seed": seed}).encode()
-    request = Request(f"{config.endpoint_url}/_ministack/faults", body, {"Content-Type": "application/json"})  # noqa: S310
+    url, keys = f"{config.endpoint_url}/_ministack/faults", config.keys
+    signed = AWSRequest("POST", url, {"Content-Type": "application/json"}, body)
+    credentials = Credentials(keys.aws_access_key_id, keys.aws_secret_access_key)
+    SigV4Auth(credentials, "ministack", "eu-central-1").add_auth(signed)
+    request = Request(url, body, dict(signed.headers.items()))  # noqa: S310
     with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
         return dict(json.load(answer))
 

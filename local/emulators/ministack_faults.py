@@ -120,7 +120,7 @@ def failing(app: App, faults: Faults) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
         elif (scope["method"], scope["path"]) == ("POST", _PATH):
-            await _answer(send, 200, json.dumps(faults.change(json.loads(await _body_of(receive)))).encode(), {})
+            await answer(send, 200, json.dumps(faults.change(json.loads(await body_of(receive)))).encode(), {})
         elif service := _service_called_by_a_function(scope):
             _is_of_a_function.set(True)
             await _fail(faults.next_of(service), service, app, scope, receive, send)
@@ -134,10 +134,10 @@ async def _fail(kind: str, service: str, app: App, scope: dict[str, Any], receiv
     if not kind:
         await app(scope, receive, send)
         return
-    body = await _body_of(receive)  # all of it, as a service that answers has read it
+    body = await body_of(receive)  # all of it, as a service that answers has read it
     how, _, when = kind.partition(" ")
     if when == "after":
-        await app(scope, _replaying(body, receive), _nowhere)
+        await app(scope, replaying(body, receive), _nowhere)
     match how:
         case "dropped":
             await _drop(send)
@@ -146,7 +146,7 @@ async def _fail(kind: str, service: str, app: App, scope: dict[str, Any], receiv
                 pass
         case _:
             error = _ERRORS[service][how]
-            await _answer(send, error.status, *_error_body(service, error))
+            await answer(send, error.status, *_error_body(service, error))
 
 
 def _service_called_by_a_function(scope: dict[str, Any]) -> str:
@@ -170,7 +170,8 @@ def _error_body(service: str, error: Error) -> tuple[bytes, dict[str, str]]:
     return text.encode(), {"content-type": "application/x-amz-json-1.0", "x-amzn-errortype": error.code}
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+async def answer(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    """Send a whole answer."""
     lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     lines.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": lines})
@@ -185,7 +186,8 @@ async def _drop(send: Any) -> None:
     await stream.send(StreamClosed(stream_id=stream.stream_id))
 
 
-async def _body_of(receive: Receive) -> bytes:
+async def body_of(receive: Receive) -> bytes:
+    """Read a request's whole body."""
     body = b""
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
@@ -194,7 +196,7 @@ async def _body_of(receive: Receive) -> bytes:
     return body
 
 
-def _replaying(body: bytes, receive: Receive) -> Receive:
+def replaying(body: bytes, receive: Receive) -> Receive:
     """The same request once more, and then whatever comes after it."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 

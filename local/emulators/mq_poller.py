@@ -32,7 +32,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pika.exceptions import AMQPError
 
 from local.config import PROJECT, LocalConfig
-from local.emulators import aws_emulator
 from local.emulators.processes import Server
 from operations.rabbitmq_queues import QUEUES, connection_parameters
 
@@ -299,8 +298,8 @@ def start(config: LocalConfig, function_name: str, region: str, queues: Sequence
         "PYTHONPATH": str(PROJECT),
         "PYTHONSAFEPATH": "1",  # or the modules beside this one could be taken for others' of that name
         "AWS_ENDPOINT_URL": config.endpoint_url,
-        "AWS_ACCESS_KEY_ID": aws_emulator.ACCESS_KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": aws_emulator.SECRET_ACCESS_KEY,
+        "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "AWS_DEFAULT_REGION": region,
         "AWS_CONFIG_FILE": "/dev/null",  # the person's has no say here
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

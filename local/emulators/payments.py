@@ -14,6 +14,7 @@ import psutil
 import stripe
 
 from local.config import PROJECT, LocalConfig, tool
+from local.emulators.docker_bridge import docker_bridge
 from local.emulators.processes import Server, check_free
 
 KEY = "sk_test_laptop"  # it takes any
@@ -120,7 +121,8 @@ def _call(method: str, url: str, body: Any = None) -> bytes:
 
 
 def _start(config: LocalConfig) -> None:
-    arguments = [str(config.payments_port), str(_memory(config))]
+    bridge = docker_bridge()
+    arguments = [str(config.payments_port), str(_memory(config)), *([bridge.address] if bridge else [])]
     _server(config).start(tool("payments", "python"), arguments=arguments, environment={}, folder=config.folder)
 
 

@@ -18,7 +18,7 @@ from local.config import PROJECT, LaptopError
 
 _SECONDS_TO_START = 180
 # What a person set for other servers of their own has no say in ours.
-_FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_")
+_FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 # Python warns of a child process that nobody holds any more; ours are meant to outlive us.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -79,7 +79,7 @@ class Server:
             It does not come up.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        ours = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(_FOREIGN)}
         with self.log.open("wb") as log:
             process = subprocess.Popen(
                 [*([python] if python else []), self.script, *arguments],

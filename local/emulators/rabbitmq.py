@@ -12,7 +12,7 @@ import pika
 import psutil
 from pika.exceptions import NackError, UnroutableError
 
-from local.config import LaptopError, LocalConfig
+from local.config import RABBITMQ_USER, LaptopError, LocalConfig
 from local.emulators import rabbitmq_install
 from local.emulators.processes import Server, check_free
 from operations.errors import OperationsError
@@ -21,6 +21,8 @@ from operations.rabbitmq_queues import QUEUES, dead_letter_queue, open_channel
 # Alarms that stop publishers: a laptop with a full disk has other worries, and the broker's own memory stays far below.
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
+default_user = {user}
+default_pass = {password}
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 1GB
 log.console = true
@@ -132,7 +134,9 @@ def _start(config: LocalConfig) -> None:
     folder = _folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "rabbitmq.conf"
-    configuration.write_text(_CONFIGURATION.format(port=config.rabbitmq_port))
+    settings = {"port": config.rabbitmq_port, "user": RABBITMQ_USER, "password": config.keys.rabbitmq_password}
+    configuration.touch(mode=0o600)
+    configuration.write_text(_CONFIGURATION.format(**settings))
     plugins = folder / "enabled_plugins"
     plugins.write_text("[].\n")
     node = f"darkroom-{config.rabbitmq_port}@localhost"

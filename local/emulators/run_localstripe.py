@@ -25,6 +25,9 @@ from typing import Any
 from aiohttp import web  # type: ignore[import-not-found] # as localstripe: in its own environment alone
 from localstripe import errors, resources  # type: ignore[import-not-found]
 
+sys.path.append(str(Path(__file__).parents[2]))
+from local.emulators.guard import host_fault, is_from_elsewhere
+
 CHECKED_VERSION = "1.15.10"
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -313,6 +316,15 @@ def _middleware(layer: Callable[[web.Request, Handler], Awaitable[web.Response]]
     return web.middleware(middleware)
 
 
+async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Response:
+    """Stand before everything: what a page in a browser sends, or sends under a name of its own, is refused."""
+    headers = request.headers
+    reason = host_fault(headers.getall("Host", []))
+    if not reason and is_from_elsewhere(headers.get("Host", ""), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
+        reason = "The payment provider of the laptop stack answers no web page."
+    return _error(403, "invalid_request_error", reason) if reason else await handler(request)
+
+
 def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Path) -> None:
     """Write down what there is when told to stop, and begin with what is written there: Stripe forgets nothing.
 
@@ -344,7 +356,7 @@ def build_app(memory: Path) -> web.Application:
     from localstripe.server import app, error_middleware  # type: ignore[import-not-found]
 
     faults, keys = Faults(), IdempotencyKeys()
-    app.middlewares.insert(0, _middleware(faults.on_the_wire))
+    app.middlewares[:0] = [_middleware(refuse_web_pages), _middleware(faults.on_the_wire)]
     app.middlewares.extend([_middleware(keys.answer_once), _middleware(faults.in_the_endpoint), error_middleware])
     app.router.add_post("/_config/faults", faults.change)
     app.router.add_get("/_config/faults", faults.tell)
@@ -354,13 +366,14 @@ def build_app(memory: Path) -> web.Application:
 
 
 def main() -> None:
-    """Serve on the loopback address, on the port given and with the memory given, until told to stop."""
+    """Serve until told to stop: on the port given, with the memory given, on the loopback address and those given."""
     installed = version("localstripe")
     if installed != CHECKED_VERSION:
         message = f"was checked with localstripe {CHECKED_VERSION}, not {installed}: read it again."
         sys.exit(f"{Path(__file__).name} {message}")
     app = build_app(Path(sys.argv[2]))
-    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None, shutdown_timeout=1)
+    hosts = ["127.0.0.1", *sys.argv[3:]]
+    web.run_app(app, host=hosts, port=int(sys.argv[1]), access_log=None, print=None, shutdown_timeout=1)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
 from time import time
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 CHECKED_VERSION = "1.5.33"
 
@@ -156,7 +157,37 @@ def reserve_concurrency_of_versions() -> None:
     )
 
 
-def listen_on(plain_address: str) -> None:
+def repeat_names() -> None:
+    """Give a stack the same id, and so its resources the same names, at every start: ``events/`` has them.
+
+    MiniStack draws the id of a stack and the name of a bucket by chance, as AWS does. It stays.
+    """
+    from ministack.services.cloudformation import changesets, handlers, provisioners
+
+    create, random_id = changesets._create_change_set, changesets.new_uuid  # noqa: SLF001 # there is no public hook
+
+    def patched(params: Any) -> Any:
+        name = changesets._p(params, "StackName")  # noqa: SLF001
+        is_new = handlers._resolve_stack(name) is None  # noqa: SLF001
+        ids = [str(uuid5(NAMESPACE_URL, name))] if is_new else []  # the first that it asks for is the stack's
+        changesets.new_uuid = lambda: ids.pop() if ids else random_id()
+        try:
+            return create(params)
+        finally:
+            changesets.new_uuid = random_id
+
+    handlers._ACTION_HANDLERS["CreateChangeSet"] = patched  # noqa: SLF001
+    buckets = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]  # noqa: SLF001
+    create_bucket = buckets["create"]
+
+    def create_named(*args: Any, **kwargs: Any) -> Any:
+        provisioners._NAME_SEED.set(provisioners._NAME_SEED.get() or "laptop")  # noqa: SLF001
+        return create_bucket(*args, **kwargs)
+
+    buckets["create"] = create_named
+
+
+def listen_on(plain_addresses: Sequence[str]) -> None:
     """Serve plain HTTP beside HTTPS, and nothing on port 443.
 
     The functions speak TLS, as the buckets' policies demand. Clients of this laptop need not know our certificate.
@@ -165,7 +196,7 @@ def listen_on(plain_address: str) -> None:
     from hypercorn.config import Config
     from ministack import app
 
-    Config._insecure_bind = [plain_address]  # noqa: SLF001
+    Config._insecure_bind = list(plain_addresses)  # noqa: SLF001
     may_bind = app._port_is_bindable  # noqa: SLF001
     app._port_is_bindable = lambda host, port: port != 443 and may_bind(host, port)  # noqa: SLF001
 
@@ -218,12 +249,14 @@ def main() -> None:
     count_every_invocation()
     reserve_concurrency_of_versions()
     sys.path.append(str(Path(__file__).parents[2]))
-    from local.emulators import ministack_api, ministack_faults, ministack_operations
+    from local.emulators import ministack_api, ministack_faults, ministack_guard, ministack_operations
 
     ministack_api.install()
     ministack_operations.install()
     ministack_faults.install()
-    listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"])
+    ministack_guard.install()  # the last: before everything else
+    repeat_names()
+    listen_on([os.environ["DARKROOM_PLAIN_ADDRESS"], *os.environ.get("DARKROOM_DOCKER_ADDRESS", "").split()])
     from ministack.app import main as serve
 
     serve()

@@ -154,7 +154,10 @@ def test_a_redrive_that_is_interrupted_midway_loses_nothing(
 
 def test_the_status_of_a_stack_without_its_payment_provider_is_an_error(stack: Stack) -> None:
     console = Console(file=io.StringIO(), width=80)
-    assert status.run(stack, console, ["The payment provider does not answer"], watch=False) == 1
+    assert (
+        status.run(stack, console, lambda: status.Surroundings(["The payment provider does not answer"]), watch=False)
+        == 1
+    )
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
     assert any("does not answer" in line for line in lines)

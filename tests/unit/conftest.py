@@ -16,7 +16,7 @@ os.environ |= {
     "POWERTOOLS_SERVICE_NAME": "process-image",
     "POWERTOOLS_METRICS_NAMESPACE": "Darkroom",
     "POWERTOOLS_TRACE_DISABLED": "true",
-    "UPLOADS_BUCKET": "darkroom-uploads-example",
+    "UPLOADS_BUCKET": "darkroom-uploads-c660aae9-f7a0-5321-98e4-c64097062dd7",
     "RENDITIONS_BUCKET": "darkroom-renditions-example",
     "TASKS_TABLE": "tasks",
     "IMAGES_TABLE": "images",

@@ -1,7 +1,6 @@
 """The event files of ``events/``, which are also what ``sam local invoke -e`` takes.
 
-They name the bucket ``darkroom-uploads-example``. A deployed function reads its own uploads bucket alone, so before
-invoking it with one of them, put the real bucket's name and a key that exists into the file.
+They name what the laptop stack has after ``make up``: its uploads bucket, its queues, and photos that are there.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-BUCKET = "darkroom-uploads-example"
+BUCKET = "darkroom-uploads-c660aae9-f7a0-5321-98e4-c64097062dd7"
 
 _EVENTS = Path(__file__).parents[2] / "events"
 

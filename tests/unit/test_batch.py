@@ -436,7 +436,7 @@ class TestTheAnswerToSqs:
     def test_names_the_messages_that_failed_and_no_others(self, world: World, pool: Executor, told: Told) -> None:
         event = load_event("sqs_mixed_batch")
         _, gone, malformed, _, wrapped = event["Records"]
-        world.upload("photos/Otto.PNG", "bHvRtKmN1pGdQy7sZx0cWfJ4aLe8Ui2o")
+        world.upload("events/Otto", "bHvRtKmN1pGdQy7sZx0cWfJ4aLe8Ui2o")
 
         world.dependencies().tasks.claim(task_of(wrapped["body"]), until=time() + 30, again=False)
 
@@ -445,7 +445,7 @@ class TestTheAnswerToSqs:
         assert answer == {"batchItemFailures": [{"itemIdentifier": wrapped["messageId"]}]}
         assert {letter.body for letter in world.dead_letters} == {gone["body"], malformed["body"]}
         assert [receipt for receipt, _ in told.shown_again] == [wrapped["receiptHandle"]]
-        assert set(world.images) == {"photos/Otto.PNG"}
+        assert set(world.images) == {"events/Otto"}
 
     def test_names_all_if_all_failed(self, world: World, pool: Executor, told: Told) -> None:
         event = load_event("sqs_mixed_batch")

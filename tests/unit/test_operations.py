@@ -106,7 +106,7 @@ class TestTheStatus:
     def test_shows_alarms_of_the_stack_that_are_on_first_and_counts_those_that_are_fine(self, console: Console) -> None:
         alarms = {"Fine": ("OK", NOON), "Mute": ("INSUFFICIENT_DATA", NOON), "Bad": ("ALARM", NOON)}
         cloudwatch = FakeCloudWatch(alarms | {"SomebodyElses": ("ALARM", NOON)})
-        status.run(stack_of(FakeQueues(), cloudwatch, *alarms), console, [], watch=False)
+        status.run(stack_of(FakeQueues(), cloudwatch, *alarms), console, watch=False)
         text = said(console)
         assert text.index("Bad") < text.index("Mute")
         assert "1 of 3 alarms are OK." in text
@@ -115,14 +115,14 @@ class TestTheStatus:
         assert "Fine" not in text
 
     def test_asks_for_no_alarms_where_the_stack_has_none(self, console: Console) -> None:
-        assert status.run(stack_of(FakeQueues()), console, [], watch=False) == 0
+        assert status.run(stack_of(FakeQueues()), console, watch=False) == 0
         assert "The stack has no alarms." in said(console)
 
     def test_looks_at_a_hundred_dead_letters_and_says_so(self, console: Console) -> None:
         queues = FakeQueues()
         for number in range(250):
             queues.put(DEAD, f"{number}", "NotAnImage")
-        status.run(stack_of(queues), console, [], watch=False)
+        status.run(stack_of(queues), console, watch=False)
         assert "images, dead letters: of the first 100" in said(console)
         assert queues.calls.count("receive") == 10
         assert len(queues.visible(DEAD)) == 250, "they show again at once"
@@ -131,7 +131,7 @@ class TestTheStatus:
     def test_does_not_receive_where_nothing_waits(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(LIVE, "a task")
-        status.run(stack_of(queues), console, [], watch=False)
+        status.run(stack_of(queues), console, watch=False)
         assert "receive" not in queues.calls
 
     def test_reads_dead_letters_again_only_when_their_number_has_changed(self) -> None:
@@ -148,13 +148,13 @@ class TestTheStatus:
     def test_tells_the_age_that_cloudwatch_knows(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(LIVE, "a task")
-        status.run(stack_of(queues, FakeCloudWatch(ages={LIVE: [3720.0, 60.0]})), console, [], watch=False)
+        status.run(stack_of(queues, FakeCloudWatch(ages={LIVE: [3720.0, 60.0]})), console, watch=False)
         assert "1 h 2 min" in said(console)
 
     def test_fits_into_80_columns_and_takes_a_reason_as_it_is(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(DEAD, "body", "ObjectGone", reason=f"[red] {'x' * 300}")
-        status.run(stack_of(queues), console, [], watch=False)
+        status.run(stack_of(queues), console, watch=False)
         assert "[red]" in said(console)
         assert max(map(len, said(console).splitlines())) <= 80
 

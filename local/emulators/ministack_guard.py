@@ -1,0 +1,212 @@
+"""The guard before all of MiniStack: it refuses web pages, and whatever is not signed with a key of this stack.
+
+Runs in the emulator's own environment, patched in by ``run_ministack.py``. It stays: MiniStack takes any caller for
+its administrator whose key is "test" or twelve digits, takes every Origin and Host, and has paths that ask for no key.
+
+What needs no signature in a header: the health check, addresses and forms that S3 has signed for a browser, the HTTP
+API, which refuses unsigned requests itself, and what CloudFront serves to everybody.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import parse_qs
+
+from local.emulators.guard import host_fault, is_from_elsewhere
+from local.emulators.ministack_faults import App, Receive, Send, answer, body_of, replaying
+
+_HEALTH = "/_ministack/health"
+_INTERNAL = re.compile(r"/(_ministack|_localstack|health)\b")
+_HTTP_API = "/_aws/execute-api/"
+_CLOUDFRONT = re.compile(r"[a-z0-9-]+\.cloudfront\.localhost(:\d+)?")
+_READS = ("GET", "HEAD")
+_SIGNED = "AWS4-HMAC-SHA256"
+
+
+def install() -> None:
+    """Stand before all of MiniStack."""
+    from ministack import app
+    from ministack.core import lambda_runtime
+
+    # MiniStack makes a function's keys of the function's name, so that anybody can.
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
+    lambda_runtime.hashlib = SimpleNamespace(sha256=lambda data: hmac.new(secret, data, "sha256"))
+    app.app = guarded(app.app, os.environ.get("DARKROOM_DOCKER_NETWORK", ""))
+
+
+def guarded(app: App, docker_network: str = "") -> App:
+    """Put the guard before an ASGI application. ``docker_network``: whose containers may ask, such as 172.17.0.0/16."""
+    networks = [ip_network(text) for text in ("127.0.0.0/8", docker_network) if text]
+
+    async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # there are no WebSockets here
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        request = _Request(scope)
+        if not any(ip_address(scope["client"][0]) in network for network in networks):
+            await _refuse(send, request, "AccessDenied", "The laptop stack answers this machine alone.")
+            return
+        if reason := host_fault(request.hosts):
+            await _refuse(send, request, "AccessDenied", reason)
+            return
+        if _is_of_a_foreign_page(request):
+            message = "The laptop stack answers no web page but those of origins that a bucket's CORS rules name."
+            await _refuse(send, request, "AccessDenied", message)
+            return
+        if _needs_no_header(request):
+            await app(scope, receive, send)
+            return
+        body = await body_of(receive)
+        if fault := _signature_fault(request, body):
+            await _refuse(send, request, *fault)
+            return
+        await app(scope, replaying(body, receive), send)
+
+    return asgi
+
+
+class _Request:
+    """What the guard looks at. ``headers`` have lower-case names; what comes twice is joined as it is signed."""
+
+    def __init__(self, scope: Mapping[str, Any]) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.raw_path: str = (scope.get("raw_path") or self.path.encode()).decode("latin-1")
+        self.query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        self.hosts: list[str] = []
+        self.headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            key, text = name.decode("latin-1").lower(), value.decode("utf-8", "replace")
+            self.headers[key] = f"{self.headers[key]},{text}" if key in self.headers else text
+            if key == "host":
+                self.hosts.append(text)
+
+    @property
+    def is_presigned(self) -> bool:
+        return "authorization" not in self.headers and any(name.lower() == "x-amz-signature" for name in self.query)
+
+    @property
+    def is_from_cloudfront(self) -> bool:
+        return bool(_CLOUDFRONT.fullmatch(self.hosts[0]))
+
+    @property
+    def service(self) -> str:
+        """Whose words a refusal is in."""
+        scope = self.headers.get("authorization", "").partition("Credential=")[2].split("/")
+        return scope[3] if len(scope) > 3 else "s3" if self.is_presigned else ""
+
+
+def _is_of_a_foreign_page(request: _Request) -> bool:
+    """Whether it comes from a page of an origin that the stack does not allow."""
+    if not is_from_elsewhere(request.hosts[0], request.headers.get("origin"), request.headers.get("sec-fetch-site")):
+        return False
+    if request.is_from_cloudfront:  # for everybody; its own headers say which pages may read what they get
+        return request.method not in (*_READS, "OPTIONS")
+    if "origin" not in request.headers:  # a picture of the page: its address holds the signature, or it gets nothing
+        return not (request.method in _READS and request.is_presigned)
+    return not _allowed_by_a_bucket(request)
+
+
+def _allowed_by_a_bucket(request: _Request) -> bool:
+    from ministack import app
+    from ministack.services import s3
+
+    target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
+    if target is None:
+        return False
+    method = request.headers.get("access-control-request-method", "") if request.method == "OPTIONS" else request.method
+    return bool(s3.cors_response_headers(target[0], method, request.headers))
+
+
+def _needs_no_header(request: _Request) -> bool:
+    if request.method == "OPTIONS" and "origin" in request.headers:  # of a page that a bucket allows: see above
+        return True
+    if "authorization" in request.headers or request.is_presigned:
+        return False
+    is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
+    return (
+        (request.method, request.path) == ("GET", _HEALTH)
+        or request.path.startswith(_HTTP_API)
+        or (request.is_from_cloudfront and not request.path.startswith("/_"))
+        or (request.method == "POST" and is_form and _is_of_a_bucket(request))
+    )
+
+
+def _is_of_a_bucket(request: _Request) -> bool:
+    """Whether a form goes to a bucket, and nowhere else: S3 checks its signature."""
+    from ministack import app
+
+    target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
+    return target is not None and not target[1] and not request.query and "x-amz-target" not in request.headers
+
+
+def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
+    """Code and message of what is wrong with a request's signature, or None if a key of this stack made it."""
+    from ministack.core import iam_evaluator, responses, sigv4
+
+    if request.is_presigned:
+        if request.query.get("X-Amz-Algorithm") != [_SIGNED]:
+            return "AccessDenied", f"Presign with {_SIGNED}."
+        signature = sigv4.parse_query_signature(request.query)
+        token = request.query.get("X-Amz-Security-Token", [""])[0]
+    elif request.headers.get("authorization", "").startswith(_SIGNED + " "):
+        signature = sigv4.parse_header_signature(request.headers)
+        token = request.headers.get("x-amz-security-token", "")
+    else:
+        return (
+            "MissingAuthenticationToken",
+            "Sign the request with the keys that make env prints.",
+        )
+    if isinstance(signature, tuple):
+        code, message = signature
+        return code, message
+    # S3 checks how long its addresses are good
+    is_of_s3 = signature.service == "s3" and request.is_presigned
+    if not is_of_s3 and (skewed := sigv4.request_time_failure(signature)):
+        return skewed[0], skewed[1]
+    key = signature.access_key_id
+    if request.path.startswith(_HTTP_API) and not iam_evaluator.is_root_access_key(key):
+        return (
+            None  # MiniStack checks it, and refuses it in the API's own words; of its administrator it checks nothing
+        )
+    if _INTERNAL.match(request.path) and key != os.environ["AWS_ACCESS_KEY_ID"]:
+        return "AccessDenied", "This path is the administrator's."
+    account = responses._account_from_sts_session(key) or iam_evaluator.find_iam_access_key_account(key)  # noqa: SLF001
+    credential = iam_evaluator.resolve_credential(key, account or responses.get_account_id(), token)
+    if isinstance(credential, iam_evaluator.CredentialResolutionError):
+        return credential.code, credential.message
+    failure: tuple[str, str] | None = sigv4.header_signature_failure(
+        signature,
+        credential.secret_access_key,
+        request.method,
+        request.raw_path,
+        request.query,
+        request.headers,
+        body,
+        presigned=request.is_presigned,
+    )
+    return failure
+
+
+async def _refuse(send: Send, request: _Request, code: str, message: str) -> None:
+    """Answer 403 in the words of the service that was asked."""
+    if request.service == "s3":
+        text = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>guard</RequestId></Error>"
+        await answer(send, 403, text.encode(), {"content-type": "application/xml"})
+    elif request.service in ("cloudformation", "iam", "monitoring", "sns", "sts"):
+        text = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>"
+        text = f"<ErrorResponse>{text}<RequestId>guard</RequestId></ErrorResponse>"
+        await answer(send, 403, text.encode(), {"content-type": "text/xml"})
+    else:
+        body = json.dumps({"__type": code, "message": message}).encode()
+        await answer(send, 403, body, {"content-type": "application/json", "x-amzn-errortype": code})

@@ -1,0 +1,80 @@
+"""What `sam local invoke` needs to run the functions in Docker against the laptop stack.
+
+That is a build for Lambda's Python and this machine's processor, whose template holds the deployed settings.
+`samconfig.toml` names the template: `make up` makes it, and `make down` removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from rich.console import Console
+
+from local.config import PROJECT, LocalConfig, machine_architecture
+from local.emulators.docker_bridge import docker_answers
+from local.stack import Stack, run_sam
+
+_BUILD = PROJECT / ".local" / "run-make-up-first"  # SAM names it where it is missing
+_GATE = Path(__file__).with_name("local_invoke_gate.py")
+_HOST = "host.docker.internal"
+
+
+def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
+    """Build the functions for Docker if one runs, and write into their template how they reach the stack.
+
+    Raises
+    ------
+    LaptopError
+        `sam build` fails.
+    """
+    if config.folder != _BUILD.parent or not docker_answers():
+        return
+    done, now = _BUILD / "done.json", {"sources": stack.sources, "keys": stack.credentials, "url": stack.endpoint_url}
+    if done.exists() and json.loads(done.read_text()) == now:
+        return
+    with console.status("sam build for Docker: the functions as Lambda runs them ..."):
+        folders = ["--build-dir", str(_BUILD), "--cache-dir", str(config.folder / "local-invoke-cache")]
+        parameters = ["--parameter-overrides", f"Architecture={machine_architecture()}"]
+        run_sam(config, ["build", *folders, *parameters], log="sam-build-docker.log", for_lambda=True)
+    template = _BUILD / "template.yaml"
+    content = yaml.safe_load(template.read_text())
+    content["Parameters"]["Architecture"]["Default"] = machine_architecture()
+    for name, resource in content["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function" and f"{name}Name" in stack.outputs:
+            _point_at_the_stack(resource["Properties"], stack, stack.outputs[f"{name}Name"])
+    template.write_text(yaml.safe_dump(content, sort_keys=False))
+    template.chmod(0o600)  # it holds the keys
+    done.touch(mode=0o600)
+    done.write_text(json.dumps(now))
+    console.print("[green]✓[/] sam local invoke -e events/s3.json runs the function in Docker")
+
+
+def remove(config: LocalConfig) -> None:
+    """Remove the build, so that SAM says what to do first."""
+    if config.folder == _BUILD.parent:
+        shutil.rmtree(_BUILD, ignore_errors=True)
+
+
+def _point_at_the_stack(properties: dict[str, Any], stack: Stack, function: str) -> None:
+    deployed = stack.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
+    port = urlsplit(stack.endpoint_url).port
+    properties["Environment"] = {
+        "Variables": {
+            **{name: value.replace("http://127.0.0.1:", f"http://{_HOST}:") for name, value in deployed.items()},
+            "AWS_ENDPOINT_URL": f"http://{_HOST}:{port}",
+            "AWS_REGION": stack.region,
+            "AWS_DEFAULT_REGION": stack.region,
+            **{name.upper(): value for name, value in stack.credentials.items()},
+            "AWS_SESSION_TOKEN": "",
+            "POWERTOOLS_TRACE_DISABLED": "true",
+            "DARKROOM_HANDLER": properties["Handler"],
+        }
+    }
+    code = _BUILD / properties["CodeUri"]
+    shutil.copy(_GATE, code / _GATE.name)
+    properties["Handler"] = f"{_GATE.stem}.lambda_handler"

@@ -1,0 +1,270 @@
+"""A web page in the person's browser, or a program without the stack's keys, gets nowhere with the laptop stack."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pika
+import pytest
+import requests
+from botocore.exceptions import ClientError
+from pika.exceptions import AMQPError
+
+from local.config import LocalConfig
+from local.stack import Stack
+
+FOREIGN = {
+    "a foreign origin": {"Origin": "https://evil.example"},
+    "an origin of none": {"Origin": "null"},
+    "another port of this machine": {"Origin": "http://127.0.0.1:3000"},
+    "a cross-site request without origin": {"Sec-Fetch-Site": "cross-site"},
+    "a same-site request without origin": {"Sec-Fetch-Site": "same-site"},
+    "a name that an attacker's DNS gives this machine": {"Host": "evil.example:4566"},
+    "a name that only looks like ours": {"Host": "127.0.0.1.evil.example"},
+    "no more than text, as a form may send it": {"Content-Type": "text/plain"},
+}
+PATHS = {
+    "reset": ("POST", "/_ministack/reset"),
+    "settings": ("POST", "/_ministack/config"),
+    "messages": ("GET", "/_ministack/sqs/messages"),
+    "create a function": ("POST", "/2015-03-31/functions"),
+    "list queues": ("POST", "/?Action=ListQueues"),
+    "list buckets": ("GET", "/"),
+    "faults": ("POST", "/_ministack/faults"),
+}
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_emulator_refuses(stack: Stack, kind: str, path: str) -> None:
+    method, address = PATHS[path]
+    answer = requests.request(method, stack.endpoint_url + address, headers=FOREIGN[kind], data="{}", timeout=10)
+    assert answer.status_code == 403, answer.text
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
+def test_not_even_a_signature_helps(stack: Stack, kind: str) -> None:
+    # given the address of an object that its owner has signed
+    bucket = stack.outputs["UploadsBucketName"]
+    url = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": f"{uuid4()}"})
+    assert requests.put(url, b"mine", headers=FOREIGN[kind], timeout=10).status_code == 403
+    assert requests.put(url, b"mine", timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("test", "test"), ("000000000000", "test"), ("111111111111", "test"), ("AKIAEXAMPLE", "test"), None],
+    ids=["MiniStack's default", "an account", "another account", "an unknown key", "the right key, a wrong secret"],
+)
+@pytest.mark.parametrize(
+    ("service", "call"),
+    [
+        ("lambda", "list_functions"),
+        ("sqs", "list_queues"),
+        ("s3", "list_buckets"),
+        ("iam", "list_users"),
+        ("sts", "get_caller_identity"),
+        ("dynamodb", "list_tables"),
+        ("cloudformation", "list_stacks"),
+    ],
+)
+def test_keys_that_are_not_the_stacks_are_refused(
+    stack: Stack, keys: tuple[str, str] | None, service: Any, call: str
+) -> None:
+    key_id, secret = keys or (stack.credentials["aws_access_key_id"], "wrong")
+    session = boto3.Session(aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=stack.region)
+    with pytest.raises(ClientError) as refused:
+        getattr(session.client(service, endpoint_url=stack.endpoint_url), call)()
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+
+
+def test_a_functions_keys_cannot_be_worked_out_from_its_name(stack: Stack) -> None:
+    name = stack.outputs["ProcessImageFunctionName"]
+    function = stack.lambda_.get_function_configuration(FunctionName=name)
+    for arn in (function["FunctionArn"], f"{function['FunctionArn']}:{function['Version']}"):
+        digest = hashlib.sha256(f"{arn}:{function['Role']}".encode()).hexdigest()
+        session = boto3.Session(
+            f"ASIA{digest[:16].upper()}",
+            hashlib.sha256(f"secret:{digest}".encode()).hexdigest(),
+            hashlib.sha256(f"token:{digest}".encode()).hexdigest(),
+            stack.region,
+        )
+        with pytest.raises(ClientError, match="invalid"):
+            session.client("sts", endpoint_url=stack.endpoint_url).get_caller_identity()
+
+
+def test_a_form_without_a_signed_policy_stores_nothing(stack: Stack) -> None:
+    bucket, key = stack.outputs["UploadsBucketName"], f"{uuid4()}"
+    for fields in ({"key": key}, {"key": key, "policy": "e30=", "x-amz-signature": "00"}):
+        form: dict[str, Any] = {name: (None, value) for name, value in fields.items()} | {"file": ("a", b"not mine")}
+        answer = requests.post(f"{stack.endpoint_url}/{bucket}", files=form, timeout=10)
+        assert answer.status_code in (400, 403), answer.text
+    assert "Contents" not in stack.s3.list_objects_v2(Bucket=bucket, Prefix=key)
+
+
+def test_the_keys_are_for_this_user_alone(stack: Stack, config: LocalConfig) -> None:
+    for name in ("stack.json", "start.json"):
+        assert (config.folder / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
+@pytest.mark.parametrize("path", ["/v1/payment_intents", "/_config/faults"])
+def test_the_payment_provider_refuses(stack: Stack, kind: str, path: str) -> None:
+    url = stack.payments_url + path
+    for method in ("GET", "POST"):
+        answer = requests.request(method, url, headers=FOREIGN[kind], auth=("sk_test_any", ""), timeout=10)
+        assert answer.status_code == 403
+
+
+def test_the_broker_has_no_guest(stack: Stack, broker: str, config: LocalConfig) -> None:
+    parameters = pika.ConnectionParameters("127.0.0.1", config.rabbitmq_port, connection_attempts=1)
+    with pytest.raises(AMQPError):
+        pika.BlockingConnection(parameters).close()  # as guest, pika's default
+
+
+class _Page(BaseHTTPRequestHandler):
+    """Serves one page, and takes what its script reports."""
+
+    def do_GET(self) -> None:
+        self._answer(self.server.page)  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.reports.put(json.loads(body))  # type: ignore[attr-defined]
+        self._answer(b"")
+
+    def _answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site() -> Iterator[Any]:
+    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
+    server.reports = Queue()
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _visit(site: Any, script: str, tmp_path: Path) -> dict[str, str]:
+    """Open a page with a script in Chromium; returns what the script reported."""
+    if CHROMIUM is None:
+        pytest.skip("There is no Chromium or Chrome.")
+    site.page = f"""<meta charset=utf-8><script>
+    const told = {{}};
+    const attempt = async (name, act) => {{
+      try {{ const r = await act(); told[name] = r && r.status !== undefined ? r.type + " " + r.status : String(r); }}
+      catch (error) {{ told[name] = "failed"; }}
+    }};
+    (async () => {{ {script}
+      await fetch("/", {{method: "POST", body: JSON.stringify(told)}});
+    }})();</script>""".encode()
+    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    url = f"http://localhost:{site.server_port}/"
+    environment = os.environ | {"HOME": str(tmp_path)}
+    with subprocess.Popen(  # noqa: S603
+        [*command, f"--user-data-dir={tmp_path / 'chromium'}", url],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as browser:
+        try:
+            told: dict[str, str] = site.reports.get(timeout=120)
+            return told
+        finally:
+            browser.terminate()
+
+
+def test_a_page_in_a_real_browser_gets_nowhere(stack: Stack, site: Any, tmp_path: Path) -> None:
+    # given a function as an attacker would make it, in requests that need no preflight
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("index.py", "def handler(event, context): open('/tmp/owned', 'w')")
+    role = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])["Role"]
+    function = {
+        "FunctionName": "owned",
+        "Runtime": "python3.13",
+        "Role": role,
+        "Handler": "index.handler",
+        "Code": {"ZipFile": base64.b64encode(archive.getvalue()).decode()},
+    }
+    body = json.dumps(json.dumps(function))
+    script = f"""
+    for (const host of ["127.0.0.1", "localhost"]) {{
+      const emulator = `http://${{host}}:{stack.endpoint_url.rpartition(":")[2]}`;
+      const simple = body => ({{method: "POST", mode: "no-cors", body}});
+      await attempt(host + " create", () => fetch(emulator + "/2015-03-31/functions", simple({body})));
+      await attempt(host + " reset", () => fetch(emulator + "/_ministack/reset", simple("")));
+      await attempt(host + " read", async () => (await fetch(emulator + "/_ministack/health")).text());
+      const target = {{"x-amz-target": "DynamoDB_20120810.ListTables"}};
+      await attempt(host + " preflight", () => fetch(emulator + "/", {{method: "POST", headers: target}}));
+      await attempt(host + " picture", () => new Promise((yes, no) => {{
+        const image = new Image(); image.onload = () => yes("shown"); image.onerror = () => no();
+        image.src = emulator + "/_ministack/health"; }}));
+    }}
+    await attempt("payments", async () => (await fetch("{stack.payments_url}/_config/faults")).text());
+    """
+    # when
+    told = _visit(site, script, tmp_path)
+    # then no script reads more than the refusal, and nothing has changed
+    assert "answers no web page" in told.pop("payments")
+    assert {name: outcome for name, outcome in told.items() if outcome not in ("failed", "opaque 0")} == {}
+    assert len(told) == 10
+    names = [function["FunctionName"] for function in stack.lambda_.list_functions()["Functions"]]
+    assert stack.outputs["ProcessImageFunctionName"] in names
+    assert "owned" not in names
+
+
+def test_a_page_that_the_bucket_allows_uploads_to_a_signed_address(stack: Stack, site: Any, tmp_path: Path) -> None:
+    # given a bucket whose CORS rules name the page's origin
+    bucket, key = f"cors-{uuid4()}", "from-a-browser.txt"
+    stack.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    origin = f"http://localhost:{site.server_port}"
+    rule: Any = {"AllowedOrigins": [origin], "AllowedMethods": ["PUT", "POST"], "AllowedHeaders": ["*"]}
+    stack.s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+    put = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": key, "ContentType": "text/plain"})
+    form = stack.s3.generate_presigned_post(bucket, "from-a-form.txt")
+    script = f"""
+    const headers = {{"Content-Type": "text/plain"}};
+    await attempt("put", () => fetch({json.dumps(put)}, {{method: "PUT", body: "a", headers}}));
+    await attempt("form", () => {{
+      const data = new FormData();
+      for (const [name, value] of Object.entries({json.dumps(form["fields"])})) data.append(name, value);
+      data.append("file", new Blob(["b"]), "b.txt");
+      return fetch({json.dumps(form["url"])}, {{method: "POST", body: data}});
+    }});
+    await attempt("unsigned", () => fetch("{stack.endpoint_url}/{bucket}/stolen", {{method: "PUT", body: "c"}}));
+    """
+    # when
+    told = _visit(site, script, tmp_path)
+    # then
+    assert told == {"put": "cors 200", "form": "cors 204", "unsigned": "failed"}
+    found = stack.s3.list_objects_v2(Bucket=bucket)["Contents"]
+    assert sorted(o["Key"] for o in found) == ["from-a-browser.txt", "from-a-form.txt"]
