@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,15 +23,46 @@ _UNSUPPORTED = re.compile(
 )
 
 
+#: Warnings of libjpeg within a TIFF that mean lost pixels; there are others, of odd metadata.
+_LOST = re.compile("corrupt jpeg data|premature end", re.IGNORECASE)
+
+
+class _Warnings(logging.Handler):
+    """What libvips warned of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+_warnings = _Warnings()
+logging.getLogger("pyvips").addHandler(_warnings)  # to which pyvips hands what libvips warns of
+
+
+def _lost_pixels() -> bool:
+    """Whether libvips hides an error, or libtiff warned of one."""
+    hidden = bool(pyvips.ffi.string(pyvips.vips_lib.vips_error_buffer()))
+    return hidden or any(map(_LOST.search, _warnings.texts))
+
+
 @contextmanager
 def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
     """Turn a library's ``faults`` into :class:`DamagedImage`; what the library said stays behind as the cause.
 
+    Of a TIFF's tile that cannot be decoded libvips makes a black or grey one. What libtiff said then counts too.
+
     Raises UnsupportedFormat where the library says that it does not decode such files, with its words, and MemoryError
     where it was refused memory, which says nothing of the file.
     """
+    pyvips.vips_lib.vips_error_clear()
+    _warnings.texts.clear()
     try:
         yield
+        if photo.format == "tiff" and _lost_pixels():
+            raise pyvips.Error("tile")
     except faults as error:
         said = str(error)
         if _NO_MEMORY.search(said):

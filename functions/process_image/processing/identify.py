@@ -127,9 +127,10 @@ def _header(image_format: str, data: bytes, limits: Limits) -> Header:
         case "tiff":
             return tiff.read(data)
         case "avif":
-            image = pyvips.Image.heifload_source(pyvips.Source.new_from_memory(data), access="sequential")
+            still = heif.as_still(data)
+            image = pyvips.Image.heifload_source(pyvips.Source.new_from_memory(still), access="sequential")
             return heif.read(data, (image.width, image.height))
-    return heif.read(data, pi_heif.open_heif(data).size)
+    return heif.read(data, pi_heif.open_heif(heif.as_still(data)).size)
 
 
 def _format_of(data: bytes) -> InputFormat:

@@ -22,8 +22,7 @@ from functions.process_image.processing.samples import usual_samples
 #: https://www.libvips.org/API/current/enum.FailOn.html
 FAIL_ON = "error"
 
-#: Where "error" passes lost pixels: of a TIFF, tiles that cannot be decoded; of a JPEG whose end marker was supplied,
-#: all that comes after its last byte.
+#: Of a JPEG whose end marker was supplied, "error" passes all that comes after its last byte.
 FAIL_ON_ANYTHING = "warning"
 
 # libheif's own limit is the picture's size as it is cropped, which refuses any that is. Ours are Limits, compared with
@@ -116,11 +115,12 @@ def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Ca
             image = pyvips.Image.gifload_source(_source(data), n=n, **options)
             return _frames(replace(upright, owner=data), image, animated, shown), 1
         case "tiff":
-            image, data = _open_tiff(data, options | {"fail_on": FAIL_ON_ANYTHING})
+            image, data = _open_tiff(data, options)
             return replace(upright, frames=(image,), owner=data), 1
         case "avif":
+            data = heif.as_still(data)
             image = pyvips.Image.heifload_source(_source(data), **options)
-            return replace(upright, frames=(image,), space=heif.colour_space(data)), 1
+            return replace(upright, frames=(image,), space=heif.colour_space(data), owner=data), 1
     return _open_heic(data, (photo.width, photo.height)), 1
 
 
@@ -158,6 +158,8 @@ def _open_tiff(data: bytes, options: dict[str, Any]) -> tuple[Any, bytes]:
     colours = page.colours if page.colours > 1 or image.interpretation != "srgb" else 3  # a palette of colours
     alpha = image[colours + page.alpha] if page.alpha is not None and colours + page.alpha < image.bands else None
     image = image.extract_band(0, n=colours)
+    if page.is_inverted:
+        image = 1 - image
     if is_lab:
         image = _lab(image, page)
         alpha = alpha if alpha is None else (alpha / (257 if alpha.format == "ushort" else 1)).cast("float")
@@ -206,7 +208,7 @@ def _open_heic(data: bytes, size: tuple[int, int]) -> Canvas:
     space = heif.colour_space(data)
     data, crop = heif.uncropped(data, size)
     # HDR's curve leaves too few of 8 bits for the dark half of the picture.
-    picture = pi_heif.open_heif(data, convert_hdr_to_8bit=not (space and space.hdr))
+    picture = pi_heif.open_heif(heif.as_still(data), convert_hdr_to_8bit=not (space and space.hdr))
     width, height = picture.size
     interpretation, bands, band_format = _HEIC_MODES[picture.mode]
     pixels = picture.data

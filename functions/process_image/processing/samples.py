@@ -63,11 +63,13 @@ def _known(image: Any) -> Any:
     if sample == "uint":  # libvips scales 16 bits to 8, but not 32
         image = (image / 65537).cast("ushort")
         sample = "ushort"
+    if sample == "ushort" and kind == "cmyk":  # of 16 bits libvips converts the inks, but not the alpha beside them
+        image, sample = (image >> 8).cast("uchar"), "uchar"
     if sample == "uchar":
         usual = "b-w" if kind in _GREY else "srgb" if kind in _RGB else "cmyk" if kind == "cmyk" else None
         return image.copy(interpretation=usual) if usual else None
     if sample == "ushort":
-        usual = "grey16" if kind in _GREY else "rgb16" if kind in _RGB else "cmyk" if kind == "cmyk" else None
+        usual = "grey16" if kind in _GREY else "rgb16" if kind in _RGB else None
         return image.copy(interpretation=usual) if usual else None
     if sample == "short":
         return image if kind == "labs" else None
@@ -75,6 +77,8 @@ def _known(image: Any) -> Any:
         return None
     if kind in ("lab", "xyz"):
         return image.cast("float")
+    if kind in _GREY and image.bands > 2:
+        return None
     return _linear(image.cast("float"), kind) if kind in _GREY + _RGB else None
 
 

@@ -85,6 +85,12 @@ def coding(data: bytes) -> str:
     return _CODINGS[kind]
 
 
+def as_still(data: bytes) -> bytes:
+    """Have libheif look for the still picture of a file that also says it is a sequence."""
+    end = min(int.from_bytes(data[:4]), 4096)
+    return data[:end].replace(b"msf1", b"mif1") + data[end:] if b"msf1" in data[8:end] else data
+
+
 def read(data: bytes, size: tuple[int, int]) -> Header:
     """Read what is said of the primary picture.
 

@@ -103,6 +103,11 @@ class Page:
         return self.value(_PHOTOMETRIC, _BLACK_IS_ZERO)
 
     @property
+    def is_inverted(self) -> bool:
+        """Whether its floats are 0 for white; libvips inverts whole numbers alone."""
+        return self.photometric == _WHITE_IS_ZERO and self.value(_SAMPLE_FORMAT, _UNSIGNED) == _FLOAT
+
+    @property
     def bits(self) -> int:
         """Bits per sample."""
         return self.value(_BITS, 1)
