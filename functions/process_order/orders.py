@@ -41,6 +41,7 @@ class RejectionCode(StrEnum):
 
     OUT_OF_STOCK = "OutOfStock"
     PAYMENT_DECLINED = "PaymentDeclined"
+    PAYMENT_CONFIRMATION_REQUIRED = "PaymentConfirmationRequired"
     STOCK_LOST = "StockLost"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
-from darkroom.errors import OrderIdReused, ServiceUnavailable
+from darkroom.errors import OrderIdReused, ProductUnknown, ServiceUnavailable, StockRecordInvalid
 from darkroom.order_messages import Order, OrderLine
 from darkroom.retries import backoff
 
@@ -67,8 +67,10 @@ class DynamoDbOrders:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
                 record = _record_of(error.response["Item"])  # type: ignore[typeddict-item]
-        if record.order.fingerprint != order.fingerprint:
-            raise OrderIdReused(f"Order {order.order_id} is there already and asks for something else.")
+        if differing := record.order.differences(order):
+            raise OrderIdReused(
+                f"Order {order.order_id} is there already and asks for something else: {', '.join(differing)} differ."
+            )
         return record
 
     def load(self, order_id: str) -> OrderRecord:
@@ -88,6 +90,8 @@ class DynamoDbOrders:
             The order is no longer at the record's revision. Nothing was changed.
         StockShort
             Some products have too little to take. Nothing was changed.
+        ProductUnknown, StockRecordInvalid
+            The inventory has no such product, or no number where one belongs. Nothing was changed.
         ServiceUnavailable
             DynamoDB answered with an error.
         """
@@ -134,10 +138,35 @@ class DynamoDbOrders:
             order_code, *stock_codes = _cancellation_codes(error)
             if order_code == _FAILED_CONDITION:
                 raise Overtaken from error
-            short = [p for (p, _), code in zip(stock.products, stock_codes, strict=True) if code == _FAILED_CONDITION]
-            if short:
-                raise StockShort(tuple(short)) from error
-            raise
+            reasons: Any = error.response["CancellationReasons"][1:]
+            failed = {
+                product: reason.get("Item", {})
+                for (product, _), reason, code in zip(stock.products, reasons, stock_codes, strict=True)
+                if code == _FAILED_CONDITION
+            }
+            if not failed:
+                raise
+            self._require_records(failed, stock)
+            raise StockShort(tuple(failed)) from error
+
+    def _require_records(self, items: Mapping[str, Mapping[str, Any]], stock: StockMove) -> None:
+        """Raise the operator's mistake, if stock did not move for one: a missing product, a counter that is no number.
+
+        What is given back for a product that was deleted meanwhile has nowhere to go, which is no mistake.
+        """
+        gives_back = stock.added_to == "available"
+        if unknown := [product for product, item in items.items() if not item and not gives_back]:
+            reason = f"{_listed(unknown)} not in the inventory table {self.inventory_table}."
+            raise ProductUnknown(f"{reason} Add what is missing and redrive.")
+        for product, item in items.items():
+            for counter in (stock.taken_from, stock.added_to):
+                value = item.get(counter)
+                if item and "N" not in (value or ({} if counter == stock.taken_from else {"N": "0"})):
+                    found = f"{next(iter(value.values()))!r}, which is no number" if value else "missing"
+                    raise StockRecordInvalid(
+                        f"Product {product}: {counter} is {found} in the inventory table {self.inventory_table}."
+                        " Mend the record and redrive."
+                    )
 
     def _write(self, write: Callable[[], object]) -> None:
         """Make a write, again if it meets a transaction of another delivery."""
@@ -178,14 +207,21 @@ def _order_update(
     }
 
 
+def _listed(products: list[str]) -> str:
+    names = ", ".join(products[:10]) + (" and others" if len(products) > 10 else "")
+    return f"Product {names} is" if len(products) == 1 else f"Products {names} are"
+
+
 def _stock_update(table: str, stock: StockMove, product_id: str, quantity: int) -> dict[str, Any]:
     return {
         "TableName": table,
         "Key": {"product_id": {"S": product_id}},
         "UpdateExpression": "SET #from = #from - :quantity ADD #to :quantity",
-        "ConditionExpression": "#from >= :quantity",
+        "ConditionExpression": "attribute_type(#from, :number) AND #from >= :quantity"
+        " AND (attribute_not_exists(#to) OR attribute_type(#to, :number))",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         "ExpressionAttributeNames": {"#from": stock.taken_from, "#to": stock.added_to},
-        "ExpressionAttributeValues": {":quantity": {"N": str(quantity)}},
+        "ExpressionAttributeValues": {":quantity": {"N": str(quantity)}, ":number": {"S": "N"}},
     }
 
 

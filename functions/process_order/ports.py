@@ -63,6 +63,10 @@ class Declined(Exception):
     """The payment provider says no, and will say no again. ``str()`` of it is the reason for the customer."""
 
 
+class ConfirmationRequired(Declined):
+    """The bank asks the customer to confirm the payment, which only the shop can collect."""
+
+
 class Payments(Protocol):
     """The payment provider. Every call may be repeated; whatever is unknown afterwards raises a TransientFault."""
 

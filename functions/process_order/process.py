@@ -19,6 +19,7 @@ from darkroom.order_messages import OrderTask
 from functions.process_order.events import event_of
 from functions.process_order.orders import FINAL, Change, OrderRecord, Rejection, RejectionCode, State, StockMove
 from functions.process_order.ports import (
+    ConfirmationRequired,
     Declined,
     OrderEvents,
     Orders,
@@ -114,7 +115,7 @@ def _open_payment(record: OrderRecord, dependencies: Dependencies) -> OrderRecor
     try:
         payment_id = dependencies.payments.open(record.order)
     except Declined as declined:
-        return _reject(record, dependencies, RejectionCode.PAYMENT_DECLINED, str(declined))
+        return _reject_payment(record, dependencies, declined)
     return dependencies.orders.apply(record, Change(State.PAYING, {"payment_id": payment_id}))
 
 
@@ -122,7 +123,7 @@ def _charge(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
     try:
         dependencies.payments.charge(_payment_id(record), record.order)
     except Declined as declined:
-        return _reject(record, dependencies, RejectionCode.PAYMENT_DECLINED, str(declined))
+        return _reject_payment(record, dependencies, declined)
     return dependencies.orders.apply(record, Change(State.CHARGED))
 
 
@@ -139,6 +140,12 @@ def _commit(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
 
 def _reject(record: OrderRecord, dependencies: Dependencies, code: RejectionCode, reason: str) -> OrderRecord:
     return dependencies.orders.apply(record, Change(State.REJECTING, {"rejection": Rejection(code, reason)}))
+
+
+def _reject_payment(record: OrderRecord, dependencies: Dependencies, declined: Declined) -> OrderRecord:
+    asks = isinstance(declined, ConfirmationRequired)
+    code = RejectionCode.PAYMENT_CONFIRMATION_REQUIRED if asks else RejectionCode.PAYMENT_DECLINED
+    return _reject(record, dependencies, code, str(declined))
 
 
 def _undo_payment(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:

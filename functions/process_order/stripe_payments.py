@@ -6,11 +6,10 @@ once and never again, so whatever comes back after weeks finds out from it what 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import stripe
@@ -18,10 +17,18 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
-from darkroom.errors import PaymentRequestRefused, PaymentsNotConfigured, PaymentsUnavailable, ServiceUnavailable
+from darkroom.errors import (
+    PaymentKeyRefused,
+    PaymentRequestRefused,
+    PaymentsNotConfigured,
+    PaymentsUnavailable,
+    ServiceUnavailable,
+)
 from darkroom.order_messages import Order
 
-from functions.process_order.ports import Declined
+from functions.process_order.ports import ConfirmationRequired, Declined
+from functions.process_order.stripe_errors import Cause, cause_of, words_of
+from functions.process_order.stripe_key import NoKey, key_in, kind_of
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -30,15 +37,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Request = Callable[[stripe.StripeClient, stripe.RequestOptions], T]
 
-# A secret or a restricted key. Nothing else may go into a header, whose faults are told with what is in it.
-_KEY = re.compile(r"[sr]k_\w+", re.ASCII)
 _SECONDS_TO_KEEP_KEY = 300
-_KEY_REFUSED = (stripe.AuthenticationError, stripe.PermissionError)
 # A decision of Stripe's on what was asked, or an outcome that only the payment itself can tell.
 _LOOK_AT_PAYMENT = (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.APIError, stripe.APIConnectionError)
+_CONFIRM = "The bank asks the customer to confirm the payment. Collect the confirmation and place a new order."
 _BEYOND_CANCELLING = {"succeeded", "canceled", "processing"}
-# What Stripe refuses of the order's own data, by parameter or code, and the reason for the customer.
-_FAULTS_OF_THE_ORDER = {
+# What the customer is told, before Stripe's own words, by code or parameter.
+_REASONS = {
     "amount_too_small": "The amount is too small to be charged.",
     "amount_too_large": "The amount is too large to be charged.",
     "currency": "The payment provider does not charge in this currency.",
@@ -110,9 +115,7 @@ class StripePayments:
                 return self._change(
                     order, "open", lambda client, options: client.v1.payment_intents.create(parameters, options)
                 ).id
-            except stripe.CardError as error:
-                raise Declined(_reason(error)) from error
-            except stripe.InvalidRequestError as error:
+            except stripe.StripeError as error:
                 _decline_if_fault_of_the_order(error)
                 raise
 
@@ -138,7 +141,8 @@ class StripePayments:
                     ),
                 )
             except stripe.CardError as error:
-                raise Declined(_reason(error)) from error
+                _decline_if_fault_of_the_order(error)
+                raise
             except _LOOK_AT_PAYMENT as error:
                 payment = self._look_at(payment_id)
                 if payment.status == "requires_confirmation":
@@ -231,14 +235,21 @@ class StripePayments:
         """Send a request; with the key as it is now, if Stripe refuses the one that was read before."""
         try:
             return request(self._client(self._key()), options)
-        except _KEY_REFUSED:
-            client = self._client(self._key(fresh=True))
+        except stripe.StripeError as error:
+            if cause_of(error) is not Cause.KEY:
+                raise
+        key = self._key(fresh=True)
         try:
-            return request(client, options)
-        except _KEY_REFUSED as error:  # its text has the end of the key
-            # As when a key is rolled: it is better that orders wait than that all become dead letters.
-            fault = f"Stripe refuses the key (status {error.http_status})"
-            raise PaymentsUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
+            return request(self._client(key), options)
+        except stripe.StripeError as error:
+            if cause_of(error) is not Cause.KEY:
+                raise
+            if isinstance(error, stripe.AuthenticationError):  # its text has the end of the key
+                # As when a key is rolled: it is better that orders wait a while than that all become dead letters.
+                fault = f"Stripe refuses the key (status {error.http_status})"
+                raise PaymentsUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
+            fault = f"Stripe refuses the {kind_of(key)} in {self._secret_arn}: {words_of(error)}"
+            raise PaymentKeyRefused(f"{fault} {self._remedy}") from None
 
     def _client(self, key: str) -> stripe.StripeClient:
         return stripe.StripeClient(
@@ -256,24 +267,25 @@ class StripePayments:
         fresh:
             From Secrets Manager, even if it was read a moment ago.
         """
-        key = self._read_secret(fresh=fresh)
-        if not _KEY.fullmatch(key) and not fresh:
-            key = self._read_secret(fresh=True)
-        if not _KEY.fullmatch(key):
-            raise PaymentsNotConfigured(f"There is no Stripe key in {self._secret_arn}. {self._remedy}")
-        return key
+        try:
+            return key_in(self._read_secret(fresh=fresh))
+        except NoKey as none:
+            if fresh:
+                reason = f"There is no Stripe key in {self._secret_arn}: it {none}. {self._remedy}"
+                raise PaymentsNotConfigured(reason) from None
+        return self._key(fresh=True)
 
-    def _read_secret(self, *, fresh: bool) -> str:
-        """Read the secret's text; empty if nothing was put into it yet."""
+    def _read_secret(self, *, fresh: bool) -> str | bytes:
+        """Read the secret; empty if nothing was put into it yet."""
         with aws_faults_as_transient("read the payment provider's key"):
             try:
-                secret = self._secrets.get(self._secret_arn, max_age=_SECONDS_TO_KEEP_KEY, force_fetch=fresh)
+                secret: Any = self._secrets.get(self._secret_arn, max_age=_SECONDS_TO_KEEP_KEY, force_fetch=fresh)
             except GetParameterError as error:
                 cause = error.__context__  # not __cause__: Powertools raises it without one
                 if isinstance(cause, ClientError) and error_code(cause) == "ResourceNotFoundException":
                     return ""
                 raise (cause or error) from None
-        return secret.strip() if isinstance(secret, str) else ""
+        return secret if isinstance(secret, str | bytes) else ""
 
     @property
     def _remedy(self) -> str:
@@ -310,7 +322,7 @@ def _require_success(payment: stripe.PaymentIntent) -> None:
         case "succeeded":
             return
         case "requires_action":
-            raise Declined("The bank asks the customer to confirm the payment.")
+            raise ConfirmationRequired(_CONFIRM)
         case "requires_payment_method":
             error = payment.last_payment_error
             raise Declined((error and error.message) or "The payment was declined.")
@@ -320,33 +332,36 @@ def _require_success(payment: stripe.PaymentIntent) -> None:
 
 
 def _decline_if_fault_of_the_order(error: stripe.StripeError) -> None:
-    """Raise Declined where Stripe refuses what the order says, rather than how we ask."""
-    if isinstance(error, stripe.InvalidRequestError):
-        reason = _FAULTS_OF_THE_ORDER.get(error.code or "") or _FAULTS_OF_THE_ORDER.get(error.param or "")
-        if reason:
-            raise Declined(reason) from error
+    """Raise Declined where Stripe refuses the card or what the order says, rather than us."""
+    match cause_of(error):
+        case Cause.CARD:
+            raise Declined(words_of(error) or "The payment was declined.") from error
+        case Cause.CONFIRMATION:
+            raise ConfirmationRequired(words_of(error) or _CONFIRM) from error
+        case Cause.DATA:
+            reason = _REASONS.get(error.code or "") or _REASONS.get(getattr(error, "param", None) or "") or ""
+            raise Declined(f"{reason} {words_of(error)}".strip()) from error
 
 
 def _is_spent(error: stripe.StripeError) -> bool:
     """Whether an idempotency key holds nothing but an error, or what was asked before a deployment changed it."""
     replayed: str | None = (error.headers or {}).get("Idempotent-Replayed")
-    return replayed == "true" or isinstance(error, stripe.IdempotencyError)
-
-
-def _reason(error: stripe.StripeError) -> str:
-    return error.user_message or "The payment was declined."
+    other_parameters = isinstance(error, stripe.IdempotencyError) and error.code != "idempotency_key_in_use"
+    return replayed == "true" or other_parameters
 
 
 @contextmanager
 def _stripe_faults(action: str) -> Iterator[None]:
-    """Turn Stripe's errors into faults of ours: permanent if it does not accept what we ask, else transient."""
+    """Turn Stripe's errors into faults of ours: permanent if the mistake is ours, else transient."""
     try:
         yield
-    except (stripe.InvalidRequestError, stripe.IdempotencyError) as error:
-        raise PaymentRequestRefused(f"Stripe refuses to {action}: {error.user_message}") from error
     except stripe.APIConnectionError as error:
         fault = type(error.__cause__ or error).__name__
         raise PaymentsUnavailable(f"Could not {action}: no answer from Stripe ({fault}).") from error
     except stripe.StripeError as error:
-        request = f" to request {error.request_id}" if error.request_id else ""
-        raise PaymentsUnavailable(f"Could not {action}: Stripe answered {error.http_status}{request}.") from error
+        if cause_of(error) in (Cause.UNKNOWN, Cause.KEY):
+            about = f"{error.http_status}" + (f" {error.code}" if error.code else "")
+            request = f" to request {error.request_id}" if error.request_id else ""
+            words = f" {words_of(error)}" if isinstance(error, stripe.InvalidRequestError) else ""
+            raise PaymentsUnavailable(f"Could not {action}: Stripe answered {about}{request}.{words}") from error
+        raise PaymentRequestRefused(f"Stripe refuses to {action}: {words_of(error)}") from error

@@ -17,7 +17,7 @@ from time import time
 from typing import Any
 
 from darkroom.deadline import Deadline
-from darkroom.errors import OrderIdReused, PaymentsNotConfigured, TransientFault
+from darkroom.errors import OrderIdReused, PaymentsNotConfigured, ProductUnknown, TransientFault
 from darkroom.order_messages import Order, read_body
 
 from functions.process_order.events import OrderEvent
@@ -53,8 +53,8 @@ class FakeOrders:
         with self.calls.call("receive"), self.lock:
             first = HistoryEntry(State.RECEIVED, self.now())
             record = self.orders.setdefault(order.order_id, OrderRecord(order, State.RECEIVED, 1, (first,)))
-        if record.order.fingerprint != order.fingerprint:
-            raise OrderIdReused(f"Order {order.order_id} is there already and asks for something else.")
+        if differing := record.order.differences(order):
+            raise OrderIdReused(f"Order {order.order_id} asks for something else: {', '.join(differing)} differ.")
         return record
 
     def load(self, order_id: str) -> OrderRecord:
@@ -66,6 +66,7 @@ class FakeOrders:
             known = self.orders.get(record.order.order_id)
             overtaken = known is None or known.revision != record.revision
             short = self._too_little(change.stock) if change.stock else ()
+            unknown = [p for p in short if p not in self.inventory]
             changed = self._changed(record, change)
             if not overtaken and not short:
                 self.orders[record.order.order_id] = changed
@@ -73,6 +74,8 @@ class FakeOrders:
                     self._move(change.stock)
         if overtaken:
             raise Overtaken
+        if unknown and change.stock and change.stock.added_to != "available":
+            raise ProductUnknown(f"{', '.join(unknown)} not in the inventory.")
         if short:
             raise StockShort(short)
         return changed

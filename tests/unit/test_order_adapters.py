@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 from botocore.stub import ANY, Stubber
-from darkroom.errors import OrderIdReused, ServiceUnavailable
+from darkroom.errors import OrderIdReused, ProductUnknown, ServiceUnavailable, StockRecordInvalid
 from darkroom.order_messages import Order, OrderLine
 from moto import mock_aws
 
@@ -122,7 +122,7 @@ class TestOrders:
             replace(ORDER, customer_id="customer-8"),
             replace(ORDER, customer_email=None),
             replace(ORDER, payment_method="pm_other"),
-            replace(ORDER, lines=ORDER.lines[::-1]),
+            replace(ORDER, lines=ORDER.lines[:1]),
         ],
     )
     def test_another_order_under_the_same_id_is_refused(self, shop: Shop, other: Order) -> None:
@@ -169,10 +169,17 @@ class TestOrders:
         assert (shop.counters("print"), shop.counters("frame")) == ((2, 0, 0), (1, 0, 0))
         assert shop.orders.load("order-1") == record
 
-    def test_so_is_a_product_that_nobody_knows(self, shop: Shop) -> None:
-        shop.stock("print", 10)
+    def test_a_product_that_is_not_there_is_no_empty_shelf(self, shop: Shop) -> None:
+        shop.stock("print", 2)
+        record = shop.orders.receive(ORDER)
+        with pytest.raises(ProductUnknown, match="frame"):
+            shop.orders.apply(record, RESERVE)
+        assert (shop.counters("print"), shop.orders.load("order-1")) == ((2, 0, 0), record)
+
+    def test_what_is_given_back_for_a_product_that_is_gone_is_short(self, shop: Shop) -> None:
+        give_back = Change(State.RELEASED, {}, StockMove("reserved", "available", (("frame", 1),)))
         with pytest.raises(StockShort, match="frame"):
-            shop.orders.apply(shop.orders.receive(ORDER), RESERVE)
+            shop.orders.apply(shop.orders.receive(ORDER), give_back)
 
     @pytest.mark.parametrize("change", [RESERVE, Change(State.CHARGED)], ids=["with stock", "without"])
     def test_a_change_to_what_has_changed_meanwhile_does_nothing(self, shop: Shop, change: Change) -> None:
@@ -215,7 +222,9 @@ class TestOrdersOnDynamoDb:
         stub.add_client_error(
             "transact_write_items",
             "TransactionCanceledException",
-            modeled_fields={"CancellationReasons": [{"Code": code} for code in codes]},
+            modeled_fields={
+                "CancellationReasons": [{"Code": code, "Item": {"available": {"N": "0"}}} for code in codes]
+            },
         )
 
     RECORD = OrderRecord(ORDER, State.RECEIVED, 1, (HistoryEntry(State.RECEIVED, "2026-11-22T09:30:00.000+00:00"),))
@@ -237,6 +246,24 @@ class TestOrdersOnDynamoDb:
         with pytest.raises(ServiceUnavailable, match="TransactionConflict, 8 times"):
             orders.apply(self.RECORD, RESERVE)
         assert len(waits) == 7
+
+    @pytest.mark.parametrize(
+        ("item", "reason"),
+        [
+            ({"available": {"S": "50"}}, "Product frame: available is '50', which is no number"),
+            ({"available": {"NULL": True}}, "Product frame: available is True, which is no number"),
+            ({"available": {"N": "5"}, "reserved": {"S": ""}}, "Product frame: reserved is '', which is no number"),
+            ({"sold": {"N": "1"}}, "Product frame: available is missing"),
+        ],
+    )
+    def test_a_record_without_a_number_is_for_the_operator(
+        self, dynamodb: DynamoDBClient, dynamodb_orders: DynamoDbOrders, item: dict[str, Any], reason: str
+    ) -> None:
+        for product, counters in (("print", {"available": {"N": "9"}}), ("frame", item)):
+            record = {"product_id": {"S": product}, **counters}
+            dynamodb.put_item(TableName=dynamodb_orders.inventory_table, Item=record)
+        with pytest.raises(StockRecordInvalid, match=reason):
+            dynamodb_orders.apply(dynamodb_orders.receive(ORDER), RESERVE)
 
     def test_a_shelf_that_is_empty_beside_a_conflict_is_empty(
         self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]

@@ -18,7 +18,10 @@
     │   ├── NotAcceptedBySqs       SQS does not accept such a message
     │   ├── OrderIdReused          another order has this id
     │   ├── PaymentsNotConfigured  there is no key for the payment provider
-    │   └── PaymentRequestRefused  the payment provider does not understand the request
+    │   ├── PaymentKeyRefused      the key for the payment provider has the wrong mode, or lacks a permission
+    │   ├── ProductUnknown         the inventory has no such product
+    │   ├── StockRecordInvalid     the inventory's record of a product has no number where one belongs
+    │   └── PaymentRequestRefused  the payment provider refuses the request, not the customer
     └── TransientFault             leave it in the queue and retry later
         ├── ServiceUnavailable     AWS or another service failed or did not answer
         │   └── PaymentsUnavailable  the payment provider failed, did not answer, or refused the key
@@ -109,8 +112,20 @@ class PaymentsNotConfigured(PermanentFault):
     """There is no key for the payment provider."""
 
 
+class PaymentKeyRefused(PermanentFault):
+    """The key for the payment provider is of the wrong mode, or lacks a permission."""
+
+
+class ProductUnknown(PermanentFault):
+    """The inventory has no such product: nobody can tell whether it is out of stock."""
+
+
+class StockRecordInvalid(PermanentFault):
+    """The inventory's record of a product has no number where one belongs."""
+
+
 class PaymentRequestRefused(PermanentFault):
-    """The payment provider does not understand the request: not the customer's fault."""
+    """The payment provider refuses the request: not the customer's fault."""
 
 
 class TransientFault(DarkroomError):

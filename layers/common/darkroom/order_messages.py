@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from hashlib import sha256
 from typing import Any
 
 from darkroom.currencies import is_currency, minor_units
@@ -50,10 +48,14 @@ class Order:
             wanted[line.product_id] += line.quantity
         return tuple(sorted(wanted.items()))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Return a hash that is equal for two orders only if their content is."""
-        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+    def differences(self, other: Order) -> list[str]:
+        """Return the fields in which another order asks for something else. The order of the lines does not matter."""
+        differing = [
+            field.name
+            for field in fields(self)
+            if field.name != "lines" and getattr(self, field.name) != getattr(other, field.name)
+        ]
+        return differing + (["items"] if Counter(self.lines) != Counter(other.lines) else [])
 
 
 @dataclass(frozen=True)

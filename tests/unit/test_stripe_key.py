@@ -1,0 +1,66 @@
+"""A key is found however a person put it into the secret; otherwise the reason says what is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from functions.process_order.stripe_key import NoKey, key_in, kind_of
+
+KEYS = st.sampled_from(["sk_test_laptop", "sk_live_51Habc", "rk_live_51Habc"])
+WAYS: list[Callable[[str], str]] = [
+    json.dumps,
+    lambda text: f"'{text}'",
+    lambda text: f"\ufeff  {text}\r\n",
+    lambda text: json.dumps({"api_key": text}),
+    lambda text: json.dumps({"STRIPE_SECRET_KEY": text, "publishable": "pk_test_1", "retries": 3}),
+    lambda text: json.dumps({"stripe": {"keys": [text, text]}}),
+    lambda text: f"STRIPE_SECRET_KEY={text}",
+    lambda text: f'export STRIPE_API_KEY="{text}"\n',
+]
+
+
+@given(KEYS, st.sampled_from(WAYS), st.sampled_from([str, "utf-8", "utf-16", "utf-8-sig"]))
+def test_a_key_is_found_where_the_intent_is_plain(key: str, way: Callable[[str], str], encoding: str | type) -> None:
+    secret = way(key)
+    assert key_in(secret if encoding is str else secret.encode(str(encoding))) == key
+
+
+@pytest.mark.parametrize(
+    ("secret", "reason"),
+    [
+        ("", "holds nothing"),
+        (" \n", "holds nothing"),
+        ("to do", "holds text of 5 characters that is no key"),
+        ("pk_test_1", "holds a publishable key"),
+        ('{"api_key": "pk_test_1"}', "holds JSON with the fields api_key, but no secret key in it, only a publishable"),
+        ('{"username": "a", "password": "b"}', "holds JSON with the fields username, password, but no secret key"),
+        ('{"a": "sk_test_1", "b": "sk_live_1"}', "holds JSON with the fields a, b, with 2 different keys"),
+        ("whsec_abc", "the signing secret of a webhook"),
+        ("sk_test_...1234", "a shortened key"),
+        ("sk_live_****1234", "a shortened key"),
+        ("sk_", "begins like a key"),
+        ("sk_test 1", "begins like a key"),
+        ("sk_test\nX-Header: 1", "begins like a key"),
+        ("sk_schlüssel", "begins like a key"),
+        (b"\xff\xfe\xfd\x80\x81", "holds 5 bytes that are no text"),
+        (b"", "holds nothing"),
+    ],
+)
+def test_otherwise_it_says_what_the_secret_holds(secret: str | bytes, reason: str) -> None:
+    with pytest.raises(NoKey) as none:
+        key_in(secret)
+    assert reason in str(none.value)
+    assert not any(part in str(none.value) for part in ("1234", "X-Header", "to do"))
+
+
+def test_kinds_of_keys() -> None:
+    assert [kind_of(key) for key in ("sk_test_1", "rk_live_1", "sk_1")] == [
+        "secret key of test mode",
+        "restricted key of live mode",
+        "secret key",
+    ]
