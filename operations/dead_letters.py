@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
-from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE
+from darkroom import came_with
+from darkroom.came_with import CameWith
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueOutputTypeDef, MessageTypeDef
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
 
 _ENTRIES_PER_CALL = 10
 
@@ -31,16 +32,19 @@ class DeadLetter:
     message_id: str
     body: str
     sent: float
-    attributes: Mapping[str, MessageAttributeValueOutputTypeDef]
+    came: CameWith = field(default_factory=CameWith)
 
     def text(self, attribute: str) -> str:
-        """A message attribute; empty if there is none."""
-        return self.attributes[attribute].get("StringValue", "") if attribute in self.attributes else ""
+        """One of Darkroom's attributes; empty if there is none."""
+        held = came_with.packed(self.came.attributes)
+        if attribute in held:
+            return str(held[attribute])
+        return str(self.came.attributes.get(attribute, {}).get("StringValue", ""))
 
     @property
     def error_code(self) -> str:
         """Why it is here; empty where the function died, or a reader gave up, and SQS moved it itself."""
-        return self.text(ERROR_CODE_ATTRIBUTE)
+        return self.text(came_with.ERROR_CODE) if came_with.is_redriven(self.came.attributes) else ""
 
     @property
     def reason(self) -> str:
@@ -102,7 +106,7 @@ class QueueScan:
                 VisibilityTimeout=self.hidden_for,
                 WaitTimeSeconds=self.wait,
                 MessageAttributeNames=["All"],
-                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId", "AWSTraceHeader"],
             ).get("Messages", [])
             new = [m for m in received if m["MessageId"] not in self._hidden and m["MessageId"] not in self._gone]
             self._hidden |= {message["MessageId"]: message["ReceiptHandle"] for message in received}
@@ -136,7 +140,7 @@ def _letter(message: MessageTypeDef) -> DeadLetter:
         message_id=message["MessageId"],
         body=message["Body"],
         sent=int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000,
-        attributes=message.get("MessageAttributes", {}),
+        came=came_with.from_sqs(message),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from darkroom import came_with
 from darkroom.sending import OutgoingMessage, offer_messages
 
 from operations.dead_letters import DeadLetter, QueueScan
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 NO_CODE = "none"
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+LARGEST_MESSAGE = 1_048_576
 # Of the 120,000 messages that a queue lets be hidden at a time.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 MOST_AT_ONCE = 100_000
@@ -49,9 +52,25 @@ class Judge(Protocol):
         """Return where it goes, or why it must stay."""
 
 
-def back_to(queue_url: str) -> Judge:
-    """Judge that every dead letter goes back as it is, with the attribute by which the functions know it."""
-    return lambda letter: HandOver(queue_url, OutgoingMessage(letter.body, letter.attributes))
+def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
+    """Judge that every dead letter goes back as it came, with the mark by which the functions know it.
+
+    Parameters
+    ----------
+    largest:
+        The most bytes that the queue accepts. A message without room for the mark must stay: without it, an image task
+        would count as done.
+    """
+
+    def judged(letter: DeadLetter) -> HandOver | str:
+        came = came_with.producers(letter.came.attributes)
+        attributes = came_with.given_back(came, letter.error_code)
+        message = OutgoingMessage(letter.body, attributes, letter.came.system_parameters())
+        if message.size > largest:
+            return f"With the mark of a redrive it has {message.size:,} bytes, and the queue takes {largest:,}."
+        return HandOver(queue_url, message)
+
+    return judged
 
 
 @dataclass

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
 from time import monotonic
+from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.errors import ServiceUnavailable
@@ -113,9 +114,15 @@ def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:
     return 1 if refused else 0
 
 
+def _largest(stack: DeployedStack, queue_url: str) -> int:
+    """Return the most bytes that the queue accepts of a message."""
+    name: Final = "MaximumMessageSize"
+    return int(stack.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=[name])["Attributes"][name])
+
+
 def _judge(stack: DeployedStack, queue: str) -> Judge:
     if waiting := FLOWS[queue].waiting:
-        return back_to(stack.outputs[waiting])
+        return back_to(stack.outputs[waiting], _largest(stack, stack.outputs[waiting]))
     return judge_again(read_settings(stack))
 
 

@@ -163,8 +163,8 @@ class FakeQueues:
                 if code := self.refuses.get(entry["MessageBody"]):
                     failed.append({"Id": entry["Id"], "Code": code, "SenderFault": True})
                     continue
-                texts = {name: value["StringValue"] for name, value in entry.get("MessageAttributes", {}).items()}
-                self.put(QueueUrl, entry["MessageBody"], **texts)
+                self.put(QueueUrl, entry["MessageBody"])
+                self.queues[QueueUrl][-1].attributes = entry.get("MessageAttributes", {})
             return {"Failed": failed}
 
         assert 1 <= len(Entries) <= 10

@@ -6,6 +6,7 @@ import gzip
 import json
 
 import pytest
+from darkroom.came_with import CameWith
 from darkroom.errors import MalformedMessage
 
 from functions.relay_rabbitmq.deliveries import Delivery
@@ -28,7 +29,9 @@ def undeliverable(found: Delivery) -> list[DeadLetter]:
     assert isinstance(outcome, Undeliverable)
     SqsDeadLetterQueue(sqs.client, "dead-letters").send(outcome)
     return [
-        DeadLetter("id", m.body, 0, {n: {"DataType": "String", "StringValue": v} for n, v in m.attributes.items()})
+        DeadLetter(
+            "id", m.body, 0, CameWith({n: {"DataType": "String", "StringValue": v} for n, v in m.attributes.items()})
+        )
         for m in sqs.queues["dead-letters"]
     ]
 
@@ -58,7 +61,7 @@ def test_what_has_a_route_by_now_is_sent_as_the_relay_would_have(found: Delivery
     ("found", "reason"),
     [
         (delivery(TASK, queue="others::/"), "NoRoute: Nothing says where messages of others::/ go"),
-        (delivery("rubbish", queue=ORDERS), "MalformedMessage: The order is not valid"),
+        (delivery("rubbish", queue=ORDERS), "MalformedMessage: The body is not JSON"),
         (delivery(b"\xff\xfe", queue=IMAGE_TASKS), "MalformedMessage: The body is not UTF-8"),
         (delivery(b"", queue=IMAGE_TASKS), "MalformedMessage"),
     ],
@@ -78,6 +81,6 @@ def test_what_came_in_parts_stays() -> None:
     )
     part = sqs.queues["dead-letters"][1]
     attributes = {n: {"DataType": "String", "StringValue": v} for n, v in part.attributes.items()}
-    stays = judge_again(SETTINGS)(DeadLetter("id", part.body, 0, attributes))  # type: ignore[arg-type]
+    stays = judge_again(SETTINGS)(DeadLetter("id", part.body, 0, CameWith(attributes)))
     assert isinstance(stays, str)
     assert stays.startswith("It is part 2/2 of a message too large for SQS")

@@ -37,18 +37,23 @@ def run(asked: Redrive, queues: FakeQueues, rate: float = 1000) -> Moved:
 
 
 class TestADeadLetter:
-    def test_goes_back_with_its_body_and_attributes(self) -> None:
+    def test_goes_back_as_it_came_with_the_mark_of_a_redrive(self) -> None:
         queues = FakeQueues()
-        queues.put(DEAD, "body", "NotAnImage", task_id="t-1")
+        queues.put(DEAD, "body", "NotAnImage", task_id="t-1", tenant="shop-de")
         assert run(redrive(queues), queues).moved == 1
         (message,) = queues.queues[LIVE]
         assert message.body == "body"
         assert {name: value["StringValue"] for name, value in message.attributes.items()} == {
             "error_code": "NotAnImage",
-            "reason": "why NotAnImage",
-            "task_id": "t-1",
+            "tenant": "shop-de",
         }
-        assert queues.bodies(DEAD) == []
+
+    @pytest.mark.parametrize(("largest", "moved"), [(50, 1), (30, 0)])
+    def test_near_the_size_limit_goes_back_if_there_is_room_for_the_mark(self, largest: int, moved: int) -> None:
+        queues = queues_with("NotAnImage")
+        asked = replace(redrive(queues), judge=back_to(LIVE, largest))
+        assert run(asked, queues).moved == moved
+        assert len(queues.bodies(DEAD)) == 1 - moved
 
     def test_that_sqs_moved_itself_goes_back_without_an_error_code(self) -> None:
         queues = queues_with("")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from aws_lambda_powertools import Logger
 
-from darkroom.dead_letters import ERROR_CODE_ATTRIBUTE, DeadLetters
+from darkroom.came_with import CameWith, from_lambda, is_redriven, working_on
+from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, OutOfTime, TransientFault, UnexpectedError
 from darkroom.messages import Task
@@ -137,12 +138,16 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         TransientFault
             The message must stay in its queue. It becomes visible again later.
         """
-        redriven = ERROR_CODE_ATTRIBUTE in record.message_attributes
+        came_with = from_lambda(record.raw_event)
+        redriven = is_redriven(came_with.attributes)
         receives = int(record.attributes.approximate_receive_count)
         message = self.message(record.body, is_first=receives == 1 and not redriven)
-        work = asyncio.get_running_loop().run_in_executor(
-            self.workers, lambda: message.work(deadline, redriven=redriven)
-        )
+
+        def work_on_message() -> None:
+            with working_on(came_with):
+                message.work(deadline, redriven=redriven)
+
+        work = asyncio.get_running_loop().run_in_executor(self.workers, work_on_message)
         # Not wait_for, which would cancel: a thread cannot be cancelled. What it still does can safely be repeated.
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
 
@@ -154,12 +159,16 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
             if isinstance(outcome, TransientFault):
                 faults.append(outcome)
                 if is_last:
-                    await self._answer(deadline, self.dead_letters.send, task.body, task.task_id, outcome)
+                    await self._answer(deadline, self._send_dead_letter, came_with, task, outcome)
             self.report(attempt, sent, is_last)
         if faults and not is_last:
             wait = max(_wait(fault, receives) for fault in faults)
             await self._answer(deadline, self.set_visibility_timeout, record.receipt_handle, wait)
             raise faults[0]
+
+    def _send_dead_letter(self, came_with: CameWith, task: TaskT, fault: TransientFault) -> None:
+        with working_on(came_with):
+            self.dead_letters.send(task.body, task.task_id, fault)
 
     async def _answer(self, deadline: Deadline, call: Callable[..., None], *arguments: object) -> None:
         """Make a call that the answer depends on. Raises OutOfTime if it takes longer than Lambda allows."""

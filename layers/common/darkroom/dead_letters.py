@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from darkroom import came_with
 from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.errors import DarkroomError
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# Marks a message that was in a dead-letter queue: a redriven message carries it back to the function.
-ERROR_CODE_ATTRIBUTE = "error_code"
 _LONGEST_REASON = 1000
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+_LARGEST_MESSAGE = 1_048_576
 
 
 class DeadLetters(Protocol):
@@ -37,7 +38,8 @@ class SqsDeadLetters:
     ) -> None:
         """Send ``body`` unchanged, with ``error_code``, ``reason`` and ``task_id`` as message attributes.
 
-        Because the body is unchanged, a redrive only has to send the message back.
+        The producer's attributes, the message group and the trace header stay, so that a redrive gives all back. Near
+        the size limit of SQS the reason is shortened.
 
         Parameters
         ----------
@@ -49,19 +51,25 @@ class SqsDeadLetters:
         ServiceUnavailable
             SQS did not accept it: the message must not leave its queue.
         """
-        attributes = {
-            ERROR_CODE_ATTRIBUTE: fault.error_code,
-            "reason": _readable(str(fault))[:_LONGEST_REASON],
-            "task_id": task_id,
-            **{name: _readable(value) for name, value in about.items() if value},
-        }
+        message = came_with.at_work()
+        producers = came_with.producers(message.attributes)
+        size = len(body.encode("utf-8", "surrogatepass"))
+        for longest_reason in (_LONGEST_REASON, 100, 1):
+            ours = {
+                came_with.ERROR_CODE: fault.error_code,
+                came_with.REASON: _readable(str(fault))[:longest_reason],
+                came_with.TASK_ID: task_id,
+                **{name: _readable(value) for name, value in about.items() if value},
+            }
+            attributes: dict[str, Any] = came_with.with_ours(producers, ours)
+            if size + came_with.size_of(attributes) <= _LARGEST_MESSAGE:
+                break
         with aws_faults_as_transient("send the dead letter"):
             self.sqs.send_message(
                 QueueUrl=self.queue_url,
                 MessageBody=body,
-                MessageAttributes={
-                    name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
-                },
+                MessageAttributes=attributes,
+                **message.system_parameters(),
             )
 
 

@@ -6,17 +6,18 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from time import sleep
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.came_with import size_of
 from darkroom.errors import ServiceUnavailable
 from darkroom.retries import backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueUnionTypeDef, SendMessageBatchRequestEntryTypeDef
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html
 _ENTRIES_PER_CALL = 10
@@ -47,16 +48,16 @@ class NotAccepted(ServiceUnavailable):
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A message to send: its body, and its message attributes in SQS's format."""
+    """A message to send: its body, its message attributes in SQS's format, and what else SendMessage takes."""
 
     body: str
-    attributes: Mapping[str, MessageAttributeValueUnionTypeDef] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
-        """Return the bytes that SQS counts: the body, and each attribute's name, type and text."""
-        attributes = "".join(f"{n}{v['DataType']}{v.get('StringValue', '')}" for n, v in self.attributes.items())
-        return len(self.body.encode()) + len(attributes.encode())
+        """Return the bytes that SQS counts: the body, and each attribute's name, type and value."""
+        return len(self.body.encode()) + size_of(self.attributes)
 
 
 @dataclass(frozen=True)
@@ -194,4 +195,5 @@ def _entry(id_: str, message: OutgoingMessage) -> SendMessageBatchRequestEntryTy
     entry: SendMessageBatchRequestEntryTypeDef = {"Id": id_, "MessageBody": message.body}
     if message.attributes:
         entry["MessageAttributes"] = message.attributes
+    entry.update(message.parameters)  # type: ignore[typeddict-item] # of SendMessage, which the entries share
     return entry
