@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections import Counter
+from importlib import import_module
 from typing import Any
 
 from bundle.bundle import FUNCTIONS
@@ -692,13 +693,8 @@ def functions_are_told_exactly_what_their_settings_read(template: Template) -> l
     """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
     findings = []
     for name, values in properties(template, FUNCTION).items():
-        settings = ROOT / values["CodeUri"] / "settings.py"
-        tree = ast.parse(settings.read_text() if settings.exists() else "")
-        texts = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        # AWS_*: set by Lambda itself
-        read = {text for text in texts if re.fullmatch(r"(?!AWS_)[A-Z][A-Z0-9]+(_[A-Z0-9]+)*", text)}
+        settings = import_module(f"{values['CodeUri'].replace('/', '.')}settings").Settings
+        read = {variable for variable in settings.variables() if not variable.startswith("AWS_")}  # set by Lambda
         told = {key for key in _environment(template, name) if not key.startswith("POWERTOOLS_")}
         findings += [f"{name} is not told {key}" for key in sorted(read - told)]
         findings += [f"{name} is told {key}, which it does not read" for key in sorted(told - read)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Self, get_args, get_origin, get_type_hints
 
 
 class InvalidSettings(ValueError):
@@ -16,9 +17,11 @@ class Environment:
 
     variables: Mapping[str, str]
     faults: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)  # all that was read
 
     def text(self, name: str) -> str:
         """Read a variable that must not be empty."""
+        self.names.add(name)
         value = self.variables.get(name, "")
         if not value:
             self.faults.append(f"{name} is not set")
@@ -42,3 +45,48 @@ class Environment:
         """Raise InvalidSettings if anything read so far is missing or invalid."""
         if self.faults:
             raise InvalidSettings("; ".join(self.faults))
+
+
+@dataclass(frozen=True)
+class EnvironmentSettings:
+    """Settings that are read from the environment.
+
+    A subclass is a frozen dataclass. A field ``tasks_table`` is read from the variable ``TASKS_TABLE``, as its type
+    says: ``str``, ``int`` or ``bool``. ``Annotated[int, "OTHER_NAME"]`` names another variable;
+    ``Annotated[Limits, read_limits]`` names a function that makes the value from the `Environment`.
+    """
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        InvalidSettings
+            Naming every variable that is missing or invalid.
+        """
+        environment = Environment(variables)
+        settings = cls._read(environment)
+        environment.check()
+        return settings
+
+    @classmethod
+    def variables(cls) -> set[str]:
+        """Name every variable that `from_environment` reads."""
+        environment = Environment({})
+        cls._read(environment)
+        return environment.names
+
+    @classmethod
+    def _read(cls, environment: Environment) -> Self:
+        hints = get_type_hints(cls, include_extras=True)
+        return cls(**{each.name: _value(each.name.upper(), hints[each.name], environment) for each in fields(cls)})
+
+
+def _value(name: str, hint: Any, environment: Environment) -> Any:
+    if get_origin(hint) is Annotated:
+        hint, named = get_args(hint)
+        if callable(named):
+            return named(environment)
+        name = named
+    return {str: environment.text, int: environment.number, bool: environment.flag}[hint](name)
