@@ -88,7 +88,7 @@ touch $@; echo "Installed  $(2)"
 endef
 failed = echo "$(1) could not be installed; the reason is above. Is there a network? Then run make setup again."; exit 1
 
-check: setup .local/security/installed ## lint, types, template rules, security - no stack, no network
+check: setup .local/security/installed ## lint, types, template rules, prose, security - no stack, no network
 	@echo "[1/7] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@echo "[2/7] mypy"; .venv/bin/mypy
 	@echo "[3/7] cfn-lint"; .venv/bin/cfn-lint --custom-rules tests/template/cfn_lint_rules.txt template.yaml
@@ -107,7 +107,7 @@ audit: .local/security/installed ## known vulnerabilities of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: setup .local/security/installed ## everything, side by side: check, test-unit, test-integration (ALSO=test-api COMPLETE=1 fails if a test is skipped)
+test: setup .local/security/installed ## everything, in parallel: check, test-unit, test-integration (ALSO=test-api COMPLETE=1 fails if a test is skipped)
 	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
@@ -128,52 +128,52 @@ down: ## stop the laptop stack
 status: setup ## queues, dead letters by reason, alarms (WATCH=1; of a stack in AWS: PROFILE=name STACK= REGION=)
 	@$(RUN) -m operations status $(IN_AWS) $(if $(WATCH),--watch)
 
-redrive: setup ## dead letters back to their queue (QUEUE=images, orders, results, rabbitmq; CODE= LIMIT= RATE=10 DRY_RUN=1 PROFILE=name YES=1)
-	@test -n "$(QUEUE)" || { echo "Say whose: make redrive QUEUE=images (or orders, results, rabbitmq)"; exit 1; }
+redrive: setup ## move dead letters back to their source queue (QUEUE=images, orders, results, rabbitmq; CODE= LIMIT= RATE=10 DRY_RUN=1 PROFILE=name YES=1)
+	@test -n "$(QUEUE)" || { echo "Which queue? make redrive QUEUE=images (or orders, results, rabbitmq)"; exit 1; }
 	@$(RUN) -m operations redrive $(IN_AWS) --queue "$(QUEUE)" $(if $(CODE),--code "$(CODE)") $(if $(LIMIT),--limit "$(LIMIT)") \
 	  $(if $(RATE),--rate "$(RATE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
-env: ## the stack's address and outputs, to eval in a shell
+env: ## print the stack's address and outputs, for eval in a shell
 	@$(RUN) -m local env
 
-demo: setup ## photos, orders and messages through the real template (PHOTOS=folder for your own)
+demo: setup ## start the stack, process photos, orders and messages, write a report page (PHOTOS=folder for your own)
 	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-chaos: setup ## kill, fail, hang, restart, duplicate, reorder; then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
+chaos: setup ## run all flows while functions die and services fail, then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
 	@$(RUN) -m local chaos --flow $(or $(FLOW),all) --items $(or $(ITEMS),200)
 
-rabbitmq-queues: setup ## declare the intake's queues on a broker of yours (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
+rabbitmq-queues: setup ## declare the RabbitMQ queues on your broker (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
 	@$(RUN) -m operations rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)
 
 invoke: setup ## a deployed function with an event, without Docker (EVENT=events/s3.json)
 	@test -n "$(EVENT)" || { echo "Say which: make invoke EVENT=events/s3.json"; exit 1; }
 	@$(RUN) -m local invoke "$(EVENT)"
 
-sam: setup ## a SAM command against the laptop stack, such as ARGS="logs --tail"
-	@test -n "$(ARGS)" || { echo 'Say which: make sam ARGS="logs"'; exit 1; }
+sam: setup ## run a SAM command against the laptop stack (ARGS="logs --tail")
+	@test -n "$(ARGS)" || { echo 'Which command? make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
 
-bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## measure beside sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## compare with sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
-bench-page: .local/bench/installed ## write docs/performance.md again from what was measured last
+bench-page: .local/bench/installed ## write docs/performance.md again from the last results
 	@$(MEASURE) page
 
-cost: setup ## what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
+cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
 	@$(RUN) -m benchmarks.cost.calculator $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
 	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS))
 
-cost-page: .local/bench/installed ## make docs/cost.md from the calculator
+cost-page: .local/bench/installed ## write docs/cost.md
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost.page
 
-scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and make docs/scaling.md (minutes)
+scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and write docs/scaling.md (minutes)
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling.page
 
-throughput: setup ## images a second through the running laptop stack (IMAGES=1000)
+throughput: setup ## measure images per second on the running laptop stack (IMAGES=1000)
 	@$(RUN) -m benchmarks.scaling.throughput $(if $(IMAGES),--images $(IMAGES))
 
-fuzz: setup ## damaged photos and messages; none may do harm (CASES=100000 SEED=7 AGAIN=images/7)
+fuzz: setup ## process damaged photos and messages, and expect no crash (CASES=100000 SEED=7 AGAIN=images/7)
 	@$(RUN) -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again $(AGAIN))
 	@test -n "$(AGAIN)" || $(MAKE) --silent fuzz-guided
 
@@ -193,5 +193,5 @@ lock: setup ## pin the newest versions that the .in files allow
 	  --exclude-newer 2026-03-05 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  requirements/localstack.in -o requirements/localstack.txt
 
-clean: down ## remove everything that make made
+clean: down ## stop the stack and remove everything that make installed
 	@rm -rf .venv .local benchmarks/rendering/sharp/node_modules .aws-sam .hypothesis .mypy_cache .pytest_cache .ruff_cache

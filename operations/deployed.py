@@ -131,18 +131,18 @@ def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
     try:
         region = region or boto3.Session(profile_name=profile).region_name or ""
         if not region:
-            raise OperationsError(f"Profile {profile} has no region. Say which: REGION=eu-central-1")
+            raise OperationsError(f"Profile {profile} has no region. Set one: REGION=eu-central-1")
         stack = AwsStack(stack_name, region, {}, profile)
         (description,) = stack.cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
     except ClientError as error:
         if error_code(error) == "ValidationError":
-            raise OperationsError(f"There is no stack {stack_name} in {region}. Say which: STACK=name") from error
+            raise OperationsError(f"There is no stack {stack_name} in {region}. Name yours: STACK=name") from error
         raise OperationsError(f"AWS does not let profile {profile} see stack {stack_name}: {error}") from error
     except BotoCoreError as error:
         raise OperationsError(f"Profile {profile} reaches nothing: {error}") from error
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description.get("Outputs", [])})
     if "OrderQueueArn" not in stack.outputs:
-        raise OperationsError(f"Stack {stack_name} in {region} is none of Darkroom's. Say which: STACK=name")
+        raise OperationsError(f"Stack {stack_name} in {region} is not a Darkroom stack. Name yours: STACK=name")
     return stack
 
 
