@@ -33,7 +33,7 @@ def main() -> int:
                 deployed = stack.up(config, console)
                 sample_events.provide(deployed)
                 local_invoke.prepare(config, deployed, console)
-                console.print(f"The laptop stack is up; {config.stack_file} tells any client how to reach it.")
+                console.print(f"The laptop stack is up; {config.stack_file} has its address and credentials.")
                 console.print(f"Put photos into bucket {deployed.outputs['UploadsBucketName']}, or run: make demo")
                 return 0
             case "down":
@@ -56,7 +56,7 @@ def main() -> int:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
         return 1
     except (EndpointConnectionError, ConnectionClosedError):
-        print("The laptop stack was stopped meanwhile. Start it again: make up", file=sys.stderr)
+        print("The laptop stack stopped in the meantime. Start it again: make up", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -66,17 +66,17 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description="The laptop stack.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("up", help="start the emulator and deploy the template to it")
-    commands.add_parser("down", help="stop it")
-    commands.add_parser("env", help="the stack's address and outputs, for a shell to evaluate")
-    demo_parser = commands.add_parser("demo", help="real photos through the real template")
+    commands.add_parser("up", help="start the emulators and deploy the template")
+    commands.add_parser("down", help="stop the stack and delete its contents")
+    commands.add_parser("env", help="print the stack's address and outputs, for eval in a shell")
+    demo_parser = commands.add_parser("demo", help="process photos, orders and messages, and write a report page")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
-    chaos_parser = commands.add_parser("chaos", help="kill, fail, hang, restart, duplicate and reorder; then audit")
+    chaos_parser = commands.add_parser("chaos", help="run all flows while functions die and services fail, then audit")
     chaos_parser.add_argument("--flow", choices=chaos.FLOWS, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
     invoke_parser = commands.add_parser("invoke", help="a deployed function with an event of events/, without Docker")
     invoke_parser.add_argument("event", type=Path, help="a file, such as events/s3.json")
-    sam_parser = commands.add_parser("sam", help="a SAM command against the laptop stack")
+    sam_parser = commands.add_parser("sam", help="run a SAM command against the laptop stack")
     sam_parser.add_argument("arguments", nargs="+")
     return parser.parse_args()
 

@@ -90,7 +90,7 @@ def load(config: LocalConfig) -> Stack:
     try:
         known = Stack(**json.loads(config.stack_file.read_text()))
     except (TypeError, ValueError):
-        raise LaptopError("The laptop stack was started by another version of this. Stop it first: make down") from None
+        raise LaptopError("Another version of Darkroom started the laptop stack. Stop it first: make down") from None
     return _describe(config, known.sources, known.code)
 
 
@@ -254,7 +254,7 @@ def _alone(config: LocalConfig) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise LaptopError("Another make is bringing the laptop stack up. Wait until it is done.") from None
+            raise LaptopError("Another make is starting the laptop stack. Wait until it has finished.") from None
         yield
 
 
@@ -314,7 +314,7 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
             stderr=subprocess.STDOUT if output else None,
         ).returncode
     if path and code != 0:
-        raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (all of it in {path.relative_to(PROJECT)})")
+        raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (full output: {path.relative_to(PROJECT)})")
     return code
 
 
@@ -388,4 +388,4 @@ def _why(log: Path) -> str:
     """The line of a SAM log that says most."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("Error", "ERROR", "make:"))]
-    return (telling or lines or ["it said nothing"])[-1]
+    return (telling or lines or ["it printed nothing"])[-1]

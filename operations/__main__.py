@@ -1,6 +1,6 @@
 """`python -m operations COMMAND`: the commands behind `make status`, `make redrive` and `make rabbitmq-queues`.
 
-Without a profile they mean the laptop stack, with one a stack in AWS.
+Without a profile they use the laptop stack, with one a stack in AWS.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _REDRIVE_NEEDS = """
 In AWS the profile needs cloudformation:DescribeStacks on the stack; sqs:GetQueueAttributes, sqs:ReceiveMessage,
 sqs:ChangeMessageVisibility and sqs:DeleteMessage on the dead-letter queue; sqs:SendMessage on the queue the messages go
 to; and for rabbitmq lambda:GetFunctionConfiguration on the relay, whose routes decide.
-Nothing is lost if it is interrupted, even by kill -9: a message may come twice, and is done once by its id. After
-kill -9 what was being looked at shows again when its time is over, half a minute and more.
+Nothing is lost if it is interrupted, even by kill -9: a message may arrive twice, and is processed once. After
+kill -9, messages that were being read become visible again after their visibility timeout, half a minute or more.
 """
 
 
@@ -65,7 +65,7 @@ def main() -> int:
     except OperationsError as error:
         errors.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
     except (ClientError, BotoCoreError, ServiceUnavailable) as error:
-        errors.print(f"[red]✗[/] AWS refuses, or does not answer: {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[red]✗[/] AWS refuses the request or does not answer: {escape(str(error))}", soft_wrap=True)
     except KeyboardInterrupt:
         return 130
     return 1
@@ -102,29 +102,29 @@ def _ended_by_a_person() -> Event:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m operations", description="The commands of a person on call.")
+    parser = argparse.ArgumentParser(prog="python -m operations", description="Commands for the engineer on call.")
     where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--profile", default="", help="of the AWS CLI; without it the laptop stack is meant")
-    where.add_argument("--stack", default="", help="its name in AWS; by default samconfig.toml's")
-    where.add_argument("--region", default="", help="by default the profile's")
+    where.add_argument("--profile", default="", help="AWS CLI profile; without it, the laptop stack")
+    where.add_argument("--stack", default="", help="stack name in AWS; by default from samconfig.toml")
+    where.add_argument("--region", default="", help="AWS region; by default the profile's")
     commands = parser.add_subparsers(dest="command", required=True)
     status_parser = commands.add_parser(
         "status", parents=[where], help="queues, dead letters by reason, alarms", epilog=_STATUS_NEEDS
     )
-    status_parser.add_argument("--watch", action="store_true", help="again every few seconds, until Ctrl-C")
+    status_parser.add_argument("--watch", action="store_true", help="refresh every few seconds, until Ctrl-C")
     redrive_parser = commands.add_parser(
-        "redrive", parents=[where], help="dead letters back to the queue they came from", epilog=_REDRIVE_NEEDS
+        "redrive", parents=[where], help="move dead letters back to their source queue", epilog=_REDRIVE_NEEDS
     )
-    redrive_parser.add_argument("--queue", required=True, choices=sorted(FLOWS), help="whose dead letters")
+    redrive_parser.add_argument("--queue", required=True, choices=sorted(FLOWS), help="which dead letters")
     redrive_parser.add_argument(
-        "--code", default="", help="only those of this error code, such as NotAnImage; `none` for those without"
+        "--code", default="", help="only this error code, such as NotAnImage; `none` for dead letters without a code"
     )
-    redrive_parser.add_argument("--limit", type=_whole, default=0, help="at most so many; by default all")
-    redrive_parser.add_argument("--rate", type=_positive, default=10.0, help="messages a second; by default 10")
+    redrive_parser.add_argument("--limit", type=_whole, default=0, help="the most to move; by default all")
+    redrive_parser.add_argument("--rate", type=_positive, default=10.0, help="messages per second; by default 10")
     redrive_parser.add_argument("--dry-run", action="store_true", help="show what would be moved, and move nothing")
     redrive_parser.add_argument("--yes", action="store_true", help="do not ask before moving anything in AWS")
     rabbitmq_queues.add_arguments(
-        commands.add_parser("rabbitmq-queues", help="declare the intake's queues on a broker")
+        commands.add_parser("rabbitmq-queues", help="declare the RabbitMQ queues on a broker")
     )
     return parser.parse_args()
 

@@ -24,7 +24,7 @@ def read_settings(stack: DeployedStack) -> Settings:
     try:
         return Settings.from_environment(function.get("Environment", {}).get("Variables", {}))
     except InvalidSettings as error:
-        raise OperationsError(f"Function {name} is of another version than what stands here: {error}") from error
+        raise OperationsError(f"Function {name} has another version than this code: {error}") from error
 
 
 def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:

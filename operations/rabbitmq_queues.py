@@ -55,12 +55,12 @@ def connection_parameters(url: str) -> pika.URLParameters:
     try:
         parameters = pika.URLParameters(url)
     except (ValueError, TypeError):  # its message may hold the password
-        raise OperationsError("The URL is none of AMQP, such as amqps://user@broker.example:5671") from None
+        raise OperationsError("The URL is not an AMQP URL such as amqps://user@broker.example:5671") from None
     if urlsplit(url).scheme == "amqps":
         # Whatever the URL says of it.
         parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(), parameters.host)
     elif not _is_loopback(parameters.host):
-        raise OperationsError(f"amqp:// would send the password to {parameters.host} in clear. Use amqps://")
+        raise OperationsError(f"amqp:// would send the password to {parameters.host} in clear text. Use amqps://")
     return parameters
 
 
@@ -122,11 +122,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         required=True,
-        help="of the broker: amqps://user@host:5671, and /name of a virtual host. The password comes from"
-        " RABBITMQ_PASSWORD, or is asked for, or is the first line of the standard input",
+        help="of the broker: amqps://user@host:5671, then /name of a virtual host. The password comes from"
+        " RABBITMQ_PASSWORD, from a prompt, or from the first line of standard input",
     )
-    parser.add_argument("--queues", nargs="+", default=QUEUES, help="their names, where the template has others")
-    parser.add_argument("--redrive", action="store_true", help="put back what stands in their dead-letter queues")
+    parser.add_argument("--queues", nargs="+", default=QUEUES, help="names of the queues, if the template has others")
+    parser.add_argument("--redrive", action="store_true", help="move the dead letters of these queues back")
 
 
 def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> int:
@@ -136,7 +136,7 @@ def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> 
     for queue in queues:
         console.print(f"[green]✓[/] {queue}, and {dead_letter_queue(queue)}")
         if redrive:
-            console.print(f"  {redrive_queue(url, queue)} messages put back")
+            console.print(f"  {redrive_queue(url, queue)} messages moved back")
     return 0
 
 
@@ -170,8 +170,8 @@ def _declare(channel: BlockingChannel, queue: str, arguments: dict[str, str | in
         if error.reply_code != _PRECONDITION_FAILED:
             raise
         message = (
-            f"Queue {queue} is there with other properties than Darkroom needs, and stays as it is: {error.reply_text}."
-            " Let its messages be read, delete it, and run this again."
+            f"Queue {queue} exists with other properties than Darkroom needs. It was not changed: {error.reply_text}."
+            " Wait until it is empty, delete it, and run this again."
         )
         raise OperationsError(message) from error
 
@@ -180,11 +180,11 @@ def _with_password(url: str) -> str:
     """Add the password to a URL that has a user only: a command line is there for everybody to read."""
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps"):
-        raise OperationsError("Say where the broker is: URL=amqps://user@broker.example:5671")
+        raise OperationsError("Where is the broker? URL=amqps://user@broker.example:5671")
     if parts.password is not None:
         if _is_loopback(parts.hostname or ""):
             return url
-        raise OperationsError("Leave the password out of the URL: RABBITMQ_PASSWORD has it, or it is asked for.")
+        raise OperationsError("Leave the password out of the URL: set RABBITMQ_PASSWORD, or enter it at the prompt.")
     if parts.username is None:
         return url
     if (password := os.environ.get("RABBITMQ_PASSWORD")) is None:

@@ -62,18 +62,18 @@ def run(
     with _bar(console, "Looking", redrive.count()) as seen:
         plan = replace(redrive, progress=seen).plan()
     if ended.is_set():
-        console.print("Ended before anything was moved.")
+        console.print("Stopped before anything was moved.")
         return 130
     name = f"{options.queue}, dead letters"
     if not plan.seen:
-        console.print(f"There are none in {name}.")
+        console.print(f"{name} is empty.")
         return 0
     console.print(_table(name, plan))
     if not plan.is_complete:
-        console.print(f"These are the first {plan.seen:,}. Run it again for the others.")
+        console.print(f"These are the first {plan.seen:,}. Run it again for the rest.")
     count = len(plan.message_ids)
     if not count or options.dry_run:
-        console.print("Nothing to move." if not count else f"Dry run: nothing was moved of {_messages(count)}.")
+        console.print("Nothing to move." if not count else f"Dry run: {_messages(count)} would be moved.")
         return 0
     where = f"stack {stack.stack_name}, account {stack.account}, {stack.region}"
     if not confirm(f"Move {_messages(count)} of {escape(where)}?"):
@@ -92,24 +92,25 @@ def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:
     refused = sum(done.refused.values())
     console.print(f"Moved {done.moved:,}, left {plan.seen - done.moved - refused:,}, failed {refused:,}.")
     for reason, number in done.refused.items():
-        console.print(f"[red]✗[/] SQS does not take {_messages(number)}: {escape(reason)}")
+        console.print(f"[red]✗[/] SQS does not accept {_messages(number)}: {escape(reason)}")
     if done.copies:
         console.print(
-            f"[yellow]![/] {_messages(done.copies)} of those moved may still stand there too. A copy does no harm:"
-            " it is done once, by its id."
+            f"[yellow]![/] {_messages(done.copies)} of those moved may still be in the dead-letter queue. A copy"
+            " does no harm:"
+            " it is processed once, by its id."
         )
     if trouble:
         console.print(
-            f"[red]✗[/] It could not go on: {escape(trouble)}. Nothing is lost; run it again. Up to ten messages may"
-            " come twice, which does no harm."
+            f"[red]✗[/] The run stopped: {escape(trouble)}. Nothing is lost; run it again. Up to ten messages may"
+            " arrive twice, which does no harm."
         )
         return 1
     if redrive.is_over():
-        console.print("Ended by you. Run it again for the others.")
+        console.print("Stopped by you. Run it again for the rest.")
         return 130
     if done.moved + refused < count:
         others = count - done.moved - refused
-        console.print(f"[yellow]![/] {_messages(others)} did not show again: somebody else has them. Run it again.")
+        console.print(f"[yellow]![/] {_messages(others)} could not be read: another reader holds them. Run it again.")
         return 1
     return 1 if refused else 0
 
@@ -131,11 +132,11 @@ def _table(name: str, plan: Plan) -> Table:
     table.add_column("error code", no_wrap=True)
     table.add_column("to move", justify="right")
     table.add_column("to stay", justify="right")
-    table.add_column("one of the reasons", overflow="fold")
+    table.add_column("example reason", overflow="fold")
     for code, group in sorted(plan.groups.items(), key=lambda entry: -entry[1].go):
         reason = escape(group.reason)
         if group.must_stay:
-            reason = f"[yellow]{_messages(group.must_stay)} would come back here:[/] {escape(group.must_stay_because)}"
+            reason = f"[yellow]{_messages(group.must_stay)} would come back:[/] {escape(group.must_stay_because)}"
         table.add_row(
             escape(code) or "(none: SQS moved it)", str(group.go), str(group.must_stay + group.not_asked_for), reason
         )

@@ -117,7 +117,7 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
     Raises
     ------
     ClientError, BotoCoreError
-        AWS refuses, or does not answer.
+        AWS refuses the request or does not answer.
     """
     urls = {
         name if output == flow.waiting else f"{name}, dead letters": stack.outputs[output]
@@ -243,7 +243,7 @@ def _screen(stack: DeployedStack, observation: Observation, around: Surroundings
 def _queues_table(observation: Observation, broker_queues: Mapping[str, int]) -> Table:
     table = Table(header_style="bold")
     table.add_column("queue")
-    for column in ("waiting", "worked on", "delayed", "oldest"):
+    for column in ("waiting", "in flight", "delayed", "oldest"):
         table.add_column(column, justify="right")
     for name, queue in observation.queues.items():
         letters = observation.letters.get(name, ())
@@ -265,7 +265,7 @@ def _reasons_table(name: str, letters: Sequence[DeadLetter], waiting: int) -> Ta
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("error code", no_wrap=True)
     table.add_column("messages", justify="right")
-    table.add_column("one of the reasons", overflow="fold")
+    table.add_column("example reason", overflow="fold")
     examples = {letter.error_code: letter.reason for letter in letters}
     for code, count in Counter(letter.error_code for letter in letters).most_common():
         table.add_row(escape(code) or "(none: SQS moved it)", str(count), escape(examples[code]))

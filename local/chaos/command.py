@@ -193,7 +193,7 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
                 redriven[code] += moved.moved
         if redriven.total() == before:
             break
-        with console.status(f"{redriven.total() - before} messages were put back ..."):
+        with console.status(f"{redriven.total() - before} messages were redriven ..."):
             _wait_for_silence(deployed, config, lambda: True)
     return +redriven
 

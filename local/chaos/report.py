@@ -67,7 +67,7 @@ def show(
     }
     (config.folder / "chaos.json").write_text(json.dumps(told, indent=2) + "\n")
     sheets = [
-        Sheet("What went wrong on purpose", ("", "times"), list(disturbed.items())),
+        Sheet("Injected faults", ("", "times"), list(disturbed.items())),
         _failed_calls(failed_calls),
         *(Sheet(f"Audit of {name}", ("", ""), list(audit.details.items())) for name, audit in audits.items()),
         _sums({**audits, "all": sums}, seconds),
@@ -84,13 +84,13 @@ def show(
 def _failed_calls(failed: Mapping[str, Mapping[str, int]]) -> Sheet:
     kinds = sorted({kind for counts in failed.values() for kind in counts})
     rows = [(name, *(counts.get(kind, 0) for kind in kinds)) for name, counts in failed.items()]
-    return Sheet("Calls of the functions that failed on purpose", ("service", *kinds), rows)
+    return Sheet("Injected failures of the functions' calls", ("service", *kinds), rows)
 
 
 def _sums(audits: Mapping[str, Audit], seconds: int) -> Sheet:
     rows = [(name, a.accepted, a.done, a.dead_lettered, a.lost, a.twice) for name, a in audits.items()]
-    columns = ("flow", "accepted", "done", "dead-lettered, with its reason", "lost", "twice")
-    return Sheet(f"What became of everything, in {seconds} s", columns, rows)
+    columns = ("flow", "accepted", "done", "dead letters with a reason", "lost", "twice")
+    return Sheet(f"Outcome, after {seconds} s", columns, rows)
 
 
 def _readable(value: Any) -> str:

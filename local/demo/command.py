@@ -61,7 +61,7 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     )
     wrong = _tell_what_is_wrong(config, console, images, orders, messages)
     _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
-    console.print(f"The pictures: {escape(str(page))}", soft_wrap=True)
+    console.print(f"Report page: {escape(str(page))}", soft_wrap=True)
     return 1 if wrong else 0
 
 
@@ -87,7 +87,7 @@ def _print(
         console.print(demo_orders.tabulate(orders))
     if messages:
         console.print(demo_rabbitmq.tabulate(messages))
-    console.print(f"All of it in {seconds:.1f} s.")
+    console.print(f"Finished in {seconds:.1f} s.")
 
 
 def _tell_what_is_wrong(
@@ -105,7 +105,7 @@ def _tell_what_is_wrong(
     ]
     faults += [
         f"{row.order_id}: expected {row.expected}, but it is {row.outcome}, charged {row.charged} of {row.amount}, "
-        f"told {', '.join(row.told) or 'to nobody'}. {row.reason}"
+        f"events: {', '.join(row.told) or 'none'}. {row.reason}"
         for row in orders
         if not row.as_expected
     ]
@@ -117,7 +117,7 @@ def _tell_what_is_wrong(
     for fault in faults:
         console.print(f"[red]✗[/] {escape(fault)}")
     if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
-        console.print(f"What the functions said: {escape(str(config.logs / 'emulator.log'))}", soft_wrap=True)
+        console.print(f"Log of the functions: {escape(str(config.logs / 'emulator.log'))}", soft_wrap=True)
     return bool(faults)
 
 

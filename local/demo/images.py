@@ -57,7 +57,7 @@ def own_photos(folder: Path) -> list[Sample]:
     mixed = [path.name for path in paths if path.suffix not in (path.suffix.lower(), path.suffix.upper())]
     if mixed:
         raise LaptopError(
-            f"S3 tells images by the ending of their name, in lower or upper case; rename {', '.join(mixed)}."
+            f"S3 recognises images by the ending of their name, in lower or upper case. Rename {', '.join(mixed)}."
         )
     return [Sample(path, None) for path in paths]
 

@@ -192,11 +192,11 @@ class TestARedrive:
     @pytest.mark.parametrize(
         ("options", "yes", "ended", "exit_code", "says"),
         [
-            (RedriveOptions("images", dry_run=True), True, False, 0, "Dry run: nothing was moved of 3 messages."),
+            (RedriveOptions("images", dry_run=True), True, False, 0, "Dry run: 3 messages would be moved."),
             (RedriveOptions("images"), False, False, 0, "Nothing was moved."),
-            (RedriveOptions("images"), True, True, 130, "Ended before anything was moved."),
+            (RedriveOptions("images"), True, True, 130, "Stopped before anything was moved."),
             (RedriveOptions("images", "ObjectGone"), True, False, 0, "Nothing to move."),
-            (RedriveOptions("orders"), True, False, 0, "There are none in orders, dead letters."),
+            (RedriveOptions("orders"), True, False, 0, "orders, dead letters is empty."),
         ],
         ids=["dry run", "refused by the person", "ended by the person", "none of this code", "none at all"],
     )
@@ -224,9 +224,9 @@ class TestARedrive:
         second_delete = rehearsal.calls.index("delete", rehearsal.calls.index("delete") + 1)
         queues.dies_at, queues.only_network = second_delete, True
         assert self.run(queues, console, RedriveOptions("images", rate=1000)) == 1
-        assert "It could not go on" in said(console)
+        assert "The run stopped" in said(console)
         assert f"Moved {len(queues.bodies(LIVE))}," in said(console)
-        assert "10 messages of those moved may still stand there too" in said(console)
+        assert "10 messages of those moved may still be in the dead-letter queue" in said(console)
 
 
 class TestAStackInAws:
