@@ -114,7 +114,7 @@ test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
-	@.venv/bin/pytest -q -n $(STACKS) --dist loadgroup tests/integration tests/security
+	@.venv/bin/pytest -q -n $(STACKS) tests/integration tests/security
 
 test-api: setup .local/localstack/installed ## the API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api

@@ -29,10 +29,6 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=132, highlight=False)
 
 
-# Not that it needs one: `make demo` starts it.
-_ON_THE_STACK_WITH_A_BROKER = pytest.mark.xdist_group("a stack with a broker")
-
-
 def _said(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -65,7 +61,6 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
         assert sample.name in page
 
 
-@_ON_THE_STACK_WITH_A_BROKER
 def test_the_demo_takes_a_folder_of_ones_own(
     stack: Stack, config: LocalConfig, console: Console, tmp_path: Path
 ) -> None:
