@@ -12,7 +12,8 @@ _FAULTS = {"DeadLettered", "Retried"}
 METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {
     "process-image": {
         ("service",): {
-            *("Processed", "Duplicate", "Superseded", "TakenOver", "Defects", "BytesIn", "BytesOut"),
+            *("Processed", "Duplicate", "Superseded", "Deleted", "Unchanged"),
+            *("TakenOver", "Defects", "BytesIn", "BytesOut"),
             *("NotificationLatency", "QueueTime", "ProcessingTime"),
             *_FAULTS,
         },

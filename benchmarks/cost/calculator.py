@@ -145,7 +145,7 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
                 load.images * (2 * task_units + image_units),
                 "dynamodb.write",
             ),
-            line("DynamoDB", "look the image up, eventually consistent: half a unit", load.images / 2, "dynamodb.read"),
+            line("DynamoDB", "look the image up, consistently: one unit", load.images, "dynamodb.read"),
             line(
                 "CloudWatch",
                 f"logs: {measured.log_bytes_per_image} bytes per image, {measured.log_bytes_per_batch:,} per batch",

@@ -224,15 +224,16 @@ def _run_on(cores: Sequence[int]) -> None:
 def _images_item_bytes(photo: Any, rendered: Any, fingerprint: str, size: int) -> int:
     from boto3.dynamodb.types import TypeSerializer
 
-    from functions.process_image.images import ImageRecord, ImageVersion, StoredRendition, rendition_key, version_order
-    from functions.process_image.images_table import _attributes  # the item exactly as it is written
+    from functions.process_image.images import ImageRecord, ImageVersion, KnownImage, StoredRendition, rendition_key
+    from functions.process_image.images_table import item_of  # the item exactly as it is written
 
     key, version_id, uploaded = "2026/11/customer-0042/IMG_0042.jpg", "A" * 32, datetime(2026, 11, 22, 12, tzinfo=UTC)
-    version = ImageVersion(version_id, version_order(uploaded, "0055AED6DCD90281E5", version_id), fingerprint)
+    version = ImageVersion(version_id, fingerprint)
     record = ImageRecord(
         image_key=key,
         bucket="darkroom-uploads-51af3dc0-da77-11e4-872e-1234567db123",
         version=version,
+        version_order=KnownImage(key).next_order(uploaded),
         version_id=version_id,
         uploaded_at=uploaded.isoformat(),
         format=photo.format,
@@ -246,15 +247,14 @@ def _images_item_bytes(photo: Any, rendered: Any, fingerprint: str, size: int) -
         placeholder=rendered.placeholder,
         dominant_colour=rendered.dominant_colour,
         renditions=tuple(
-            StoredRendition(
-                r.name, rendition_key(key, version, r.name, r.extension), r.content_type, r.width, r.height, len(r.body)
-            )
+            StoredRendition(r.name, stored_as, r.content_type, r.width, r.height, len(r.body))
             for r in rendered.renditions
+            for stored_as in [rendition_key(key, 0, version, r.name, r.extension)]
         ),
     )
     serialize = TypeSerializer().serialize
-    values = {"image_key": key, "replaced": [], **_attributes(record)}
-    return item_bytes({name: serialize(value) for name, value in values.items()})
+    item = item_of(KnownImage(key, revision=1, published=record))
+    return item_bytes({name: serialize(value) for name, value in item.items()})
 
 
 def _tasks_item_bytes() -> int:

@@ -25,7 +25,7 @@ from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
 from benchmarks.rendering.baselines import LIMITS, usual_renditions
 from benchmarks.rendering.rendition_sets import WEBP
 from benchmarks.rendering.worker import serve
-from functions.process_image.images import ImageRecord, PublishedImage
+from functions.process_image.images import ImageRecord, KnownImage
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Result
 from functions.process_image.processing import identify, render
@@ -137,13 +137,10 @@ class _Memory:
     def size(self) -> int:
         return len(self.data)
 
-    def read(self) -> bytes:
-        return self.data
-
     def close(self) -> None:
         pass
 
-    def open(self, bucket: str, key: str, version_id: str | None) -> _Memory:  # noqa: ARG002
+    def open_current(self, bucket: str, key: str) -> _Memory:  # noqa: ARG002
         return self
 
     def put(self, keyed: dict[str, Rendition]) -> None:
@@ -158,13 +155,14 @@ class _Memory:
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         pass
 
-    def published(self, image_key: str) -> None:
-        pass
+    def read(self, image_key: str = "") -> Any:
+        # Of the images table if a key is given, else of the upload: one object plays all parts.
+        return KnownImage(image_key) if image_key else self.data
 
-    def publish(self, record: ImageRecord) -> PublishedImage:
-        return PublishedImage(record, replaced=())
+    def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage:
+        return replace(image, published=record)
 
-    def announce(self, task_id: str, record: ImageRecord) -> None:
+    def announce(self, task_id: str, published: ImageRecord) -> None:
         pass
 
 

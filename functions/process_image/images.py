@@ -1,15 +1,32 @@
-"""An image's published version, and the order of its versions."""
+"""What is known of an image: what is published under its key.
+
+The record follows what S3 shows as current under the key (docs/decisions/0019-s3-shows.md). Each write of it is
+conditional on the revision that was read before S3 was asked.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from hashlib import sha256
 
-# Keys sort as hexadecimal numbers only at one length; S3 says to pad on the right.
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
-_SEQUENCER_LENGTH = 64
+from functions.process_image.formats import INPUT_FORMATS
+
 _LONGEST_OBJECT_KEY = 1024
+_LONGEST_ENDING = len("/") + 24 + len("/") + 32 + len(".avif")
+_FOLDER = re.compile(r"([0-9a-f]{12})[0-9a-f]{12}|[0-9a-f]{16}")  # the latter: from before records had a revision
+_FILE = re.compile(r"[a-z0-9-]{1,32}\.[a-z]{3,4}")
+_SUFFIXES = tuple(suffix for image_format in INPUT_FORMATS.values() for suffix in image_format.suffixes)
+
+
+class State(StrEnum):
+    """What readers may expect of a record."""
+
+    READY = "READY"  #: all renditions are there
+    REJECTED = "REJECTED"  #: nothing is published, and the current version cannot be rendered
+    DELETED = "DELETED"  #: nothing is published, because S3 shows nothing under the key
 
 
 @dataclass(frozen=True)
@@ -20,38 +37,12 @@ class ImageVersion:
     ----------
     source:
         S3's version id, or the ETag in a bucket without versions.
-    order:
-        Sorts the versions of one key from oldest to newest, as text.
     rendition_set:
         Fingerprint of the rendition set.
     """
 
     source: str
-    order: str
     rendition_set: str
-
-    @property
-    def name(self) -> str:
-        """Return a short name that differs wherever the renditions could."""
-        # With the order: a version that was replaced and comes back must not reuse its old renditions, marked stale.
-        return sha256(f"{self.source}\0{self.order}\0{self.rendition_set}".encode()).hexdigest()[:16]
-
-
-def version_order(last_modified: datetime, sequencer: str | None, source: str) -> str:
-    """Place a version among the versions of its key.
-
-    S3's own notion of the newest version is the latest Last-Modified. Within one second the sequencer decides, and
-    the version's id makes the order total (docs/decisions/0005-newest-wins.md).
-
-    Parameters
-    ----------
-    last_modified:
-        The version's Last-Modified, an aware datetime.
-    sequencer:
-        The event's sequencer in hexadecimal; None for a plain task.
-    """
-    padded = (sequencer or "").upper().ljust(_SEQUENCER_LENGTH, "0")
-    return f"{last_modified:%Y-%m-%dT%H:%M:%SZ}/{padded}/{source}"
 
 
 @dataclass(frozen=True)
@@ -68,11 +59,15 @@ class StoredRendition:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """The newest version of an image with all that readers need. ``taken_at`` and ``uploaded_at`` are ISO 8601."""
+    """A published image with all that readers need. ``taken_at`` and ``uploaded_at`` are ISO 8601.
+
+    ``version_order`` sorts what was published or withdrawn under one key from oldest to newest, as text.
+    """
 
     image_key: str
     bucket: str
     version: ImageVersion
+    version_order: str
     version_id: str | None
     uploaded_at: str
     format: str
@@ -89,34 +84,135 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
-class PublishedImage:
-    """The published version of an image, and the keys of replaced renditions that are not marked stale yet."""
+class Tombstone:
+    """The record of a deleted image. ``deleted_at`` is ISO 8601."""
 
-    record: ImageRecord
-    replaced: tuple[str, ...]
+    image_key: str
+    bucket: str
+    version_order: str
+    deleted_at: str
+
+
+@dataclass(frozen=True)
+class LatestFault:
+    """Why the current version could not be rendered. ``at`` is ISO 8601."""
+
+    task_id: str
+    error_code: str
+    reason: str
+    at: str
+    version_order: str
+    version_id: str | None
+    version: ImageVersion
+
+
+@dataclass(frozen=True)
+class KnownImage:
+    """All that the images table says about a key.
+
+    Attributes
+    ----------
+    revision:
+        Counts the writes; 0 if there is no record. A write is refused if it has moved.
+    published:
+        What readers see, or the tombstone.
+    replaced:
+        Keys of replaced renditions that are not marked stale yet.
+    """
+
+    image_key: str
+    revision: int = 0
+    published: ImageRecord | Tombstone | None = None
+    fault: LatestFault | None = None
+    replaced: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> ImageRecord | None:
+        """Return the published image, if there is one."""
+        return self.published if isinstance(self.published, ImageRecord) else None
+
+    @property
+    def version_order(self) -> str:
+        """Return the order of what is published, or of the fault if nothing is."""
+        known = self.published or self.fault
+        return known.version_order if known else ""
 
     @property
     def rendition_keys(self) -> frozenset[str]:
         """Return the keys of the published renditions."""
-        return frozenset(rendition.key for rendition in self.record.renditions)
+        return frozenset(rendition.key for rendition in self.record.renditions) if self.record else frozenset()
 
-    def is_of(self, version: ImageVersion) -> bool:
-        """Return whether exactly this version is published, rendered with the same rendition set."""
-        mine = self.record.version
-        return (mine.source, mine.rendition_set) == (version.source, version.rendition_set)
+    @property
+    def is_known(self) -> bool:
+        """Return whether there is a record at all."""
+        return bool(self.revision or self.published or self.fault)
 
-    def replaces(self, version: ImageVersion) -> bool:
-        """Return whether a newer upload is published. The same upload rendered with another set is not newer."""
-        mine = self.record.version
-        return mine.source != version.source and mine.order > version.order
+    def record_of(self, version: ImageVersion) -> ImageRecord | None:
+        """Return the published image if it is exactly this version, rendered with the same rendition set."""
+        return self.record if self.record and self.record.version == version else None
+
+    def next_order(self, now: datetime) -> str:
+        """Return the ``version_order`` of what is written now: later than any before under this key.
+
+        Parameters
+        ----------
+        now:
+            An aware datetime in UTC.
+        """
+        earlier = [known.version_order for known in (self.published, self.fault) if known]
+        order = _order(now)
+        if earlier and order <= max(earlier):
+            # The clock of the function before was ahead of ours, or there are two writes in one microsecond.
+            order = _order(datetime.fromisoformat(max(earlier).partition("/")[0]) + timedelta(seconds=1))
+        return order
+
+    def is_stray(self, key: str) -> bool:
+        """Return whether a rendition of this image belongs to no record and never will.
+
+        A rendition made for the present revision may still be published.
+        """
+        return key not in self.rendition_keys and _made_for(key) < self.revision
 
 
-def rendition_key(image_key: str, version: ImageVersion, name: str, extension: str) -> str:
-    """Return a rendition's key: ``<image key>/<version>/<rendition>.<extension>``.
+def _order(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
 
-    An image key too long for that is replaced by its hash.
+
+def rendition_key(image_key: str, revision: int, version: ImageVersion, name: str, extension: str) -> str:
+    """Return a rendition's key: ``<image key>/<revision and version>/<rendition>.<extension>``.
+
+    The name differs wherever the content could, and for each revision that it may replace: a version that was replaced
+    and comes back must not meet its old renditions, marked stale.
+
+    Parameters
+    ----------
+    revision:
+        Of the record that the version would replace.
     """
-    ending = f"/{version.name}/{name}.{extension}"
-    if len(image_key.encode()) + len(ending) > _LONGEST_OBJECT_KEY:
+    content = sha256(f"{version.source}\0{version.rendition_set}".encode()).hexdigest()[:12]
+    return f"{rendition_prefix(image_key)}{revision:012x}{content}/{name}.{extension}"
+
+
+def rendition_prefix(image_key: str) -> str:
+    """Return what the keys of all renditions of an image begin with: its key, or a hash if that would be too long."""
+    if len(image_key.encode()) + _LONGEST_ENDING > _LONGEST_OBJECT_KEY:
         image_key = f"long-keys/{sha256(image_key.encode()).hexdigest()}"
-    return image_key + ending
+    return f"{image_key}/"
+
+
+def is_rendition_of(image_key: str, key: str) -> bool:
+    """Return whether a key of the renditions bucket is of this image, not of one whose key begins with this one's."""
+    prefix = rendition_prefix(image_key)
+    folder, _, file = key.removeprefix(prefix).partition("/")
+    return key.startswith(prefix) and bool(_FOLDER.fullmatch(folder)) and bool(_FILE.fullmatch(file))
+
+
+def _made_for(key: str) -> int:
+    """Return the revision that a rendition was made to replace; -1 if its key does not tell."""
+    folder = _FOLDER.fullmatch(key.split("/")[-2])
+    return int(folder[1], 16) if folder and folder[1] else -1
+
+
+def has_image_suffix(key: str) -> bool:
+    """Return whether S3 notifies of uploads under this key."""
+    return key.lower().endswith(_SUFFIXES)

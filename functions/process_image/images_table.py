@@ -1,19 +1,29 @@
-"""The images table: one item per image, its newest version with all that readers need."""
+"""The images table: one item per image, what is published under its key with all that readers need.
+
+docs/images.md lists the attributes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
-from darkroom.errors import PermanentFault
 
-from functions.process_image.images import ImageRecord, ImageVersion, PublishedImage, StoredRendition
+from functions.process_image.images import (
+    ImageRecord,
+    ImageVersion,
+    KnownImage,
+    LatestFault,
+    State,
+    StoredRendition,
+    Tombstone,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -22,149 +32,192 @@ _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True)
 class DynamoDbImages:
-    """The images table."""
+    """The images table. ``retention_days`` is how long a tombstone stays."""
 
     dynamodb: DynamoDBClient
     table: str
+    retention_days: int
+    now: Callable[[], datetime] = _now
 
-    def published(self, image_key: str) -> PublishedImage | None:
-        """What stands under a key, or None. Raises ServiceUnavailable.
-
-        An eventually consistent read: `publish` decides, this only spares work that would be in vain.
-        """
+    def read(self, image_key: str) -> KnownImage:
+        """Read what is known of a key; revision 0 if that is nothing. Raises ServiceUnavailable."""
         with aws_faults_as_transient("look the image up"):
-            item = self.dynamodb.get_item(TableName=self.table, Key={"image_key": {"S": image_key}}).get("Item")
-        return _published_image(item) if item and "version_order" in item else None
+            item = self.dynamodb.get_item(
+                TableName=self.table, Key={"image_key": {"S": image_key}}, ConsistentRead=True
+            ).get("Item")
+        return _known(item) if item else KnownImage(image_key)
 
-    def publish(self, record: ImageRecord) -> PublishedImage:
-        """Let the record stand unless a newer version does, in one conditional write.
+    def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
+        """Publish a record in place of what was read, in one conditional write.
 
         The renditions it replaces are added to ``replaced`` in the same write, so that a crash cannot lose them.
 
         Returns
         -------
-        PublishedImage
-            What stands afterwards: this record, or the newer one that keeps it out.
+        KnownImage or None
+            What is known now; None if another write came between, and nothing was written.
 
         Raises
         ------
         ServiceUnavailable
             DynamoDB answered with an error.
         """
-        attributes = _attributes(record)
-        names = {f"#{name}": name for name in attributes}
-        values = {f":{name}": _serialize(value) for name, value in attributes.items()}
-        assignments = ", ".join(f"#{name} = :{name}" for name in attributes)
-        return self._write(
-            record.image_key,
-            "SET replaced = list_append(if_not_exists(replaced, :nothing), if_not_exists(#renditions, :nothing)),"
-            f" {assignments} REMOVE latest_fault",
-            "attribute_not_exists(#version_order)"
-            " OR (#version_source <> :version_source AND #version_order < :version_order)"
-            " OR (#version_source = :version_source AND #rendition_set <> :rendition_set)",
-            names,
-            {**values, ":nothing": {"L": []}},
+        live = {rendition.key for rendition in record.renditions}
+        replaced = tuple(key for key in (*image.replaced, *sorted(image.rendition_keys)) if key not in live)
+        return self._replace(image, KnownImage(image.image_key, published=record, replaced=replaced))
+
+    def withdraw(self, image: KnownImage, bucket: str) -> KnownImage | None:
+        """Leave a tombstone in place of what was read; returns and raises as `publish` does."""
+        now = self.now()
+        tombstone = Tombstone(
+            image.image_key, bucket, image.next_order(now), deleted_at=now.isoformat(timespec="milliseconds")
         )
+        expires_at = int((now + timedelta(days=self.retention_days)).timestamp())
+        return self._replace(image, KnownImage(image.image_key, published=tombstone), expires_at=expires_at)
 
-    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
-        """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards.
+    def note_fault(self, image: KnownImage, fault: LatestFault, *, keep_published: bool) -> KnownImage | None:
+        """Remember why the current version cannot be rendered; returns and raises as `publish` does.
 
-        Raises
-        ------
-        ServiceUnavailable
-            DynamoDB answered with an error.
+        Parameters
+        ----------
+        keep_published:
+            What is published stays so; else nothing is.
         """
-        return self._write_to(
-            published, "SET version_order = :order", "version_order < :order", {":order": {"S": order}}
-        )
+        if keep_published and image.record:
+            return self._update(image, "SET latest_fault = :fault,", {":fault": _serialize(_fault_item(fault))})
+        return self._replace(image, KnownImage(image.image_key, fault=fault))
 
-    def forget_replaced(self, published: PublishedImage) -> None:
+    def confirm(self, image: KnownImage, *, forget_fault: bool) -> KnownImage | None:
+        """Say that what was read is what S3 shows, so that nobody replaces it by what was seen before.
+
+        Returns and raises as `publish` does.
+        """
+        return self._update(image, "REMOVE latest_fault SET" if forget_fault else "SET", {})
+
+    def forget_replaced(self, image: KnownImage) -> None:
         """Empty ``replaced``, once its renditions are marked stale. Raises ServiceUnavailable.
 
-        If another version stands by now, the list is its to work off.
+        If something else is published by now, the list is its to work off.
         """
-        self._write_to(published, "SET replaced = :nothing", "", {":nothing": {"L": []}})
-
-    def _write_to(
-        self, published: PublishedImage, update: str, condition: str, values: dict[str, Any]
-    ) -> PublishedImage:
-        """Update the record while it is still of the version that stood."""
-        version = published.record.version
-        return self._write(
-            published.record.image_key,
-            update,
-            "version_source = :source AND rendition_set = :set" + (f" AND {condition}" if condition else ""),
-            {},
-            {":source": _serialize(version.source), ":set": _serialize(version.rendition_set), **values},
-        )
-
-    def _write(
-        self, image_key: str, update: str, condition: str, names: dict[str, str], values: dict[str, Any]
-    ) -> PublishedImage:
-        """Update the record if the condition holds; returns what stands afterwards either way."""
-        aliases: dict[str, Any] = {"ExpressionAttributeNames": names} if names else {}
-        with aws_faults_as_transient("publish the image"):
+        with aws_faults_as_transient("forget replaced renditions"):
             try:
-                answer = self.dynamodb.update_item(
+                self.dynamodb.update_item(
                     TableName=self.table,
-                    Key={"image_key": {"S": image_key}},
-                    UpdateExpression=update,
-                    ConditionExpression=condition,
-                    ExpressionAttributeValues=values,
-                    ReturnValues="ALL_NEW",
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                    **aliases,
+                    Key={"image_key": {"S": image.image_key}},
+                    UpdateExpression="SET replaced = :nothing",
+                    ConditionExpression="version_order = :order",
+                    ExpressionAttributeValues={":nothing": {"L": []}, ":order": {"S": image.version_order}},
                 )
             except ClientError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
-                return _published_image(error.response["Item"])  # type: ignore[typeddict-item] # not in the stubs
-        return _published_image(answer["Attributes"])
 
-    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        """Note the latest fault; a published version stays published. Raises ServiceUnavailable."""
-        latest = {
-            "task_id": task_id,
-            "error_code": fault.error_code,
-            "reason": str(fault),
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        }
-        with aws_faults_as_transient("note the image's fault"):
-            self.dynamodb.update_item(
-                TableName=self.table,
-                Key={"image_key": {"S": image_key}},
-                UpdateExpression="SET latest_fault = :latest, #state = if_not_exists(#state, :rejected)",
-                ExpressionAttributeNames={"#state": "state"},
-                ExpressionAttributeValues={":latest": _serialize(latest), ":rejected": {"S": "REJECTED"}},
+    def _replace(self, image: KnownImage, by: KnownImage, **more: Any) -> KnownImage | None:
+        """Write the whole item anew, if the revision is still the one that was read."""
+        by = replace(by, revision=image.revision + 1)
+        item = {name: _serialize(value) for name, value in {**item_of(by), **more}.items()}
+
+        def put(condition: str, values: dict[str, Any]) -> None:
+            names: dict[str, Any] = {"ExpressionAttributeValues": values} if values else {}
+            self.dynamodb.put_item(TableName=self.table, Item=item, ConditionExpression=condition, **names)
+
+        return by if self._if_unmoved(image, put) else None
+
+    def _update(self, image: KnownImage, update: str, values: Mapping[str, Any]) -> KnownImage | None:
+        """Change some attributes, if the revision is still the one that was read."""
+        answers = []
+
+        def change(condition: str, condition_values: dict[str, Any]) -> None:
+            answers.append(
+                self.dynamodb.update_item(
+                    TableName=self.table,
+                    Key={"image_key": {"S": image.image_key}},
+                    UpdateExpression=f"{update} revision = :next",
+                    ConditionExpression=condition,
+                    ExpressionAttributeValues={
+                        **values,
+                        **condition_values,
+                        ":next": _serialize(image.revision + 1),
+                    },
+                    ReturnValues="ALL_NEW",
+                )["Attributes"]
             )
 
+        return _known(answers[0]) if self._if_unmoved(image, change) else None
 
-def _attributes(record: ImageRecord) -> dict[str, Any]:
-    """The item's attributes but for its key; what is not known is null."""
-    attributes = asdict(record)
-    del attributes["image_key"]
-    version = attributes.pop("version")
-    latitude_longitude = attributes.pop("location")
-    return {
-        **attributes,
-        "state": "READY",
-        "location": [Decimal(str(x)) for x in latitude_longitude] if latitude_longitude else None,
-        "renditions": list(attributes["renditions"]),
-        "version_source": version["source"],
-        "version_order": version["order"],
-        "rendition_set": version["rendition_set"],
-    }
+    @staticmethod
+    def _if_unmoved(image: KnownImage, write: Callable[[str, dict[str, Any]], None]) -> bool:
+        with aws_faults_as_transient("write the image's record"):
+            try:
+                if image.revision:
+                    write("revision = :read", {":read": _serialize(image.revision)})
+                else:
+                    write("attribute_not_exists(revision)", {})
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                return False
+        return True
 
 
-def _published_image(item: Mapping[str, Any]) -> PublishedImage:
+def item_of(known: KnownImage) -> dict[str, Any]:
+    """The item of an image, in Python's types; what is not known of an image is null."""
+    item: dict[str, Any] = {"image_key": known.image_key, "revision": known.revision}
+    if known.fault:
+        item["latest_fault"] = _fault_item(known.fault)
+    match known.published:
+        case ImageRecord() as record:
+            item |= asdict(record) | {
+                "state": State.READY.value,
+                "version_source": record.version.source,
+                "rendition_set": record.version.rendition_set,
+                "location": [Decimal(str(x)) for x in record.location] if record.location else None,
+                "renditions": [asdict(rendition) for rendition in record.renditions],
+                "replaced": [{"key": key} for key in known.replaced],
+            }
+            del item["version"]
+        case Tombstone() as tombstone:
+            item |= asdict(tombstone) | {"state": State.DELETED.value}
+        case None:
+            item |= {"state": State.REJECTED.value, "version_order": known.version_order}
+    return item
+
+
+def _fault_item(fault: LatestFault) -> dict[str, Any]:
+    item = asdict(fault) | {"version_source": fault.version.source, "rendition_set": fault.version.rendition_set}
+    del item["version"]
+    return item
+
+
+def _known(item: Mapping[str, Any]) -> KnownImage:
     values = {name: _deserialize(value) for name, value in item.items()}
+    published: ImageRecord | Tombstone | None = None
+    if values["state"] == State.READY:
+        published = _record(values)
+    elif values["state"] == State.DELETED:
+        published = Tombstone(values["image_key"], values["bucket"], values["version_order"], values["deleted_at"])
+    return KnownImage(
+        image_key=values["image_key"],
+        revision=int(values.get("revision", 0)),
+        published=published,
+        fault=_fault(values["latest_fault"]) if "version_order" in values.get("latest_fault", {}) else None,
+        replaced=tuple(r["key"] for r in values.get("replaced", [])),
+    )
+
+
+def _record(values: Mapping[str, Any]) -> ImageRecord:
     location = values["location"]
-    record = ImageRecord(
+    return ImageRecord(
         image_key=values["image_key"],
         bucket=values["bucket"],
-        version=ImageVersion(values["version_source"], values["version_order"], values["rendition_set"]),
+        version=ImageVersion(values["version_source"], values["rendition_set"]),
+        version_order=values["version_order"],
         version_id=values["version_id"],
         uploaded_at=values["uploaded_at"],
         format=values["format"],
@@ -179,13 +232,9 @@ def _published_image(item: Mapping[str, Any]) -> PublishedImage:
         dominant_colour=values["dominant_colour"],
         renditions=tuple(_rendition(r) for r in values["renditions"]),
     )
-    # Equal renditions share a key.
-    published = PublishedImage(record, replaced=tuple(dict.fromkeys(r["key"] for r in values["replaced"])))
-    # Of two rendition sets that take turns, each is what the other replaced.
-    return replace(published, replaced=tuple(key for key in published.replaced if key not in published.rendition_keys))
 
 
-def _rendition(values: dict[str, Any]) -> StoredRendition:
+def _rendition(values: Mapping[str, Any]) -> StoredRendition:
     return StoredRendition(
         name=values["name"],
         key=values["key"],
@@ -193,4 +242,16 @@ def _rendition(values: dict[str, Any]) -> StoredRendition:
         width=int(values["width"]),
         height=int(values["height"]),
         bytes=int(values["bytes"]),
+    )
+
+
+def _fault(values: Mapping[str, Any]) -> LatestFault:
+    return LatestFault(
+        task_id=values["task_id"],
+        error_code=values["error_code"],
+        reason=values["reason"],
+        at=values["at"],
+        version_order=values["version_order"],
+        version_id=values["version_id"],
+        version=ImageVersion(values["version_source"], values["rendition_set"]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +10,10 @@ from enum import StrEnum
 from typing import Protocol
 
 from darkroom.deadline import Deadline
-from darkroom.errors import PermanentFault
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
-from functions.process_image.images import ImageRecord, PublishedImage
+from functions.process_image.images import ImageRecord, KnownImage, LatestFault, Tombstone
 from functions.process_image.photo import Photo, Rendered, Rendition
 
 #: An image rarely takes longer than this; one that starts with less time left may not finish.
@@ -26,7 +25,9 @@ class Result(StrEnum):
 
     PROCESSED = "Processed"
     DUPLICATE = "Duplicate"
-    SUPERSEDED = "Superseded"
+    SUPERSEDED = "Superseded"  #: another version is current, or none is any more
+    DELETED = "Deleted"  #: the image was withdrawn
+    UNCHANGED = "Unchanged"  #: a deletion that changes nothing that is published
     DEAD_LETTERED = "DeadLettered"
 
 
@@ -72,8 +73,11 @@ class Upload(Protocol):
 class Uploads(Protocol):
     """The uploads bucket."""
 
-    def open(self, bucket: str, key: str, version_id: str | None) -> Upload:
-        """Open an object. Raises ObjectGone."""
+    def open_current(self, bucket: str, key: str) -> Upload | None:
+        """Open what S3 shows as current; None if that is nothing."""
+
+    def has_version(self, bucket: str, key: str, version_id: str) -> bool:
+        """Whether a version still exists, current or not."""
 
 
 class Renderer(Protocol):
@@ -102,6 +106,15 @@ class Renditions(Protocol):
     def mark_stale(self, keys: tuple[str, ...]) -> None:
         """Leave renditions that no record points to any more to the bucket's lifecycle."""
 
+    def are_live(self, keys: Iterable[str]) -> bool:
+        """Whether every rendition is there and none is marked stale."""
+
+    def stored(self, image_key: str) -> tuple[str, ...]:
+        """The keys of all renditions of an image, of whatever version."""
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete renditions at once."""
+
 
 class Tasks(Protocol):
     """The tasks table: has this task been done, and who is at it."""
@@ -121,29 +134,36 @@ class Tasks(Protocol):
 
 
 class Images(Protocol):
-    """The images table: one record per image."""
+    """The images table: one record per image.
 
-    def published(self, image_key: str) -> PublishedImage | None:
-        """What stands there now."""
+    A write is refused, and returns None, if there was another since the image was read; else it returns what is known
+    now.
+    """
 
-    def publish(self, record: ImageRecord) -> PublishedImage:
-        """Let the record stand unless a newer version does; returns what stands afterwards."""
+    def read(self, image_key: str) -> KnownImage:
+        """What is known of a key."""
 
-    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
-        """Let the version that stands count as of ``order``, if that is higher; returns what stands afterwards."""
+    def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
+        """Publish a record in place of what was read."""
 
-    def forget_replaced(self, published: PublishedImage) -> None:
-        """Empty the list of replaced renditions, unless another version stands by now."""
+    def withdraw(self, image: KnownImage, bucket: str) -> KnownImage | None:
+        """Leave a tombstone in place of what was read."""
 
-    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        """Remember why the newest upload has no renditions."""
+    def note_fault(self, image: KnownImage, fault: LatestFault, *, keep_published: bool) -> KnownImage | None:
+        """Remember why the current version cannot be rendered; what is published stays so only if that is said."""
+
+    def confirm(self, image: KnownImage, *, forget_fault: bool) -> KnownImage | None:
+        """Say that what was read is what S3 shows, so that nobody replaces it by what was seen before."""
+
+    def forget_replaced(self, image: KnownImage) -> None:
+        """Empty the list of replaced renditions, unless something else is published by now."""
 
 
 class Results(Protocol):
     """The results queue."""
 
-    def announce(self, task_id: str, record: ImageRecord) -> None:
-        """Tell that an image is finished; after a crash the same task may be told again."""
+    def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
+        """Tell that an image is finished or withdrawn; after a crash the same task may be told again."""
 
 
 class Budget(Protocol):

@@ -1,7 +1,12 @@
 """One image task from its message to its effect, step by step.
 
-Every step may be repeated: the renditions' names come from the image's version, publishing is one conditional write,
-and a finished task is not started again. So the function can die between any two of them.
+Whatever the message says, what S3 shows as current under the key decides: that version is published, and if there is
+none, the image is withdrawn. The record is read before S3 is asked, and written only if nobody else wrote it in between.
+So no delivery replaces what another one saw later (docs/decisions/0019-s3-shows.md).
+
+Every step may be repeated: the renditions' names come from the image's version and the record's revision, each write
+of the record is conditional, and a finished task is not started again. So the function can die between any two of
+them.
 """
 
 from __future__ import annotations
@@ -9,23 +14,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from operator import itemgetter
 
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
-from darkroom.errors import BucketNotAllowed, ObjectGone, PermanentFault, TooLarge
-from darkroom.image_messages import ImageTask
+from darkroom.errors import BucketNotAllowed, ImageChanging, ObjectGone, PermanentFault, TooLarge
+from darkroom.image_messages import Cause, ImageTask
 from darkroom.messages import Unreadable
 
 from functions.process_image.images import (
     ImageRecord,
     ImageVersion,
-    PublishedImage,
+    KnownImage,
+    LatestFault,
     StoredRendition,
+    Tombstone,
+    has_image_suffix,
     rendition_key,
-    version_order,
 )
-from functions.process_image.photo import Limits, Rendition, check_size
+from functions.process_image.photo import Limits, Photo, Rendered, Rendition, check_size
 from functions.process_image.ports import (
     SECONDS_TO_RENDER,
     Budget,
@@ -39,6 +47,9 @@ from functions.process_image.ports import (
     Uploads,
 )
 from functions.process_image.rendition_set import RenditionSet
+
+# Deliveries for one key that meet are rare; more of them than this are left to the queue.
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -113,86 +124,246 @@ def _carry_out(
             raise task.fault
         if task.bucket != dependencies.uploads_bucket:
             raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
-        return _publish_newest(task, dependencies, deadline, is_first_attempt=is_first_attempt)
+        # A delivery before this one may have died after it wrote something.
+        return _follow(_Delivery(task, dependencies, deadline, may_have_written=not is_first_attempt))
     except PermanentFault as fault:
-        if isinstance(task, ImageTask) and not isinstance(fault, BucketNotAllowed | ObjectGone):
-            dependencies.images.note_fault(task.key, task.task_id, fault)
         dependencies.dead_letters.send(task.body, task.task_id, fault)
         return Outcome(Result.DEAD_LETTERED, task.task_id, fault=fault)
 
 
-def _publish_newest(
-    task: ImageTask, dependencies: Dependencies, deadline: Deadline, *, is_first_attempt: bool
-) -> Outcome:
-    key, upload = _open(task, dependencies)
-    with closing(upload):
-        published = dependencies.images.published(key)
-        version = _version(task, upload, published, dependencies.rendition_set)
-        may_have_written = not is_first_attempt  # the one before may have died after it
-        if published is None or not (published.is_of(version) or published.replaces(version)):
-            published = dependencies.images.publish(_render(task, key, upload, version, dependencies, deadline))
-            may_have_written = True
-    if may_have_written:
-        mine = _rendition_keys(key, version, dependencies.rendition_set)
-        dependencies.renditions.mark_stale(tuple(k for k in mine if k not in published.rendition_keys))
-    if not published.is_of(version):
-        return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-    if published.record.version.order < version.order:
-        # Published by a plain task, which knew no sequencer: an older upload of that second must not come after.
-        published = dependencies.images.raise_order(published, version.order)
-        if not published.is_of(version):
-            return Outcome(Result.SUPERSEDED, task.task_id, bytes_in=upload.size)
-    if published.replaced:
-        dependencies.renditions.mark_stale(published.replaced)
-        dependencies.images.forget_replaced(published)
-    dependencies.results.announce(task.task_id, published.record)
-    bytes_out = sum({rendition.key: rendition.bytes for rendition in published.record.renditions}.values())
-    return Outcome(Result.PROCESSED, task.task_id, bytes_in=upload.size, bytes_out=bytes_out)
+@dataclass(frozen=True)
+class _Made:
+    """What a version was rendered to, or why it could not be."""
+
+    source: str
+    result: tuple[Photo, Rendered] | PermanentFault
 
 
-def _version(
-    task: ImageTask, upload: Upload, published: PublishedImage | None, rendition_set: RenditionSet
-) -> ImageVersion:
-    order = version_order(upload.last_modified, task.sequencer, upload.source)
-    if published is not None and published.record.version.source == upload.source:
-        # Rendered again, say with another rendition set, by a plain task that knows no sequencer.
-        order = max(order, published.record.version.order)
-    return ImageVersion(source=upload.source, order=order, rendition_set=rendition_set.fingerprint)
+@dataclass
+class _Delivery:
+    """One delivery of a task. ``made`` is kept for the case that the record has to be read again."""
+
+    task: ImageTask
+    dependencies: Dependencies
+    deadline: Deadline
+    may_have_written: bool
+    made: _Made | None = None
+
+    def ended(self, result: Result, bytes_in: int = 0, bytes_out: int = 0) -> Outcome:
+        """How the task ended."""
+        return Outcome(result, self.task.task_id, bytes_in=bytes_in, bytes_out=bytes_out)
 
 
-def _rendition_keys(key: str, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
-    """Where the renditions of a version may stand, in the order of the rendition set; equal ones share an object."""
-    return tuple(rendition_key(key, version, spec.name, spec.extension) for spec in rendition_set.specs)
+def _follow(delivery: _Delivery) -> Outcome:
+    """Bring the task's key up to date; or its other reading, if that is the one that is meant."""
+    task, dependencies = delivery.task, delivery.dependencies
+    if task.other_key is None:
+        return _bring_up_to_date(task.key, delivery)
+    if task.cause is Cause.DELETE:
+        # Either may be meant; bringing a key up to date that was not does no harm.
+        outcome = _bring_up_to_date(task.key, delivery)
+        if dependencies.images.read(task.other_key).is_known:
+            other = _bring_up_to_date(task.other_key, delivery)
+            return other if outcome.result is Result.UNCHANGED else outcome
+        return outcome
+    is_meant = _is_there(task.key, delivery) or not _is_there(task.other_key, delivery)
+    return _bring_up_to_date(task.key if is_meant else task.other_key, delivery)
 
 
-def _open(task: ImageTask, dependencies: Dependencies) -> tuple[str, Upload]:
-    """Open the upload under the task's key, or under the key's other reading if nothing stands there."""
+def _is_there(key: str, delivery: _Delivery) -> bool:
+    upload = delivery.dependencies.uploads.open_current(delivery.task.bucket, key)
+    if upload:
+        upload.close()
+    return upload is not None
+
+
+def _bring_up_to_date(key: str, delivery: _Delivery) -> Outcome:
+    """Let the record of a key follow what S3 shows as current."""
+    task, dependencies = delivery.task, delivery.dependencies
+    for _ in range(_TRIES):
+        image = dependencies.images.read(key)
+        if task.cause is Cause.DELETE and not image.is_known and not has_image_suffix(key):
+            return delivery.ended(Result.UNCHANGED)  # never was an image
+        upload = dependencies.uploads.open_current(task.bucket, key)
+        if upload is None:
+            outcome = _withdraw(image, delivery)
+        else:
+            with closing(upload):
+                outcome = _publish(image, upload, delivery)
+        if outcome is not None:
+            return outcome
+        delivery.may_have_written = True
+    raise ImageChanging(f"Other deliveries changed the record of {key} {_TRIES} times in between.")
+
+
+def _withdraw(image: KnownImage, delivery: _Delivery) -> Outcome | None:
+    """Leave a tombstone and delete the renditions of every version. None if the record was written in between."""
+    task, dependencies = delivery.task, delivery.dependencies
+    if task.cause is Cause.REQUEST and not image.is_known:
+        raise ObjectGone(f"There is no object {image.image_key!r} in bucket {task.bucket}.")
+    was_withdrawn = isinstance(image.published, Tombstone)
+    now: KnownImage | None = image
+    if not was_withdrawn:
+        now = dependencies.images.withdraw(image, task.bucket)
+    elif task.cause is Cause.DELETE or delivery.may_have_written:
+        now = dependencies.images.confirm(image, forget_fault=False)
+    if now is None or now.published is None:
+        return None
+    if was_withdrawn and not delivery.may_have_written:
+        return delivery.ended(Result.UNCHANGED if task.cause is Cause.DELETE else Result.SUPERSEDED)
+    _clean(now, delivery)
+    dependencies.results.announce(task.task_id, now.published)
+    return delivery.ended(Result.DELETED)
+
+
+def _publish(image: KnownImage, upload: Upload, delivery: _Delivery) -> Outcome | None:
+    """Publish the current version. None if the record was written in between."""
+    task, dependencies = delivery.task, delivery.dependencies
+    if task.cause is not Cause.DELETE and task.version_id not in (None, upload.version_id):
+        return _superseded(image, delivery)
+    version = ImageVersion(upload.source, dependencies.rendition_set.fingerprint)
+    made = delivery.made if delivery.made and delivery.made.source == upload.source else None
+    shown = image.record_of(version)
+    # Whoever asks for what is published asks for renditions that were lost.
+    asks = task.cause is Cause.REQUEST and made is None
+    if shown and (not asks or dependencies.renditions.are_live(image.rendition_keys)):
+        return _keep(image, shown, upload, delivery)
+    if task.cause is Cause.DELETE and image.fault and image.fault.version == version:
+        return _refuse(image, image.fault, delivery)  # its own event has been answered already
+    delivery.made = made or _make(upload, delivery)
+    result = delivery.made.result
+    if isinstance(result, PermanentFault):
+        if _refuse(image, _latest_fault(image, upload, version, result, delivery), delivery) is None:
+            return None
+        raise result
+    record = _store(image, upload, version, *result, delivery)
+    now = dependencies.images.publish(image, record)
+    if now is None:
+        return None
+    if not image.is_known and not has_image_suffix(image.image_key):
+        return None  # S3 tells of no upload under such a name, and a deletion is passed over: look again
+    return _finish(now, record, upload, delivery)
+
+
+def _keep(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _Delivery) -> Outcome | None:
+    """Leave what is published, for it is the current version."""
+    deletes = delivery.task.cause is Cause.DELETE
+    now: KnownImage | None = image
+    if deletes or image.fault or delivery.may_have_written:
+        now = delivery.dependencies.images.confirm(image, forget_fault=True)
+    if now is None:
+        return None
+    if deletes and not delivery.may_have_written:
+        return delivery.ended(Result.UNCHANGED, bytes_in=upload.size)
+    return _finish(now, record, upload, delivery)
+
+
+def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _Delivery) -> Outcome:
+    """Clean up after what is published, and announce it."""
+    dependencies = delivery.dependencies
+    if delivery.may_have_written:
+        _clean(image, delivery)
+    if image.replaced:
+        dependencies.renditions.mark_stale(image.replaced)
+        dependencies.images.forget_replaced(image)
+    dependencies.results.announce(delivery.task.task_id, record)
+    bytes_out = sum({rendition.key: rendition.bytes for rendition in record.renditions}.values())
+    return delivery.ended(Result.PROCESSED, bytes_in=upload.size, bytes_out=bytes_out)
+
+
+def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
+    """Leave the key to the event of the version that is current now."""
+    task, dependencies = delivery.task, delivery.dependencies
+    if delivery.may_have_written:
+        if image.is_known:
+            now = dependencies.images.confirm(image, forget_fault=False)
+            if now is None:
+                return None
+            _clean(now, delivery)
+        else:
+            mine = ImageVersion(task.version_id or "", dependencies.rendition_set.fingerprint)
+            dependencies.renditions.mark_stale(_rendition_keys(image, mine, dependencies.rendition_set))
+    return delivery.ended(Result.SUPERSEDED)
+
+
+def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery) -> Outcome | None:
+    """Note why the current version cannot be rendered. What is published stays so while S3 still has its version."""
+    task, dependencies, record = delivery.task, delivery.dependencies, image.record
+    keep = record is not None and (
+        record.version_id is None or dependencies.uploads.has_version(task.bucket, image.image_key, record.version_id)
+    )
+    now = dependencies.images.note_fault(image, fault, keep_published=keep)
+    if now is None:
+        return None
+    if delivery.may_have_written or (record and not keep):
+        _clean(now, delivery)
+    if record and not keep:
+        tombstone = Tombstone(image.image_key, task.bucket, fault.version_order, deleted_at=fault.at)
+        dependencies.results.announce(task.task_id, tombstone)
+    return delivery.ended(Result.UNCHANGED)
+
+
+def _clean(image: KnownImage, delivery: _Delivery) -> None:
+    """Remove renditions that belong to no record: at once if nothing is published, else by the lifecycle rule."""
+    renditions = delivery.dependencies.renditions
+    strays = tuple(key for key in renditions.stored(image.image_key) if image.is_stray(key))
+    if image.record:
+        renditions.mark_stale(strays)
+    else:
+        renditions.delete(strays)
+
+
+def _make(upload: Upload, delivery: _Delivery) -> _Made:
+    """Render the upload."""
+    dependencies, deadline = delivery.dependencies, delivery.deadline
     try:
-        return task.key, dependencies.uploads.open(task.bucket, task.key, task.version_id)
-    except ObjectGone:
-        if task.other_key is None:
-            raise
-        return task.other_key, dependencies.uploads.open(task.bucket, task.other_key, task.version_id)
+        check_size(upload.size, dependencies.limits)
+        if upload.size > dependencies.download_budget.capacity:
+            capacity = f"{dependencies.download_budget.capacity:,}"
+            raise TooLarge(f"the file has {upload.size:,} bytes; the function has memory for {capacity}")
+        with dependencies.download_budget.reserve(upload.size):
+            deadline.require(SECONDS_TO_RENDER, "render an image")
+            photo, rendered = dependencies.renderer.render(upload.read(), deadline)
+    except PermanentFault as fault:
+        return _Made(upload.source, fault)
+    return _Made(upload.source, (photo, rendered))
 
 
-def _render(
-    task: ImageTask, key: str, upload: Upload, version: ImageVersion, dependencies: Dependencies, deadline: Deadline
+def _latest_fault(
+    image: KnownImage, upload: Upload, version: ImageVersion, fault: PermanentFault, delivery: _Delivery
+) -> LatestFault:
+    now = datetime.now(UTC)
+    return LatestFault(
+        task_id=delivery.task.task_id,
+        error_code=fault.error_code,
+        reason=str(fault),
+        at=now.isoformat(timespec="milliseconds"),
+        version_order=image.next_order(now),
+        version_id=upload.version_id,
+        version=version,
+    )
+
+
+def _rendition_keys(image: KnownImage, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
+    """Where the renditions of a version may be stored, in the rendition set's order; equal ones share an object."""
+    return tuple(
+        rendition_key(image.image_key, image.revision, version, spec.name, spec.extension)
+        for spec in rendition_set.specs
+    )
+
+
+def _store(
+    image: KnownImage, upload: Upload, version: ImageVersion, photo: Photo, rendered: Rendered, delivery: _Delivery
 ) -> ImageRecord:
-    """Render one version and make its renditions durable. No reader sees them before the record is published."""
-    check_size(upload.size, dependencies.limits)
-    if upload.size > dependencies.download_budget.capacity:
-        raise TooLarge(
-            f"the file has {upload.size:,} bytes; the function has memory for {dependencies.download_budget.capacity:,}"
-        )
-    with dependencies.download_budget.reserve(upload.size):
-        deadline.require(SECONDS_TO_RENDER, "render an image")
-        photo, rendered = dependencies.renderer.render(upload.read(), deadline)
-    keys = _keys_of_equals(_rendition_keys(key, version, dependencies.rendition_set), rendered.renditions)
+    """Make the renditions durable. No reader sees them before the record is published."""
+    dependencies = delivery.dependencies
+    keys = _keys_of_equals(_rendition_keys(image, version, dependencies.rendition_set), rendered.renditions)
     dependencies.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
     return ImageRecord(
-        image_key=key,
-        bucket=task.bucket,
+        image_key=image.image_key,
+        bucket=delivery.task.bucket,
         version=version,
+        version_order=image.next_order(datetime.now(UTC)),
         version_id=upload.version_id,
         uploaded_at=upload.last_modified.isoformat(),
         format=photo.format,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.aws_faults import aws_faults_as_transient
 
-from functions.process_image.images import ImageRecord
+from functions.process_image.images import ImageRecord, State, Tombstone
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -21,10 +21,15 @@ class SqsResults:
     sqs: SQSClient
     queue_url: str
 
-    def announce(self, task_id: str, record: ImageRecord) -> None:
-        """Send one message per finished image: its task id and its record. Raises ServiceUnavailable."""
-        values = asdict(record)
-        version = values.pop("version")
-        message = {"task_id": task_id, "state": "READY", **values, "version_order": version["order"]}
+    def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
+        """Send one message: a finished image with its record, or that an image is withdrawn. Raises ServiceUnavailable.
+
+        Messages of one key may arrive in any order: the highest ``version_order``, as text, is the latest.
+        """
+        values = asdict(published)
+        values.pop("version", None)
+        state = State.READY if isinstance(published, ImageRecord) else State.DELETED
         with aws_faults_as_transient("announce the image"):
-            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps(message))
+            self.sqs.send_message(
+                QueueUrl=self.queue_url, MessageBody=json.dumps({"task_id": task_id, "state": state.value, **values})
+            )

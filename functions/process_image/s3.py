@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,22 +11,24 @@ from urllib.parse import urlencode
 
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
-from darkroom.errors import ObjectGone
+from darkroom.errors import ServiceUnavailable
 
 from functions.process_image.formats import content_type_of
+from functions.process_image.images import is_rendition_of, rendition_prefix
 from functions.process_image.photo import Rendition
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-_GONE = {"NoSuchKey", "NoSuchVersion", "NoSuchBucket", "404", "MethodNotAllowed"}  # the last: a delete marker
-# "Invalid version id specified": S3 never gave such an id, so there is no such version.
-_NO_VERSION_ID = "InvalidArgument"
+_GONE = {"NoSuchKey", "404"}
+# "405": a delete marker; "400": S3 never gave such a version id. HEAD has no body to name an error.
+_NO_SUCH_VERSION = {"NoSuchVersion", "MethodNotAllowed", "405", "InvalidArgument", "400"}
 # A rendition's name changes with its content, so it can be cached forever.
 _CACHE_CONTROL = "public, max-age=31536000, immutable"
 # The lifecycle rule of the renditions bucket looks for it.
 _STALE = {"darkroom:stale": "true"}
+_KEYS_PER_DELETE = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 
 
 @dataclass(frozen=True)
@@ -72,25 +74,32 @@ class S3Uploads:
 
     s3: S3Client
 
-    def open(self, bucket: str, key: str, version_id: str | None) -> S3Upload:
-        """Open an object; its bytes are not read yet.
+    def open_current(self, bucket: str, key: str) -> S3Upload | None:
+        """Open what S3 shows as current, without reading its bytes yet. Return None if that is nothing.
 
         Raises
         ------
-        ObjectGone
-            It does not exist (any more), or that version of it does not.
         ServiceUnavailable
             S3 answered with any other error.
         """
-        which: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         with aws_faults_as_transient("open the upload"):
             try:
-                return S3Upload(self.s3.get_object(Bucket=bucket, Key=key, **which))
+                return S3Upload(self.s3.get_object(Bucket=bucket, Key=key))
             except ClientError as error:
-                if error_code(error) not in _GONE | {_NO_VERSION_ID}:
+                if error_code(error) not in _GONE:
                     raise
-                version = f" in version {version_id}" if version_id else ""
-                raise ObjectGone(f"There is no object {key!r}{version} in bucket {bucket}.") from error
+                return None
+
+    def has_version(self, bucket: str, key: str, version_id: str) -> bool:
+        """Return whether a version still exists. Raises ServiceUnavailable."""
+        with aws_faults_as_transient("look the version up"):
+            try:
+                self.s3.head_object(Bucket=bucket, Key=key, VersionId=version_id)
+            except ClientError as error:
+                if error_code(error) not in _GONE | _NO_SUCH_VERSION:
+                    raise
+                return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,41 @@ class S3Renditions:
         if keys:
             with aws_faults_as_transient("mark stale renditions"):
                 self._all(tag_one, keys)
+
+    def are_live(self, keys: Iterable[str]) -> bool:
+        """Return whether every rendition exists and none is marked stale. Raises ServiceUnavailable."""
+
+        def is_live(key: str) -> bool:
+            try:
+                tags = self.s3.get_object_tagging(Bucket=self.bucket, Key=key)["TagSet"]
+            except ClientError as error:
+                if error_code(error) not in _GONE:
+                    raise
+                return False
+            return not any(tag["Key"] in _STALE for tag in tags)
+
+        with aws_faults_as_transient("look at the renditions"):
+            return all(self.transfers.map(is_live, keys))
+
+    def stored(self, image_key: str) -> tuple[str, ...]:
+        """Return the keys of all renditions of an image, of every version. Raises ServiceUnavailable."""
+        with aws_faults_as_transient("list the renditions"):
+            pages = self.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=rendition_prefix(image_key)
+            )
+            keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return tuple(key for key in keys if is_rendition_of(image_key, key))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete renditions at once. Raises ServiceUnavailable."""
+        with aws_faults_as_transient("delete the renditions"):
+            for start in range(0, len(keys), _KEYS_PER_DELETE):
+                some = keys[start : start + _KEYS_PER_DELETE]
+                answer = self.s3.delete_objects(
+                    Bucket=self.bucket, Delete={"Objects": [{"Key": key} for key in some], "Quiet": True}
+                )
+                if failed := answer.get("Errors"):
+                    raise ServiceUnavailable(f"S3 did not delete {len(failed)} renditions: {failed[0].get('Code')}")
 
     def _all(self, request: Callable[..., None], *arguments: tuple[Any, ...]) -> None:
         for _ in self.transfers.map(request, *arguments):

@@ -61,7 +61,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         renderer=renderer,
         renditions=S3Renditions(s3, settings.renditions_bucket, ThreadPoolExecutor(max_workers=20)),
         tasks=DynamoDbTasks(dynamodb, settings.tasks_table, settings.task_retention_days),
-        images=DynamoDbImages(dynamodb, settings.images_table),
+        images=DynamoDbImages(dynamodb, settings.images_table, settings.task_retention_days),
         results=SqsResults(sqs, settings.results_queue_url),
         dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
         download_budget=MemoryBudget(free // 4),

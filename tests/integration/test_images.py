@@ -117,7 +117,7 @@ def test_a_bad_record_does_not_hold_up_the_others_of_its_message(stack: Stack) -
     send(stack, {"Records": [s3_record(stack, gone, "no-such-version"), s3_record(stack, good, version_id)]})
     assert wait_for(stack, good_task)["outcome"] == "Processed"
     gone_task = upload_task_id(stack.outputs["UploadsBucketName"], gone, "no-such-version")
-    assert wait_for(stack, gone_task)["outcome"] == "DeadLettered"
+    assert wait_for(stack, gone_task)["outcome"] == "Deleted"
 
 
 def test_a_notification_invoked_directly_is_answered_with_its_outcome(stack: Stack) -> None:

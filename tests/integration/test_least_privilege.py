@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from time import sleep, time
+from time import time
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -149,23 +149,38 @@ def _sent(body: Any) -> dict[str, Any]:
 def _photo(bench: Bench, key: str, sample: str) -> dict[str, Any]:
     """Upload a photo under a name that S3 tells nobody of; returns a task about it."""
     version_id, _ = upload(bench.stack, key, SAMPLES / sample)
-    bucket = bench.stack.outputs["UploadsBucketName"]
-    return {"task_id": f"task-{uuid4().hex}", "bucket": bucket, "key": key, "version_id": version_id}
+    return _task(bench, key) | {"version_id": version_id}
 
 
-def _render(bench: Bench, *, sample: str = "IMG_0042.JPG", version: bool = True) -> Callable[[], str]:
-    task = _photo(bench, new_key("photo.unmatched"), sample)
-    if not version:
-        del task["version_id"]
-    return partial(bench.invoke, "ProcessImage", task)
+def _task(bench: Bench, key: str) -> dict[str, Any]:
+    return {"task_id": f"task-{uuid4().hex}", "bucket": bench.stack.outputs["UploadsBucketName"], "key": key}
 
 
-def _replace(bench: Bench) -> Callable[[], str]:
-    """A newer version of a photo: the older one's renditions become stale."""
+def _render(bench: Bench, *, sample: str = "IMG_0042.JPG") -> Callable[[], str]:
+    return partial(bench.invoke, "ProcessImage", _photo(bench, new_key("photo.unmatched"), sample))
+
+
+def _replace(bench: Bench, *, sample: str = "rocket-turned.jpg") -> Callable[[], str]:
+    """Overwrite a photo: the renditions of the version before become stale, or stay if this one is faulty."""
+    return partial(bench.invoke, "ProcessImage", _photo(bench, _published(bench), sample))
+
+
+def _ask_again(bench: Bench) -> Callable[[], str]:
+    """Ask for a photo that is published: the function looks at its renditions."""
+    return partial(bench.invoke, "ProcessImage", _task(bench, _published(bench)))
+
+
+def _delete(bench: Bench) -> Callable[[], str]:
+    """Delete a photo that is published."""
+    key = _published(bench)
+    bench.stack.s3.delete_object(Bucket=bench.stack.outputs["UploadsBucketName"], Key=key)
+    return partial(bench.invoke, "ProcessImage", _task(bench, key))
+
+
+def _published(bench: Bench) -> str:
     key = new_key("photo.unmatched")
     bench.invoke("ProcessImage", _photo(bench, key, "IMG_0042.JPG"))
-    sleep(1.1)  # S3 dates uploads in whole seconds, and a plain task knows nothing finer
-    return partial(bench.invoke, "ProcessImage", _photo(bench, key, "rocket-turned.jpg"))
+    return key
 
 
 def _give_back_a_task(bench: Bench) -> Callable[[], str]:
@@ -287,13 +302,16 @@ WORK: dict[tuple[str, str, str], Work] = {
     ("SendResultsAndDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
         _render, sample="faulty/bitmap.jpg"
     ),
-    ("ReadUploads", "s3:GetObject", "UploadsBucket"): partial(_render, version=False),
-    ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): _render,
+    ("ReadUploads", "s3:GetObject", "UploadsBucket"): _render,
+    ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): partial(_replace, sample="faulty/bitmap.jpg"),
     ("WriteRenditions", "s3:GetObject", "RenditionsBucket"): _replace,
     ("WriteRenditions", "s3:PutObject", "RenditionsBucket"): _render,
+    ("WriteRenditions", "s3:GetObjectTagging", "RenditionsBucket"): _ask_again,
+    ("WriteRenditions", "s3:DeleteObject", "RenditionsBucket"): _delete,
     ("RememberTasks", "dynamodb:UpdateItem", "TasksTable"): _render,
     ("PublishImages", "dynamodb:GetItem", "ImagesTable"): _render,
-    ("PublishImages", "dynamodb:UpdateItem", "ImagesTable"): _render,
+    ("PublishImages", "dynamodb:PutItem", "ImagesTable"): _render,
+    ("PublishImages", "dynamodb:UpdateItem", "ImagesTable"): _replace,
     ("TakeOrders", "sqs:ChangeMessageVisibility", "OrderQueue"): _give_back_an_order,
     ("SendDeadLetters", "sqs:SendMessage", "OrderDeadLetterQueue"): partial(_fulfil, amount=-1),
     ("RememberOrders", "dynamodb:GetItem", "OrdersTable"): _fulfil_while_it_changes,

@@ -118,10 +118,12 @@ _DONE_BY_CODE: dict[str, str | list[str]] = {
     "sqs:SendMessage": ".send_message",
     "sqs:ChangeMessageVisibility": ".change_message_visibility(",
     "s3:GetObject": ".get_object(",
-    "s3:GetObjectVersion": '"VersionId": ',
+    "s3:GetObjectVersion": "VersionId=",
     "s3:ListBucket": '"NoSuchKey"',  # the answer that S3 gives only to those who may list
     "s3:PutObject": ".put_object(",
     "s3:PutObjectTagging": "Tagging=",
+    "s3:GetObjectTagging": ".get_object_tagging(",
+    "s3:DeleteObject": ".delete_objects(",
     "dynamodb:GetItem": ".get_item(",
     "dynamodb:PutItem": ".put_item(",
     "dynamodb:UpdateItem": [".update_item(", '{"Update": '],  # alone, or in a transaction
@@ -545,13 +547,20 @@ def only_renditions_that_the_function_tagged_expire(template: Template) -> list[
     return findings
 
 
+_DELETIONS = ("s3:ObjectRemoved:*", "s3:LifecycleExpiration:*")
+
+
 def every_spelling_of_an_image_suffix_is_a_task_once(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html"""
+    """So is every deletion, under whatever name.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
+    """
     expected = {spelling for suffix in _SUFFIXES for spelling in (suffix, suffix.upper())}
     findings = []
     for bucket, queues in _notified_queues(template).items():
         rules = properties(template, BUCKET)[bucket]["NotificationConfiguration"]["QueueConfigurations"]
         seen: Counter[str] = Counter()
+        deletions: Counter[str] = Counter()
         for rule in rules:
             match rule:
                 case {
@@ -559,8 +568,11 @@ def every_spelling_of_an_image_suffix_is_a_task_once(template: Template) -> list
                     "Filter": {"S3Key": {"Rules": [{"Name": "suffix", "Value": str(suffix)}]}},
                 }:
                     seen[suffix] += 1
+                case {"Event": str(deletion)} if deletion in _DELETIONS and "Filter" not in rule:
+                    deletions[deletion] += 1
                 case _:
                     findings.append(f"{bucket} has a notification that is not of one suffix's created objects")
+        findings += [f"{bucket} does not announce {event}" for event in _DELETIONS if not deletions[event]]
         findings += [f"{bucket} does not announce {suffix}" for suffix in sorted(expected - seen.keys())]
         findings += [f"{bucket} announces {suffix}" for suffix in sorted(seen.keys() - expected)]
         findings += [f"{bucket} announces {suffix} {times} times" for suffix, times in seen.items() if times > 1]
@@ -1111,14 +1123,14 @@ def stateful_resources_say_what_becomes_of_them(template: Template) -> list[str]
 
 
 def what_stands_nowhere_else_is_retained(template: Template) -> list[str]:
-    """Buckets, dead-letter queues, brokers with their passwords, and tables whose items do not expire.
+    """Buckets, dead-letter queues, brokers with their passwords, and tables that hold more than finished tasks.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-updatereplacepolicy.html
     """
-    lasting = [name for name, v in properties(template, TABLE).items() if "TimeToLiveSpecification" not in v]
+    lasting = properties(template, TABLE).keys() - {"TasksTable"}
     generated = [name for name, v in properties(template, SECRET).items() if "GenerateSecretString" in v]
     brokers = [*properties(template, BROKER), *generated]
-    kept = [*properties(template, BUCKET), *dead_letter_queues(template), *brokers, *lasting]
+    kept = [*properties(template, BUCKET), *dead_letter_queues(template), *brokers, *sorted(lasting)]
     return [
         f"{name} is not retained by its {policy}"
         for name in kept

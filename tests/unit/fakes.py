@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from hashlib import sha256
 from threading import Event, RLock
 from time import time
 from uuid import uuid4
 
 from darkroom.deadline import Deadline
-from darkroom.errors import DarkroomError, InProgressElsewhere, ObjectGone, PermanentFault, ServiceUnavailable
+from darkroom.errors import DarkroomError, InProgressElsewhere, ServiceUnavailable
 from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from PIL import Image
 
-from functions.process_image.images import ImageRecord, PublishedImage
+from functions.process_image.images import ImageRecord, KnownImage, LatestFault, Tombstone, is_rendition_of
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.ports import Claim, Result
@@ -107,8 +108,19 @@ class UploadedVersion:
     """One version of an object in the uploads bucket."""
 
     version_id: str
-    data: bytes
+    data: bytes | None
     last_modified: datetime
+    is_versioned: bool = True
+
+    @property
+    def is_marker(self) -> bool:
+        """Whether this is a delete marker."""
+        return self.data is None
+
+    @property
+    def source(self) -> str:
+        """What the function calls it by."""
+        return self.version_id if self.is_versioned else sha256(self.data or b"").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ class FakeUpload:
 
     @property
     def size(self) -> int:
-        return len(self.version.data)
+        return len(self.version.data or b"")
 
     @property
     def last_modified(self) -> datetime:
@@ -126,15 +138,15 @@ class FakeUpload:
 
     @property
     def version_id(self) -> str | None:
-        return self.version.version_id
+        return self.version.version_id if self.version.is_versioned else None
 
     @property
     def source(self) -> str:
-        return self.version.version_id
+        return self.version.source
 
     def read(self) -> bytes:
         with self.calls.call("read"):
-            return self.version.data
+            return self.version.data or b""
 
     def close(self) -> None:
         pass
@@ -145,12 +157,14 @@ class FakeUploads:
     versions: dict[str, list[UploadedVersion]]
     calls: Calls
 
-    def open(self, bucket: str, key: str, version_id: str | None) -> FakeUpload:
+    def open_current(self, bucket: str, key: str) -> FakeUpload | None:
         with self.calls.call("open"):
-            found = [v for v in self.versions.get(key, []) if version_id in (None, v.version_id)]
-            if bucket != BUCKET or not found:
-                raise ObjectGone(f"There is no object {key!r} in bucket {bucket}.")
-            return FakeUpload(found[-1], self.calls)
+            found = self.versions.get(key, []) if bucket == BUCKET else []
+            return FakeUpload(found[-1], self.calls) if found and not found[-1].is_marker else None
+
+    def has_version(self, bucket: str, key: str, version_id: str) -> bool:
+        with self.calls.call("has version"):
+            return any(v.version_id == version_id and not v.is_marker for v in self.versions.get(key, []))
 
 
 @dataclass(frozen=True)
@@ -161,8 +175,13 @@ class FakeRenderer:
     rendition_set: RenditionSet
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
-        photo = identify(data, self.limits)
-        return photo, render(data, photo, self.rendition_set)
+        return _rendered(data, self.limits, self.rendition_set)
+
+
+@cache
+def _rendered(data: bytes, limits: Limits, rendition_set: RenditionSet) -> tuple[Photo, Rendered]:
+    photo = identify(data, limits)
+    return photo, render(data, photo, rendition_set)
 
 
 @dataclass
@@ -189,6 +208,19 @@ class FakeRenditions:
             with self.calls.call("mark stale"):
                 if key in self.objects:
                     self.objects[key].stale = True
+
+    def are_live(self, keys: Iterable[str]) -> bool:
+        with self.calls.call("are live"):
+            return all(key in self.objects and not self.objects[key].stale for key in keys)
+
+    def stored(self, image_key: str) -> tuple[str, ...]:
+        with self.calls.call("list"):
+            return tuple(key for key in self.objects if is_rendition_of(image_key, key))
+
+    def delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            with self.calls.call("delete"):
+                self.objects.pop(key, None)
 
 
 @dataclass
@@ -245,74 +277,55 @@ class FakeTasks:
         return item if item and item.owner == claim.owner else None
 
 
-@dataclass
-class ImageItem:
-    """One item of the images table."""
-
-    published: PublishedImage | None = None
-    latest_fault: str | None = None
-
-
 @dataclass(frozen=True)
 class FakeImages:
-    """``reads_late``: an eventually consistent read that has not heard of the newest write."""
-
-    items: dict[str, ImageItem] = field(default_factory=dict)
+    items: dict[str, KnownImage] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)
     lock: RLock = field(default_factory=RLock)
-    reads_late: bool = False
 
-    def published(self, image_key: str) -> PublishedImage | None:
+    def read(self, image_key: str) -> KnownImage:
         with self.calls.call("look up"), self.lock:
-            item = self.items.get(image_key)
-            return item.published if item and not self.reads_late else None
+            return self.items.get(image_key, KnownImage(image_key))
 
-    def publish(self, record: ImageRecord) -> PublishedImage:
-        with self.calls.call("publish"), self.lock:
-            item = self.items.setdefault(record.image_key, ImageItem())
-            old, version = item.published, record.version
-            if old is None:
-                item.published = PublishedImage(record, replaced=())
-            elif old.is_of(version):
-                pass
-            elif old.record.version.source == version.source or old.record.version.order < version.order:
-                live = {r.key for r in record.renditions}
-                replaced = tuple(dict.fromkeys((*old.replaced, *(r.key for r in old.record.renditions))))
-                item.published = PublishedImage(record, replaced=tuple(key for key in replaced if key not in live))
-            item.latest_fault = item.latest_fault if item.published is old else None
-            assert item.published
-            return item.published
+    def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
+        live = {rendition.key for rendition in record.renditions}
+        replaced = tuple(key for key in (*image.replaced, *sorted(image.rendition_keys)) if key not in live)
+        return self._write("publish", image, KnownImage(image.image_key, published=record, replaced=replaced))
 
-    def raise_order(self, published: PublishedImage, order: str) -> PublishedImage:
-        with self.calls.call("raise order"), self.lock:
-            item = self.items[published.record.image_key]
-            now = item.published
-            assert now
-            if now.is_of(published.record.version) and now.record.version.order < order:
-                version = replace(now.record.version, order=order)
-                item.published = now = replace(now, record=replace(now.record, version=version))
-            return now
+    def withdraw(self, image: KnownImage, bucket: str) -> KnownImage | None:
+        now = datetime.now(UTC)
+        tombstone = Tombstone(image.image_key, bucket, image.next_order(now), now.isoformat(timespec="milliseconds"))
+        return self._write("withdraw", image, KnownImage(image.image_key, published=tombstone))
 
-    def forget_replaced(self, published: PublishedImage) -> None:
+    def note_fault(self, image: KnownImage, fault: LatestFault, *, keep_published: bool) -> KnownImage | None:
+        kept = image if keep_published and image.record else KnownImage(image.image_key)
+        return self._write("note fault", image, replace(kept, fault=fault))
+
+    def confirm(self, image: KnownImage, *, forget_fault: bool) -> KnownImage | None:
+        return self._write("confirm", image, replace(image, fault=None if forget_fault else image.fault))
+
+    def forget_replaced(self, image: KnownImage) -> None:
         with self.calls.call("forget replaced"), self.lock:
-            item = self.items[published.record.image_key]
-            assert item.published
-            if item.published.is_of(published.record.version):
-                item.published = replace(item.published, replaced=())
+            now = self.items[image.image_key]
+            if now.version_order == image.version_order:
+                self.items[image.image_key] = replace(now, replaced=())
 
-    def note_fault(self, image_key: str, task_id: str, fault: PermanentFault) -> None:
-        with self.calls.call("note fault"), self.lock:
-            self.items.setdefault(image_key, ImageItem()).latest_fault = fault.error_code
+    def _write(self, name: str, image: KnownImage, by: KnownImage) -> KnownImage | None:
+        with self.calls.call(name), self.lock:
+            if self.items.get(image.image_key, KnownImage("")).revision != image.revision:
+                return None
+            self.items[image.image_key] = replace(by, revision=image.revision + 1)
+            return self.items[image.image_key]
 
 
 @dataclass(frozen=True)
 class FakeResults:
-    announced: list[tuple[str, ImageRecord]]
+    announced: list[tuple[str, ImageRecord | Tombstone]]
     calls: Calls
 
-    def announce(self, task_id: str, record: ImageRecord) -> None:
+    def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
         with self.calls.call("announce"):
-            self.announced.append((task_id, record))
+            self.announced.append((task_id, published))
 
 
 @dataclass(frozen=True)
@@ -331,7 +344,7 @@ class FakeDeadLetters:
     calls: Calls
 
     def send(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        with self.calls.call("dead letter"):
+        with self.calls.call("send"):
             self.letters.append(DeadLetter(body, task_id, fault.error_code, str(fault)))
 
 
@@ -342,8 +355,8 @@ class World:
     uploads: dict[str, list[UploadedVersion]] = field(default_factory=dict)
     renditions: dict[str, StoredObject] = field(default_factory=dict)
     tasks: dict[str, TaskItem] = field(default_factory=dict)
-    images: dict[str, ImageItem] = field(default_factory=dict)
-    announced: list[tuple[str, ImageRecord]] = field(default_factory=list)
+    images: dict[str, KnownImage] = field(default_factory=dict)
+    announced: list[tuple[str, ImageRecord | Tombstone]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     taken_over: list[str] = field(default_factory=list)
     seconds_passed: float = 0
@@ -361,13 +374,20 @@ class World:
         self.uploads.setdefault(key, []).append(version)
         return version
 
+    def delete(self, key: str = "a.jpg", marker: str = "m1") -> None:
+        """Put a delete marker on top."""
+        self.uploads.setdefault(key, []).append(UploadedVersion(marker, None, datetime(2026, 11, 22, tzinfo=UTC)))
+
+    def remove(self, version_id: str, key: str = "a.jpg") -> None:
+        """Remove a version, or a delete marker, for good."""
+        self.uploads[key] = [version for version in self.uploads[key] if version.version_id != version_id]
+
     def dependencies(
         self,
         calls: Calls | None = None,
         *,
         rendition_set: RenditionSet = TWO_SIZES,
         keep_location: bool = False,
-        reads_late: bool = False,
     ) -> Dependencies:
         """What one worker sees of the world."""
         calls = calls or Calls()
@@ -380,7 +400,7 @@ class World:
             renderer=FakeRenderer(LIMITS, rendition_set),
             renditions=FakeRenditions(self.renditions, calls),
             tasks=FakeTasks(self.tasks, self.now, calls, self._lock),
-            images=FakeImages(self.images, calls, self._lock, reads_late),
+            images=FakeImages(self.images, calls, self._lock),
             results=FakeResults(self.announced, calls),
             dead_letters=FakeDeadLetters(self.dead_letters, calls),
             download_budget=MemoryBudget(10**6),
@@ -396,13 +416,10 @@ class World:
         redriven: bool = False,
         rendition_set: RenditionSet = TWO_SIZES,
         keep_location: bool = False,
-        reads_late: bool = False,
     ) -> Outcome:
         """Let a worker that has ``seconds`` to live take a body with one task."""
         (task,) = read_body(body)
-        dependencies = self.dependencies(
-            calls, rendition_set=rendition_set, keep_location=keep_location, reads_late=reads_late
-        )
+        dependencies = self.dependencies(calls, rendition_set=rendition_set, keep_location=keep_location)
         return process(task, Deadline(self.now() + seconds), dependencies=dependencies, redriven=redriven)
 
     def let_claims_run_out(self) -> None:
@@ -410,13 +427,21 @@ class World:
 
     def record(self, key: str = "a.jpg") -> ImageRecord:
         """What readers of an image see."""
-        published = self.images[key].published
-        assert published
-        return published.record
+        record = self.images[key].record
+        assert record
+        return record
+
+    def current(self, key: str = "a.jpg") -> UploadedVersion | None:
+        """What S3 shows."""
+        versions = self.uploads.get(key, [])
+        return versions[-1] if versions and not versions[-1].is_marker else None
 
 
-def upload_event(key: str = "a.jpg", version_id: str = "v1", sequencer: str = "0A") -> str:
-    """What S3 sends for an upload; the key must need no encoding."""
+def upload_event(
+    key: str = "a.jpg", version_id: str | None = "v1", sequencer: str = "0A", name: str = "ObjectCreated:Put"
+) -> str:
+    """What S3 sends for an upload, or for what else the name says; the key must need no encoding."""
+    version = {"versionId": version_id} if version_id else {}
     return json.dumps(
         {
             "Records": [
@@ -424,15 +449,25 @@ def upload_event(key: str = "a.jpg", version_id: str = "v1", sequencer: str = "0
                     "eventVersion": "2.1",
                     "eventSource": "aws:s3",
                     "eventTime": "2026-11-22T09:30:00.000Z",
-                    "eventName": "ObjectCreated:Put",
+                    "eventName": name,
                     "s3": {
                         "bucket": {"name": BUCKET},
-                        "object": {"key": key, "versionId": version_id, "sequencer": sequencer},
+                        "object": {"key": key, **version, "sequencer": sequencer},
                     },
                 }
             ]
         }
     )
+
+
+def delete_event(version_id: str | None = "v1", key: str = "a.jpg", sequencer: str = "0B") -> str:
+    """What S3 sends when a version, or a delete marker, was removed for good."""
+    return upload_event(key, version_id, sequencer, "ObjectRemoved:Delete")
+
+
+def marker_event(version_id: str = "m1", key: str = "a.jpg") -> str:
+    """What S3 sends when a delete marker was put on top."""
+    return upload_event(key, version_id, "0B", "ObjectRemoved:DeleteMarkerCreated")
 
 
 def plain_task(key: str = "a.jpg", task_id: str = "task-1", version_id: str | None = None, bucket: str = BUCKET) -> str:

@@ -2,32 +2,40 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import boto3
 import pytest
+from boto3.dynamodb.types import TypeDeserializer
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.errors import (
     InProgressElsewhere,
     NotAnImage,
-    ObjectGone,
-    PermanentFault,
     ServiceUnavailable,
-    TooLarge,
 )
 from darkroom.image_messages import ImageTask
 from darkroom.visibility import set_visibility_timeout
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
 
-from functions.process_image.images import ImageRecord, ImageVersion, StoredRendition
+from functions.process_image.images import (
+    ImageRecord,
+    ImageVersion,
+    KnownImage,
+    LatestFault,
+    StoredRendition,
+    Tombstone,
+    rendition_key,
+)
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Images, Result, Tasks
@@ -99,7 +107,7 @@ def dynamodb_tasks(dynamodb: DynamoDBClient, clock: Clock) -> DynamoDbTasks:
 
 @pytest.fixture
 def dynamodb_images(dynamodb: DynamoDBClient) -> DynamoDbImages:
-    return DynamoDbImages(dynamodb, empty_table(dynamodb, "image_key"))
+    return DynamoDbImages(dynamodb, empty_table(dynamodb, "image_key"), 30)
 
 
 class TestTasks:
@@ -157,7 +165,7 @@ class TestTasks:
             clock.now += 60
 
     @pytest.mark.parametrize("result", [Result.PROCESSED, Result.SUPERSEDED, Result.DEAD_LETTERED])
-    def test_a_finished_task_is_not_started_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
+    def test_a_finished_task_is_not_begun_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
         tasks.finish(self.claim(tasks, clock), result, None)
         clock.now += 1000
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
@@ -289,16 +297,22 @@ class TestTheTasksTable:
             tasks.release(Claim("task-1", "me", attempt=1))
 
 
-def image_version(source: str = "v1", second: int = 0, *, rendition_set: str = "set-a", sequencer: str = "0") -> Any:
-    return ImageVersion(source, f"2026-11-22T09:30:{second:02}Z/{sequencer}/{source}", rendition_set)
-
-
-def image(version: ImageVersion, *, key: str = "photos/Käthe 1.jpg") -> ImageRecord:
+def image(
+    source: str = "v1",
+    second: int = 0,
+    *,
+    rendition_set: str = "set-a",
+    key: str = "photos/Käthe 1.jpg",
+    replaces: KnownImage | None = None,
+) -> ImageRecord:
+    version = ImageVersion(source, rendition_set)
+    revision = replaces.revision if replaces else 0
     return ImageRecord(
         image_key=key,
         bucket=BUCKET,
         version=version,
-        version_id=version.source,
+        version_order=f"2026-11-22T09:30:{second:02}.000000Z",
+        version_id=source,
         uploaded_at="2026-11-22T09:30:00+00:00",
         format="jpeg",
         bytes=2_417_613,
@@ -311,14 +325,22 @@ def image(version: ImageVersion, *, key: str = "photos/Käthe 1.jpg") -> ImageRe
         placeholder="1QcSHQRnh493V4dIh4eXh1h4kJUI",
         dominant_colour="#3a6ea5",
         renditions=tuple(
-            StoredRendition(name, f"{key}/{version.name}/{name}.webp", "image/webp", 256, 192, 9000)
-            for name in ("thumb", "small")
+            StoredRendition(name, rendition_key(key, revision, version, name, "webp"), "image/webp", 256, 192, 9000)
+            for name in ("small", "thumb")
         ),
     )
 
 
+def fault(code: str = "NotAnImage", second: int = 0) -> LatestFault:
+    order = f"2026-11-22T09:30:{second:02}.000000Z"
+    return LatestFault("task-1", code, "it is a text", "2026-11-22", order, "v1", ImageVersion("v1", "set-a"))
+
+
 def keys_of(record: ImageRecord) -> tuple[str, ...]:
     return tuple(rendition.key for rendition in record.renditions)
+
+
+KEY: Final = "photos/Käthe 1.jpg"
 
 
 class TestImages:
@@ -329,100 +351,106 @@ class TestImages:
         images: Images = FakeImages() if request.param == "fake" else request.getfixturevalue("dynamodb_images")
         return images
 
-    def test_nothing_stands_under_an_unknown_key(self, images: Images) -> None:
-        assert images.published("unknown") is None
+    @staticmethod
+    def publish(images: Images, record: ImageRecord) -> KnownImage:
+        known = images.publish(images.read(record.image_key), record)
+        assert known
+        return known
 
-    def test_the_first_record_stands_and_replaces_nothing(self, images: Images) -> None:
-        record = image(image_version())
-        published = images.publish(record)
-        assert (published.record, published.replaced) == (record, ())
-        assert images.published(record.image_key) == published
+    def test_nothing_is_known_of_an_unknown_key(self, images: Images) -> None:
+        known = images.read("unknown")
+        assert known == KnownImage("unknown")
+        assert not known.is_known
+
+    def test_what_is_published_is_read_again(self, images: Images) -> None:
+        known = self.publish(images, image())
+        assert (known.record, known.replaced, known.fault, known.revision) == (image(), (), None, 1)
+        assert images.read(KEY) == known
 
     def test_a_record_without_what_a_photo_may_lack_is_read_as_it_was_written(self, images: Images) -> None:
-        record = replace(image(image_version()), version_id=None, camera=None, taken_at=None, location=None)
-        assert images.publish(record).record == record
+        record = replace(image(), version_id=None, camera=None, taken_at=None, location=None)
+        self.publish(images, record)
+        assert images.read(KEY).record == record
 
-    def test_a_newer_version_stands_and_remembers_what_it_replaced(self, images: Images) -> None:
-        old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
-        images.publish(old)
-        published = images.publish(new)
-        assert (published.record, published.replaced) == (new, keys_of(old))
-        assert images.published(new.image_key) == published
+    def test_what_is_replaced_is_remembered_until_it_is_forgotten(self, images: Images) -> None:
+        known = images.read(KEY)
+        replaced: tuple[str, ...] = ()
+        for number in range(3):
+            record = image(f"v{number}", number, replaces=known)
+            known = self.publish(images, record)
+            assert known.replaced == replaced
+            replaced += keys_of(record)
+        images.forget_replaced(known)
+        assert images.read(KEY) == replace(known, replaced=())
 
-    def test_what_several_versions_replaced_is_remembered_until_it_is_forgotten(self, images: Images) -> None:
-        first, second, third = (image(image_version(f"v{second}", second)) for second in range(3))
-        for record in (first, second, third):
-            published = images.publish(record)
-        assert published.replaced == keys_of(first) + keys_of(second)
-        images.forget_replaced(published)
-        left = images.published(third.image_key)
-        assert left is not None
-        assert (left.record, left.replaced) == (third, ())
-
-    def test_what_a_newer_version_replaced_is_not_forgotten_for_an_older_one(self, images: Images) -> None:
-        old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
-        outdated = images.publish(old)
-        published = images.publish(new)
+    def test_what_is_replaced_is_not_forgotten_for_an_older_one(self, images: Images) -> None:
+        outdated = self.publish(images, image("v1", 1))
+        known = self.publish(images, image("v2", 2, replaces=outdated))
         images.forget_replaced(outdated)
-        assert images.published(new.image_key) == published
+        assert images.read(KEY) == known
 
-    def test_an_older_version_is_told_what_stands(self, images: Images) -> None:
-        old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
-        before = images.publish(new)
-        assert images.publish(old) == before
-        assert images.published(new.image_key) == before
+    def test_a_withdrawn_image_leaves_nothing_but_a_tombstone(self, images: Images) -> None:
+        images.note_fault(self.publish(images, image()), fault(), keep_published=True)
+        known = images.withdraw(images.read(KEY), BUCKET)
+        assert known
+        assert isinstance(known.published, Tombstone)
+        assert (known.published.bucket, known.replaced, known.fault) == (BUCKET, (), None)
+        assert known.published.version_order > image().version_order
+        assert images.read(KEY) == known
+        assert self.publish(images, image("v2", replaces=known)).replaced == ()
 
-    def test_publishing_twice_is_publishing_once(self, images: Images) -> None:
-        old, new = image(image_version("v1", 1)), image(image_version("v2", 2))
-        images.publish(old)
-        once = images.publish(new)
-        assert images.publish(new) == once
+    def test_a_fault_of_an_image_without_a_record(self, images: Images) -> None:
+        known = images.note_fault(images.read(KEY), fault(), keep_published=True)
+        assert known
+        assert (known.published, known.fault, known.version_order) == (None, fault(), fault().version_order)
+        assert images.read(KEY) == known
 
-    def test_another_rendition_set_replaces_the_first(self, images: Images) -> None:
-        first, second = (image(image_version(rendition_set=name)) for name in ("set-a", "set-b"))
-        images.publish(first)
-        published = images.publish(second)
-        assert (published.record, published.replaced) == (second, keys_of(first))
-        assert images.publish(first).replaced == keys_of(second)
+    @pytest.mark.parametrize("keep", [True, False])
+    def test_a_fault_beside_what_is_published(self, images: Images, keep: bool) -> None:
+        published = self.publish(images, image())
+        known = images.note_fault(published, fault("TooLarge", 9), keep_published=keep)
+        assert known
+        assert (known.record, known.fault) == (image() if keep else None, fault("TooLarge", 9))
+        assert images.read(KEY) == known
 
-    def test_another_rendition_set_does_not_make_an_older_version_newer(self, images: Images) -> None:
-        published = images.publish(image(image_version("v2", 2)))
-        assert images.publish(image(image_version("v1", 1, rendition_set="set-b"))) == published
+    def test_a_fault_is_forgotten_by_what_is_published_next(self, images: Images) -> None:
+        images.note_fault(images.read(KEY), fault(), keep_published=False)
+        assert self.publish(images, image()).fault is None
 
-    def test_the_order_of_what_stands_can_be_raised_but_not_lowered(self, images: Images) -> None:
-        old = image(image_version("v0"))
-        plain, event = (image(image_version("v1", 1, sequencer=sequencer)) for sequencer in ("0", "0B"))
-        images.publish(old)
-        published = images.publish(plain)
-        raised = images.raise_order(published, event.version.order)
-        assert (raised.record, raised.replaced) == (replace(plain, version=event.version), keys_of(old))
-        assert images.raise_order(published, plain.version.order) == raised
-        assert images.publish(event) == raised, "it is published already"
+    @pytest.mark.parametrize("forget", [True, False])
+    def test_what_is_confirmed_stays_but_for_its_revision_and_its_fault(self, images: Images, forget: bool) -> None:
+        self.publish(images, image())
+        known = images.note_fault(images.read(KEY), fault(), keep_published=True)
+        assert known
+        confirmed = images.confirm(known, forget_fault=forget)
+        assert confirmed == replace(known, revision=3, fault=None if forget else fault())
+        assert images.read(KEY) == confirmed
 
-    def test_the_order_of_what_no_longer_stands_is_left_alone(self, images: Images) -> None:
-        outdated = images.publish(image(image_version("v1", 1)))
-        published = images.publish(image(image_version("v2", 2)))
-        assert images.raise_order(outdated, image_version("v1", 9).order) == published
-
-    def test_a_fault_leaves_an_unknown_image_without_a_record(self, images: Images) -> None:
-        images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
-        assert images.published("a.jpg") is None
-
-    def test_a_fault_leaves_a_standing_version_alone(self, images: Images) -> None:
-        published = images.publish(image(image_version()))
-        images.note_fault(published.record.image_key, "task-1", NotAnImage("a text"))
-        assert images.published(published.record.image_key) == published
-
-    def test_after_a_fault_a_version_can_be_published(self, images: Images) -> None:
-        record = image(image_version())
-        images.note_fault(record.image_key, "task-1", NotAnImage("a text"))
-        published = images.publish(record)
-        assert (published.record, published.replaced) == (record, ())
+    @pytest.mark.parametrize(
+        "write",
+        [
+            lambda images, known: images.publish(known, image("v2")),
+            lambda images, known: images.withdraw(known, BUCKET),
+            lambda images, known: images.note_fault(known, fault(), keep_published=True),
+            lambda images, known: images.note_fault(known, fault(), keep_published=False),
+            lambda images, known: images.confirm(known, forget_fault=True),
+        ],
+    )
+    @pytest.mark.parametrize("known_before", [True, False])
+    def test_a_write_is_refused_if_another_came_between(
+        self, images: Images, write: Callable[[Images, KnownImage], KnownImage | None], known_before: bool
+    ) -> None:
+        if known_before:
+            self.publish(images, image("v0"))
+        outdated = images.read(KEY)
+        self.publish(images, image("v1"))
+        now = images.read(KEY)
+        assert write(images, outdated) is None
+        assert images.read(KEY) == now
 
     def test_images_do_not_meet(self, images: Images) -> None:
-        one, other = image(image_version("v2", 2), key="one.jpg"), image(image_version("v1", 1), key="other.jpg")
-        images.publish(one)
-        assert images.publish(other).record == other
+        self.publish(images, image(key="one.jpg"))
+        assert self.publish(images, image(key="other.jpg")).revision == 1
 
 
 class TestTheImagesTable:
@@ -432,115 +460,147 @@ class TestTheImagesTable:
 
     @staticmethod
     def item(images: DynamoDbImages) -> dict[str, Any]:
-        return dict(images.dynamodb.get_item(TableName=images.table, Key={"image_key": {"S": "a.jpg"}})["Item"])
+        item = images.dynamodb.get_item(TableName=images.table, Key={"image_key": {"S": "a.jpg"}})["Item"]
+        return {name: TypeDeserializer().deserialize(value) for name, value in item.items()}
 
-    def test_tells_a_ready_image_from_a_rejected_one(self, images: DynamoDbImages) -> None:
-        images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
-        assert self.item(images)["state"] == {"S": "REJECTED"}
-        images.publish(image(image_version(), key="a.jpg"))
-        assert self.item(images)["state"] == {"S": "READY"}
-        images.note_fault("a.jpg", "task-2", TooLarge("huge"))
-        assert self.item(images)["state"] == {"S": "READY"}
+    def test_has_plain_attributes(self, images: DynamoDbImages) -> None:
+        published = images.publish(images.read("a.jpg"), image(key="a.jpg"))
+        assert published
+        item = self.item(images)
+        assert (item["state"], item["version_id"], item["rendition_set"]) == ("READY", "v1", "set-a")
+        assert item["renditions"][0].keys() == {"name", "key", "content_type", "width", "height", "bytes"}
+        images.note_fault(published, fault("TooLarge"), keep_published=True)
+        assert self.item(images)["state"] == "READY"
+        assert self.item(images)["latest_fault"] == {
+            "task_id": "task-1",
+            "error_code": "TooLarge",
+            "reason": "it is a text",
+            "at": "2026-11-22",
+            "version_order": "2026-11-22T09:30:00.000000Z",
+            "version_id": "v1",
+            "version_source": "v1",
+            "rendition_set": "set-a",
+        }
 
-    def test_tells_the_latest_fault(self, images: DynamoDbImages) -> None:
-        images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
-        images.note_fault("a.jpg", "task-2", TooLarge("huge"))
-        fault = self.item(images)["latest_fault"]["M"]
-        assert (fault["task_id"], fault["error_code"], fault["reason"]) == (
-            {"S": "task-2"},
-            {"S": "TooLarge"},
-            {"S": "huge"},
+    def test_keeps_a_tombstone_for_the_retention_time(self, images: DynamoDbImages) -> None:
+        published = images.publish(images.read("a.jpg"), image(key="a.jpg"))
+        assert published
+        withdrawn = images.withdraw(published, BUCKET)
+        assert withdrawn
+        item = self.item(images)
+        assert item.keys() == {
+            *("image_key", "bucket", "state", "revision", "version_order"),
+            *("deleted_at", "expires_at"),
+        }
+        assert item["state"] == "DELETED"
+        deleted_at = datetime.fromisoformat(item["deleted_at"])
+        assert timedelta(days=29, hours=23) < datetime.fromtimestamp(int(item["expires_at"]), UTC) - deleted_at
+        images.publish(withdrawn, image(key="a.jpg"))
+        assert not {"deleted_at", "expires_at"} & self.item(images).keys()
+
+    def test_takes_records_from_before_there_were_revisions(self, images: DynamoDbImages) -> None:
+        images.publish(images.read("a.jpg"), image(key="a.jpg"))
+        images.dynamodb.update_item(
+            TableName=images.table,
+            Key={"image_key": {"S": "a.jpg"}},
+            UpdateExpression="REMOVE revision SET latest_fault = :fault",
+            ExpressionAttributeValues={":fault": {"M": {"error_code": {"S": "NotAnImage"}}}},
         )
-        assert "at" in fault
-        images.publish(image(image_version(), key="a.jpg"))
-        assert "latest_fault" not in self.item(images)
+        known = images.read("a.jpg")
+        assert (known.revision, known.record, known.fault) == (0, image(key="a.jpg"), None)
+        assert known.is_known
+        confirmed = images.confirm(known, forget_fault=True)
+        assert confirmed
+        assert confirmed.revision == 1
 
     def test_in_trouble_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
-        images = DynamoDbImages(client, "table")
+        images, known = DynamoDbImages(client, "table", 30), KnownImage("a.jpg")
         with Stubber(client) as stub:
             stub.add_client_error("get_item", "InternalServerError")
             with pytest.raises(ServiceUnavailable, match="look the image up"):
-                images.published("a.jpg")
-            stub.add_client_error("update_item", "ProvisionedThroughputExceededException")
-            with pytest.raises(ServiceUnavailable, match="publish the image"):
-                images.publish(image(image_version()))
+                images.read("a.jpg")
+            stub.add_client_error("put_item", "ProvisionedThroughputExceededException")
+            with pytest.raises(ServiceUnavailable, match="write the image's record"):
+                images.publish(known, image())
             stub.add_client_error("update_item", "AccessDeniedException")
-            with pytest.raises(ServiceUnavailable, match="note the image's fault"):
-                images.note_fault("a.jpg", "task-1", NotAnImage("a text"))
+            with pytest.raises(ServiceUnavailable, match="write the image's record"):
+                images.confirm(known, forget_fault=False)
 
 
 class TestUploads:
     def put(self, s3: S3Client, key: str, body: bytes, bucket: str = BUCKET) -> str:
         return s3.put_object(Bucket=bucket, Key=key, Body=body).get("VersionId", "")
 
-    def test_the_newest_version_is_opened_unless_another_is_named(self, s3: S3Client) -> None:
-        first, second = self.put(s3, "a.jpg", b"first"), self.put(s3, "a.jpg", b"second!")
-        uploads = S3Uploads(s3)
-        newest, named = uploads.open(BUCKET, "a.jpg", None), uploads.open(BUCKET, "a.jpg", first)
-        assert (newest.read(), newest.size, newest.version_id, newest.source) == (b"second!", 7, second, second)
-        assert (named.read(), named.size, named.version_id, named.source) == (b"first", 5, first, first)
-        assert newest.last_modified.tzinfo is not None
-        newest.close()
-        named.close()
+    @staticmethod
+    def current(s3: S3Client, key: str, bucket: str = BUCKET) -> S3Upload:
+        upload = S3Uploads(s3).open_current(bucket, key)
+        assert upload
+        return upload
+
+    def test_what_is_current_is_opened(self, s3: S3Client) -> None:
+        self.put(s3, "a.jpg", b"first")
+        second = self.put(s3, "a.jpg", b"second!")
+        upload = self.current(s3, "a.jpg")
+        assert (upload.read(), upload.size, upload.version_id, upload.source) == (b"second!", 7, second, second)
+        assert upload.last_modified.tzinfo is not None
+        upload.close()
 
     def test_an_upload_need_not_be_read(self, s3: S3Client) -> None:
         self.put(s3, "unread.jpg", b"bytes")
-        S3Uploads(s3).open(BUCKET, "unread.jpg", None).close()
+        self.current(s3, "unread.jpg").close()
 
     def test_without_versions_the_etag_tells_contents_apart(self, s3: S3Client) -> None:
-        self.put(s3, "a.jpg", b"first", bucket="unversioned")
-        first = S3Uploads(s3).open("unversioned", "a.jpg", None)
-        self.put(s3, "a.jpg", b"second", bucket="unversioned")
-        second = S3Uploads(s3).open("unversioned", "a.jpg", None)
+        uploads = []
+        for body in (b"first", b"second"):
+            self.put(s3, "a.jpg", body, bucket="unversioned")
+            uploads.append(self.current(s3, "a.jpg", bucket="unversioned"))
+        first, second = uploads
         assert first.version_id is second.version_id is None
         assert first.source != second.source
         assert '"' not in first.source
         first.close()
         second.close()
 
-    def test_a_key_that_does_not_exist_is_gone(self, s3: S3Client) -> None:
-        with pytest.raises(ObjectGone, match=rf"There is no object 'no/ü\.jpg' in bucket {BUCKET}\."):
-            S3Uploads(s3).open(BUCKET, "no/ü.jpg", None)
-
-    def test_a_version_that_was_deleted_is_gone(self, s3: S3Client) -> None:
-        version = self.put(s3, "gone-version.jpg", b"first")
-        self.put(s3, "gone-version.jpg", b"second")
-        s3.delete_object(Bucket=BUCKET, Key="gone-version.jpg", VersionId=version)
-        with pytest.raises(ObjectGone, match=f"in version {version}"):
-            S3Uploads(s3).open(BUCKET, "gone-version.jpg", version)
-
-    def test_a_deleted_object_is_gone_but_its_older_version_is_not(self, s3: S3Client) -> None:
+    def test_nothing_is_current_where_nothing_was_or_all_was_deleted(self, s3: S3Client) -> None:
+        uploads = S3Uploads(s3)
+        assert uploads.open_current(BUCKET, "no/ü.jpg") is None
         version = self.put(s3, "deleted.jpg", b"bytes")
         marker = s3.delete_object(Bucket=BUCKET, Key="deleted.jpg")["VersionId"]
-        uploads = S3Uploads(s3)
-        with pytest.raises(ObjectGone):
-            uploads.open(BUCKET, "deleted.jpg", None)
-        with pytest.raises(ObjectGone):
-            uploads.open(BUCKET, "deleted.jpg", marker)
-        assert uploads.open(BUCKET, "deleted.jpg", version).read() == b"bytes"
+        assert uploads.open_current(BUCKET, "deleted.jpg") is None
+        assert uploads.has_version(BUCKET, "deleted.jpg", version)
+        assert not uploads.has_version(BUCKET, "deleted.jpg", marker)
+        s3.delete_object(Bucket=BUCKET, Key="deleted.jpg", VersionId=marker)
+        assert self.current(s3, "deleted.jpg").version_id == version
+        s3.delete_object(Bucket=BUCKET, Key="deleted.jpg", VersionId=version)
+        assert not uploads.has_version(BUCKET, "deleted.jpg", version)
 
     @pytest.mark.parametrize(
-        ("code", "status", "fault"),
+        ("code", "status", "is_gone"),
         [
-            ("NoSuchKey", 404, ObjectGone),
-            ("NoSuchVersion", 404, ObjectGone),
-            ("NoSuchBucket", 404, ObjectGone),
-            ("MethodNotAllowed", 405, ObjectGone),
-            ("InvalidArgument", 400, ObjectGone),
-            ("AccessDenied", 403, ServiceUnavailable),
-            ("SlowDown", 503, ServiceUnavailable),
-            ("InternalError", 500, ServiceUnavailable),
+            ("NoSuchKey", 404, True),
+            ("NoSuchBucket", 404, False),
+            ("AccessDenied", 403, False),
+            ("SlowDown", 503, False),
+            ("InternalError", 500, False),
         ],
     )
-    def test_only_what_is_surely_gone_is_a_permanent_fault(
-        self, code: str, status: int, fault: type[PermanentFault | ServiceUnavailable]
-    ) -> None:
+    def test_only_what_is_surely_gone_is_nothing(self, code: str, status: int, is_gone: bool) -> None:
         client = boto3.client("s3", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_client_error("get_object", code, http_status_code=status)
-            with pytest.raises(fault):
-                S3Uploads(client).open(BUCKET, "a.jpg", "v1")
+            with nullcontext() if is_gone else pytest.raises(ServiceUnavailable):
+                assert S3Uploads(client).open_current(BUCKET, "a.jpg") is None
+
+    @pytest.mark.parametrize(
+        ("code", "is_gone"), [("404", True), ("405", True), ("400", True), ("403", False), ("503", False)]
+    )
+    def test_only_a_version_that_is_surely_gone_is_gone(self, code: str, is_gone: bool) -> None:
+        client = boto3.client("s3", region_name=REGION)
+        with Stubber(client) as stub:
+            stub.add_client_error("head_object", code, http_status_code=int(code))
+            with nullcontext() if is_gone else pytest.raises(ServiceUnavailable):
+                assert not S3Uploads(client).has_version(BUCKET, "a.jpg", "v1")
 
     def test_a_connection_that_breaks_while_reading_is_a_transient_fault(self) -> None:
         class Broken(io.RawIOBase):
@@ -610,6 +670,33 @@ class TestRenditions:
         with Stubber(client):
             S3Renditions(client, "renditions", transfers).mark_stale(())
 
+    def test_are_live_while_all_are_there_and_none_is_stale(self, s3: S3Client, renditions: S3Renditions) -> None:
+        keys = ("e/thumb.webp", "e/small.webp")
+        renditions.put({key: rendition() for key in keys})
+        assert renditions.are_live(keys)
+        assert not renditions.are_live((*keys, "e/lost.webp"))
+        renditions.mark_stale(keys[:1])
+        assert not renditions.are_live(keys)
+
+    def test_of_every_version_are_found_and_deleted(self, s3: S3Client, renditions: S3Renditions) -> None:
+        keys = {
+            key: rendition_key(key, revision, ImageVersion("v1", "set"), "thumb", "webp")
+            for key, revision in (("f.jpg", 0), ("f.jpg", 5), ("f.jpg/g.jpg", 0), ("f.jpgs", 0))
+        }
+        first = rendition_key("f.jpg", 0, ImageVersion("v1", "set"), "thumb", "webp")
+        renditions.put({key: rendition() for key in (*keys.values(), first)})
+        assert set(renditions.stored("f.jpg")) == {first, keys["f.jpg"]}
+        renditions.delete(renditions.stored("f.jpg"))
+        assert renditions.stored("f.jpg") == ()
+        assert renditions.stored("f.jpg/g.jpg") == (keys["f.jpg/g.jpg"],)
+
+    def test_that_s3_does_not_delete_are_a_transient_fault(self, transfers: Executor) -> None:
+        client = boto3.client("s3", region_name=REGION)
+        with Stubber(client) as stub:
+            stub.add_response("delete_objects", {"Errors": [{"Key": "a", "Code": "InternalError"}]})
+            with pytest.raises(ServiceUnavailable, match="InternalError"):
+                S3Renditions(client, "renditions", transfers).delete(("a",))
+
     def test_that_cannot_be_written_or_tagged_are_a_transient_fault(self, transfers: Executor) -> None:
         client = boto3.client("s3", region_name=REGION)
         renditions = S3Renditions(client, "renditions", transfers)
@@ -628,15 +715,15 @@ def receive(sqs: SQSClient, queue_url: str) -> Any:
 
 
 def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClient, queue_url: str) -> None:
-    record = image(image_version("v1"))
+    record = image("v1")
     SqsResults(sqs, queue_url).announce("task-1", record)
     message = json.loads(receive(sqs, queue_url)["Body"])
-    assert (message["task_id"], message["state"], message["image_key"]) == ("task-1", "READY", "photos/Käthe 1.jpg")
-    assert message["version_order"] == record.version.order
+    assert (message["task_id"], message["state"], message["image_key"]) == ("task-1", "READY", KEY)
+    assert message["version_order"] == record.version_order
     assert message["version_id"] == "v1"
     assert message["location"] == [48.137154, -11.5761]
     assert message["renditions"][0] == {
-        "name": "thumb",
+        "name": "small",
         "key": record.renditions[0].key,
         "content_type": "image/webp",
         "width": 256,
@@ -645,7 +732,19 @@ def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClie
     }
 
 
-def test_a_dead_letter_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
+def test_a_withdrawn_image_is_announced(sqs: SQSClient, queue_url: str) -> None:
+    SqsResults(sqs, queue_url).announce("task-1", Tombstone("a.jpg", BUCKET, "order", "2026-11-22T09:30:00.000+00:00"))
+    assert json.loads(receive(sqs, queue_url)["Body"]) == {
+        "task_id": "task-1",
+        "state": "DELETED",
+        "image_key": "a.jpg",
+        "bucket": BUCKET,
+        "version_order": "order",
+        "deleted_at": "2026-11-22T09:30:00.000+00:00",
+    }
+
+
+def test_a_message_set_aside_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
     body = '  {"task_id": "t", "key": "Käthe"}\n'
     SqsDeadLetters(sqs, queue_url).send(body, "task-1", NotAnImage("it is a text"))
     message = receive(sqs, queue_url)
@@ -693,7 +792,7 @@ def test_a_message_is_shown_again_within_the_bounds_of_sqs(seconds: float, expec
 def test_sqs_in_trouble_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     calls = {
-        "announce the image": partial(SqsResults(client, "https://queue").announce, "t", image(image_version())),
+        "announce the image": partial(SqsResults(client, "https://queue").announce, "t", image()),
         "send the dead letter": partial(SqsDeadLetters(client, "https://queue").send, "{}", "t", NotAnImage("a text")),
     }
     with Stubber(client) as stub:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from darkroom.image_messages import ImageTask, read_body, upload_task_id
+from darkroom.image_messages import Cause, ImageTask, read_body, upload_task_id
 from darkroom.messages import Unreadable
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +71,7 @@ class TestEveryShapeIsTaken:
             version_id=KAETHE_VERSION,
             sequencer="0067404B38A1C2D3E4",
             event_time=datetime(2026, 11, 22, 9, 30, 0, 412_000, tzinfo=UTC),
+            cause=Cause.UPLOAD,
         )
 
     def test_several_records_in_one_notification(self) -> None:
@@ -110,6 +111,45 @@ class TestEveryShapeIsTaken:
 
     def test_so_does_a_test_event_wrapped_by_sns(self) -> None:
         assert read_body(sns_body(body_of("sqs_test_event"))) == []
+
+
+class TestDeletions:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated"),
+            *("LifecycleExpiration:Delete", "LifecycleExpiration:DeleteMarkerCreated"),
+        ],
+    )
+    def test_of_every_kind_are_read(self, name: str) -> None:
+        task = the_task(s3_body(eventName=name, size=0, eTag=""))
+        assert (task.cause, task.key, task.event_time is not None) == (Cause.DELETE, KAETHE, True)
+
+    @pytest.mark.parametrize(
+        ("deletion", "name"),
+        [
+            ("Permanently Deleted", "ObjectRemoved:Delete"),
+            ("Delete Marker Created", "ObjectRemoved:DeleteMarkerCreated"),
+        ],
+    )
+    def test_are_one_task_however_they_are_told(self, deletion: str, name: str) -> None:
+        event = json.loads(eventbridge_body(key=KAETHE, **{"version-id": "v7"})) | {"detail-type": "Object Deleted"}
+        event["detail"] |= {"deletion-type": deletion, "reason": "DeleteObject"}
+        task, same = the_task(json.dumps(event)), the_task(s3_body(eventName=name, versionId="v7"))
+        assert (task.cause, task.version_id) == (Cause.DELETE, same.version_id)
+        assert task.task_id == same.task_id
+
+    def test_of_a_version_is_another_task_than_its_upload_and_than_its_delete_marker(self) -> None:
+        names = ("ObjectCreated:Put", "ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated")
+        assert len({the_task(s3_body(eventName=name)).task_id for name in names}) == 3
+
+    def test_by_a_lifecycle_rule_may_have_neither_version_nor_sequencer(self) -> None:
+        body = s3_body(eventName="LifecycleExpiration:Delete", versionId="", sequencer="")
+        assert the_task(body).task_id == the_task(body).task_id
+
+    def test_are_no_uploads_and_no_requests(self) -> None:
+        assert the_task(s3_body()).cause is Cause.UPLOAD
+        assert the_task(body_of("sqs_plain_task")).cause is Cause.REQUEST
 
 
 class TestKeys:
@@ -209,8 +249,8 @@ class TestMalformed:
             (s3_body(eventVersion="1.0"), "version 1.0; only 2.x is supported"),
             (s3_body(eventVersion="3.0"), "version 3.0; only 2.x is supported"),
             (s3_body(eventVersion="20.1"), "version 20.1; only 2.x is supported"),
-            (s3_body(eventName="ObjectRemoved:Delete"), "ObjectRemoved:Delete; only ObjectCreated"),
-            (s3_body(eventName="ObjectTagging:Put"), "ObjectTagging:Put; only ObjectCreated"),
+            (s3_body(eventName="ObjectTagging:Put"), "ObjectTagging:Put; supported are ObjectCreated, ObjectRemoved"),
+            (s3_body(eventName="Objects:Delete"), "Objects:Delete; supported are ObjectCreated"),
             (s3_body(key=""), "key must be text of 1 to 1024 bytes"),
             (s3_body(key="ä" * 513), "key must be text of 1 to 1024 bytes"),
             (s3_body(name="X"), "bucket must be a bucket name"),
@@ -252,8 +292,8 @@ class TestMalformed:
         assert named in str(the_fault(body).fault)
 
     def test_an_eventbridge_event_of_another_kind(self) -> None:
-        body = body_of("sqs_eventbridge").replace("Object Created", "Object Deleted")
-        assert "not an 'Object Created'" in str(the_fault(body).fault)
+        body = body_of("sqs_eventbridge").replace("Object Created", "Object Tags Added")
+        assert "no 'Object Created' and no 'Object Deleted'" in str(the_fault(body).fault)
 
     def test_an_eventbridge_event_without_its_key(self) -> None:
         assert "object key" in str(the_fault(eventbridge_body(key=None)).fault)

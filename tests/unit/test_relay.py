@@ -195,10 +195,10 @@ class TestS3Events:
         assert [type(task).__name__ for task in read_body(body)] == ["Unreadable", "ImageTask"]
 
     def test_are_dead_lettered_with_every_reason_if_none_can(self) -> None:
-        deleted = json.loads(upload_event())["Records"][0] | {"eventName": "ObjectRemoved:Delete"}
+        deleted = json.loads(upload_event())["Records"][0] | {"eventName": "ObjectTagging:Delete"}
         reason = str(undeliverable(delivery(json.dumps({"Records": [{}, deleted, {}]}))).fault)
         assert reason.count("A record lacks") == 1
-        assert "ObjectRemoved:Delete" in reason
+        assert "ObjectTagging:Delete" in reason
 
     def test_are_dead_lettered_with_a_reason_that_a_log_takes(self) -> None:
         removed = json.loads(upload_event())["Records"][0] | {"eventName": "\ud800"}

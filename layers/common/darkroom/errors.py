@@ -27,6 +27,7 @@
         │   └── PaymentsUnavailable  the payment provider failed, did not answer, or refused the key
         ├── OutOfTime              the function would time out before the work is done
         ├── InProgressElsewhere    another delivery of the same task is processing it
+        ├── ImageChanging          other deliveries keep changing the record of the image
         └── UnexpectedError        a defect in Darkroom: its traceback is in the log
 
 The name of a class is the ``error_code`` of dead letters and metrics.
@@ -156,6 +157,10 @@ class InProgressElsewhere(TransientFault):
     def __init__(self, reason: str, retry_after: float) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+
+
+class ImageChanging(TransientFault):
+    """Other deliveries kept changing the record of this task's image."""
 
 
 class UnexpectedError(TransientFault):

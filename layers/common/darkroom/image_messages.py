@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -28,18 +29,35 @@ _PRINTABLE = re.compile(r"[!-~]+")  # ASCII without spaces: safe in a key, an at
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 SHAPES = (
-    "an S3 notification, an EventBridge 'Object Created' event, "
+    "an S3 notification, an EventBridge 'Object Created' or 'Object Deleted' event, "
     'or {"task_id", "bucket", "key", "version_id"?}, alone or in an envelope of SNS or EventBridge'
 )
 
 
+class Cause(StrEnum):
+    """Why there is an image task."""
+
+    UPLOAD = "upload"  #: S3 stored an object
+    DELETE = "delete"  #: an object, a version or a delete marker was deleted, or a delete marker was added
+    REQUEST = "request"  #: a plain task: somebody asks for it
+
+
+# The part of an S3 event's name before the colon. Lifecycle rules delete objects, too.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-event-types-and-destinations.html
+_CAUSES = {"ObjectCreated": Cause.UPLOAD, "ObjectRemoved": Cause.DELETE, "LifecycleExpiration": Cause.DELETE}
+_EVENTBRIDGE_CAUSES = {"Object Created": Cause.UPLOAD, "Object Deleted": Cause.DELETE}
+# EventBridge's deletion types, as S3 names them in notifications.
+_DELETIONS = {"Permanently Deleted": "Delete", "Delete Marker Created": "DeleteMarkerCreated"}
+
+
 @dataclass(frozen=True)
 class ImageTask:
-    """One image to render.
+    """One image whose record must follow what S3 shows.
 
     ``body`` is the body of a dead letter: the original message or, if that held several records, only this record.
     ``other_key`` is a second reading of the key, for EventBridge, whose documentation does not define the encoding.
-    ``sequencer`` and ``event_time`` (when S3 stored the upload) are known only for events.
+    ``sequencer`` and ``event_time`` (when it happened in S3) are known only for events.
+    ``version_id`` of a deletion is the version that was deleted, or the delete marker that was added.
     """
 
     task_id: str
@@ -50,6 +68,7 @@ class ImageTask:
     sequencer: str | None = None
     event_time: datetime | None = None
     other_key: str | None = None
+    cause: Cause = Cause.REQUEST
 
 
 def read_body(body: str) -> list[ImageTask | Unreadable]:
@@ -105,28 +124,42 @@ def _from_s3_record(record: Any, body: str) -> ImageTask:
         }:
             if version.split(".")[0] != "2":
                 raise MalformedMessage(f"The S3 record has version {version}; only 2.x is supported.")
-            if not name.startswith("ObjectCreated:"):
-                raise MalformedMessage(f"The S3 event is {name}; only ObjectCreated events are supported.")
+            kind, _, detail = name.partition(":")
+            if kind not in _CAUSES:
+                raise MalformedMessage(f"The S3 event is {name}; supported are {', '.join(_CAUSES)}.")
         case _:
             raise MalformedMessage("A record lacks eventSource, eventVersion, eventName, bucket name or object key.")
-    return _from_event(bucket, unquote_plus(key), rest, record.get("eventTime"), body, other_key=None)
+    return _from_event(_CAUSES[kind], detail, bucket, unquote_plus(key), rest, record.get("eventTime"), body)
 
 
 def _from_eventbridge(event: Any, body: str) -> ImageTask:
     match event:
         case {
-            "detail-type": "Object Created",
-            "detail": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}},
+            "detail-type": "Object Created" | "Object Deleted" as kind,
+            "detail": {"bucket": {"name": str(bucket)}, "object": {"key": str(key), **rest}, **about},
         }:
             decoded = unquote_plus(key)
             rest["versionId"] = rest.get("version-id")
+            deletion = about.get("deletion-type")
+            detail = _DELETIONS.get(deletion, "") if isinstance(deletion, str) else ""
             other_key = decoded if decoded != key else None
-            return _from_event(bucket, key, rest, event.get("time"), body, other_key=other_key)
-    raise MalformedMessage("The EventBridge event is not an 'Object Created' with bucket name and object key.")
+            cause = _EVENTBRIDGE_CAUSES[kind]
+            return _from_event(cause, detail, bucket, key, rest, event.get("time"), body, other_key=other_key)
+    raise MalformedMessage(
+        "The EventBridge event is no 'Object Created' and no 'Object Deleted' with bucket name and object key."
+    )
 
 
 def _from_event(
-    bucket: str, key: str, rest: Mapping[Any, Any], time: Any, body: str, *, other_key: str | None
+    cause: Cause,
+    detail: str,
+    bucket: str,
+    key: str,
+    rest: Mapping[Any, Any],
+    time: Any,
+    body: str,
+    *,
+    other_key: str | None = None,
 ) -> ImageTask:
     version_id = rest.get("versionId") or None
     if version_id == "null":  # versioning is suspended: every upload of the key has this id
@@ -140,10 +173,17 @@ def _from_event(
         if sequencer is None or (isinstance(sequencer, str) and _SEQUENCER.fullmatch(sequencer))
         else "the sequencer is not a hexadecimal number",
     )
-    if version_id is None and sequencer is None:
+    which = version_id or sequencer
+    if which is None and cause is Cause.DELETE and isinstance(time, str):
+        which = time  # AWS promises a sequencer only for requests, not for lifecycle rules
+    if which is None:
         raise MalformedMessage("The event has neither a version id nor a sequencer, so it cannot be identified.")
     return ImageTask(
-        task_id=upload_task_id(bucket, key, version_id or sequencer or ""),
+        task_id=(
+            upload_task_id(bucket, key, which)
+            if cause is Cause.UPLOAD
+            else delete_task_id(bucket, key, which, is_marker=detail == "DeleteMarkerCreated")
+        ),
         bucket=bucket,
         key=key,
         body=body,
@@ -151,13 +191,19 @@ def _from_event(
         sequencer=sequencer,
         event_time=_time(time),
         other_key=other_key,
+        cause=cause,
     )
 
 
 def _from_plain_task(task: dict[str, Any], body: str) -> ImageTask:
     _check(*(_SCHEMA.faults(task) or (_key_fault(task["key"]),)))
+    version_id = task.get("version_id")
     return ImageTask(
-        task_id=task["task_id"], bucket=task["bucket"], key=task["key"], body=body, version_id=task.get("version_id")
+        task_id=task["task_id"],
+        bucket=task["bucket"],
+        key=task["key"],
+        body=body,
+        version_id=None if version_id == "null" else version_id,
     )
 
 
@@ -199,3 +245,11 @@ def _time(value: Any) -> datetime | None:
 def upload_task_id(bucket: str, key: str, version_id: str) -> str:
     """Return the task id of an upload's S3 events, from its version or, in an unversioned bucket, its sequencer."""
     return hash_id("s3", bucket, key, version_id)
+
+
+def delete_task_id(bucket: str, key: str, version_id: str, *, is_marker: bool = False) -> str:
+    """Return the task id of a deletion's S3 events.
+
+    From the version that was deleted or the delete marker that was added or, in an unversioned bucket, the sequencer.
+    """
+    return hash_id("s3-marker" if is_marker else "s3-delete", bucket, key, version_id)
