@@ -1,7 +1,7 @@
 """One image task from its message to its effect, step by step.
 
 Whatever the message says, what S3 shows as current under the key decides: that version is published, and if there is
-none, the image is withdrawn. The record is read before S3 is asked, and written only if nobody else wrote it in between.
+none, the image is withdrawn. The record is read before S3 is asked, and written only if nobody else wrote it between.
 So no delivery replaces what another one saw later (docs/decisions/0019-s3-shows.md).
 
 Every step may be repeated: the renditions' names come from the image's version and the record's revision, each write

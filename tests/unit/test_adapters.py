@@ -165,7 +165,7 @@ class TestTasks:
             clock.now += 60
 
     @pytest.mark.parametrize("result", [Result.PROCESSED, Result.SUPERSEDED, Result.DEAD_LETTERED])
-    def test_a_finished_task_is_not_begun_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
+    def test_a_finished_task_is_not_started_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
         tasks.finish(self.claim(tasks, clock), result, None)
         clock.now += 1000
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
@@ -744,7 +744,7 @@ def test_a_withdrawn_image_is_announced(sqs: SQSClient, queue_url: str) -> None:
     }
 
 
-def test_a_message_set_aside_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
+def test_a_dead_letter_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
     body = '  {"task_id": "t", "key": "Käthe"}\n'
     SqsDeadLetters(sqs, queue_url).send(body, "task-1", NotAnImage("it is a text"))
     message = receive(sqs, queue_url)

@@ -575,7 +575,7 @@ def deliver_until_done(world: World, case: Case) -> Outcome:
             return world.deliver(case.body, redriven=case.redriven)
         except InProgressElsewhere:
             world.let_claims_run_out()
-    raise AssertionError("The task is held for ever.")
+    raise AssertionError("The task is held forever.")
 
 
 def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
