@@ -119,7 +119,7 @@ class DynamoDbImages:
                     raise
 
     def _replace(self, image: KnownImage, by: KnownImage, **more: Any) -> KnownImage | None:
-        """Write the whole item anew, if the revision is still the one that was read."""
+        """Replace the whole item, if the revision is still the one that was read."""
         by = replace(by, revision=image.revision + 1)
         item = {name: _serialize(value) for name, value in {**item_of(by), **more}.items()}
 

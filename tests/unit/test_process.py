@@ -374,7 +374,7 @@ class TestPermanentFaults:
         assert calls.made == ["claim", "send", "finish"]
         assert world.images == {}
 
-    def test_a_malformed_message_is_set_aside_once(self, world: World) -> None:
+    def test_a_malformed_message_is_dead_lettered_once(self, world: World) -> None:
         calls = Calls()
         outcome = world.deliver("hello", calls)
         assert outcome.result is Result.DEAD_LETTERED
@@ -410,13 +410,13 @@ class TestPermanentFaults:
         assert fault
         assert fault.version_id == "v2"
 
-    def test_a_duplicate_of_a_quarantined_task_is_not_done_again(self, world: World) -> None:
+    def test_a_duplicate_of_a_dead_lettered_task_is_not_done_again(self, world: World) -> None:
         world.upload(data=FAULTY["NotAnImage"])
         world.deliver(upload_event())
         assert world.deliver(upload_event()).result is Result.DUPLICATE
         assert len(world.dead_letters) == 1
 
-    def test_a_quarantined_task_that_is_redriven_is_done_again(self, world: World) -> None:
+    def test_a_dead_lettered_task_that_is_redriven_is_done_again(self, world: World) -> None:
         body = plain_task()
         world.deliver(body)
         world.upload()
@@ -498,7 +498,7 @@ def a_bad_file_was_uploaded(world: World) -> None:
     world.upload(version_id="v1", data=FAULTY["NotAnImage"])
 
 
-def a_bad_file_was_set_aside(world: World) -> None:
+def a_bad_file_was_dead_lettered(world: World) -> None:
     world.deliver(plain_task(task_id="again"))
     world.dead_letters.clear()
     world.upload(version_id="v1")
@@ -547,7 +547,7 @@ CASES = {
     "another rendition set": Case(another_rendition_set_is_published, plain_task(), Result.PROCESSED, "v1"),
     "event after plain task": Case(a_plain_task_came_first, upload_event(version_id="v1"), Result.PROCESSED, "v1"),
     "bad file": Case(a_bad_file_was_uploaded, upload_event(version_id="v1"), Result.DEAD_LETTERED, None),
-    "redriven": Case(a_bad_file_was_set_aside, plain_task(task_id="again"), Result.PROCESSED, "v1", redriven=True),
+    "redriven": Case(a_bad_file_was_dead_lettered, plain_task(task_id="again"), Result.PROCESSED, "v1", redriven=True),
     "delete": Case(a_published_one_was_deleted, marker_event(), Result.DELETED, None),
     "late upload": Case(one_was_deleted_before_its_event, upload_event(version_id="v1"), Result.DELETED, None),
     "undelete": Case(a_deleted_one_came_back, delete_event("m1"), Result.PROCESSED, "v1"),
