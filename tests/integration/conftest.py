@@ -15,6 +15,7 @@ _TOGETHER = {
         "test_alarms.py::TestBacklogOnTheBroker",
         "test_trust.py::test_nothing_listens",
         "fault_and_somebody_is_told[RabbitMq",
+        "test_web_pages.py::test_the_broker",
     ),
     "a broker alone": ("test_rabbitmq_broker.py",),
 }

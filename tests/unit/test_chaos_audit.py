@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from local.chaos import command
 from local.chaos import images as chaos_images
 from local.chaos import orders as chaos_orders
 from local.chaos import rabbitmq as chaos_rabbitmq
@@ -264,3 +269,34 @@ class TestDeadLetters:
     def test_that_are_not_as_they_should_be_are_found(self, letters: list[DeadLetter], lost: int) -> None:
         audit = chaos_rabbitmq.audit(self.PUBLISHED, [*letters, self.OTHER])
         assert (audit.lost, audit.is_right) == (lost, False)
+
+
+@pytest.mark.parametrize(
+    ("flow", "faults"),
+    [
+        ("images", ["dynamodb", "sqs", "s3", "functions"]),
+        ("orders", ["dynamodb", "payments", "sqs", "payments away", "sns", "functions"]),
+        ("rabbitmq", ["broker", "dynamodb", "payments", "sqs", "s3", "broker", "payments away", "sns", "functions"]),
+    ],
+)
+def test_a_flow_alone_gets_all_items_and_the_faults_that_concern_it(flow: str, faults: list[str]) -> None:
+    # given faults that only say what they are
+    happened: list[str] = []
+    injector = Mock()
+    injector.aws_outage.side_effect = happened.append
+    for name, called in {
+        "restart_broker": "broker",
+        "restart_payments": "payments",
+        "payments_outage": "payments away",
+        "kill_functions": "functions",
+    }.items():
+        getattr(injector, name).side_effect = partial(happened.append, called)
+    # when
+    counts = command._split(flow, 50)
+    plan = command._plan(injector, counts, random.Random(1))  # noqa: S311
+    for _, disturb in plan:
+        disturb()
+    # then
+    assert counts == {flow: 50}
+    assert Counter(happened) == Counter(faults)
+    assert [share for share, _ in plan] == sorted(share for share, _ in plan)
