@@ -25,16 +25,12 @@ class InputFormat:
         ``.jpg``, ``.Jpg`` and ``.JPG``.
     magic : bytes
         Regular expression of its first bytes; empty for what stands in a HEIF container.
-    decoder_bytes, decoder_bytes_whole : float
-        Bytes per stored pixel that its decoder holds; the second of a photo with ``decoded_whole``.
     """
 
     name: str
     label: str
     suffixes: tuple[str, ...]
     magic: bytes = b""
-    decoder_bytes: float = 0.0
-    decoder_bytes_whole: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +54,6 @@ class OutputFormat:
         Whether transparency is kept; else it becomes white.
     is_animated : bool
         Whether animations stay animated; else the first frame is shown.
-    encoder_bytes : int
-        Bytes per rendition pixel that its encoder holds beside the pixels.
     """
 
     name: str
@@ -71,7 +65,6 @@ class OutputFormat:
     efforts: tuple[int, int] | None = None
     has_alpha: bool = True
     is_animated: bool = False
-    encoder_bytes: int = 10
 
 
 _INPUT: Final = (
@@ -80,47 +73,40 @@ _INPUT: Final = (
         label="JPEG",
         suffixes=(".jpg", ".jpeg", ".jfif", ".jpe"),
         magic=rb"\xff\xd8\xff",
-        decoder_bytes_whole=6.5,
     ),
     InputFormat(
         name="png",
         label="PNG",
         suffixes=(".png",),
         magic=rb"\x89PNG\r\n\x1a\n",
-        decoder_bytes_whole=8.0,
     ),
     InputFormat(
         name="webp",
         label="WebP",
         suffixes=(".webp",),
         magic=rb"RIFF....WEBP",
-        decoder_bytes_whole=5.0,
     ),
     InputFormat(
         name="gif",
         label="GIF",
         suffixes=(".gif",),
         magic=rb"GIF8[79]a",
-        decoder_bytes=16.0,
     ),
     InputFormat(
         name="tiff",
         label="TIFF",
         suffixes=(".tif", ".tiff"),
         magic=rb"(?!II.{6}CR\x02)II[*+]\0|MM\0[*+]",
-        decoder_bytes=8.0,
     ),
     InputFormat(
         name="avif",
         label="AVIF",
         suffixes=(".avif", ".avifs"),
-        decoder_bytes=16.0,
     ),
     InputFormat(
         name="heic",
         label="HEIC",
         suffixes=(".heic", ".heif", ".hif"),
-        decoder_bytes=6.0,
     ),
 )
 
@@ -133,7 +119,6 @@ _OUTPUT: Final = (
         "jpegsave",
         MappingProxyType({"optimize_coding": True, "interlace": True}),
         has_alpha=False,
-        encoder_bytes=12,
     ),
     OutputFormat("png", "png", "image/png", "pngsave", takes_quality=False),
     OutputFormat(
@@ -143,7 +128,6 @@ _OUTPUT: Final = (
         "heifsave",
         MappingProxyType({"compression": "av1"}),
         efforts=(9, 0),
-        encoder_bytes=30,
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
@@ -20,11 +20,8 @@ class MemoryBudget:
         self._given_back = Condition()
 
     @contextmanager
-    def reserve(self, amount: int) -> Iterator[Callable[[int], bool]]:
+    def reserve(self, amount: int) -> Iterator[None]:
         """Wait until ``amount`` bytes are free and hold them inside the ``with`` block.
-
-        What it yields holds so many more as well, if they are free; it never waits, for whoever waits for more while
-        he holds some is waited for by another who does.
 
         Raises
         ------
@@ -36,20 +33,9 @@ class MemoryBudget:
         with self._given_back:
             self._given_back.wait_for(lambda: self._free >= amount)
             self._free -= amount
-        held = amount
-
-        def hold(more: int) -> bool:
-            nonlocal held
-            with self._given_back:
-                if more > self._free:
-                    return False
-                self._free -= more
-                held += more
-            return True
-
         try:
-            yield hold
+            yield
         finally:
             with self._given_back:
-                self._free += held
+                self._free += amount
                 self._given_back.notify_all()

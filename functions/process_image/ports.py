@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,13 +35,15 @@ class Result(StrEnum):
 class Claim:
     """The right to do a task, until it is finished, released or out of date.
 
-    ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released.
+    ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released. ``not_begun``:
+    how many claims before were released with the task not begun.
     """
 
     task_id: str
     owner: str
     attempt: int
     taken_over: bool = False
+    not_begun: int = 0
 
 
 class Upload(Protocol):
@@ -129,8 +131,8 @@ class Tasks(Protocol):
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         """Remember that the task is done."""
 
-    def release(self, claim: Claim) -> None:
-        """Give the task back for another attempt."""
+    def release(self, claim: Claim, *, begun: bool) -> None:
+        """Give the task back for another attempt; one that was not ``begun`` is counted by the next claim."""
 
 
 class Images(Protocol):
@@ -173,5 +175,5 @@ class Budget(Protocol):
     def capacity(self) -> int:
         """Bytes in all."""
 
-    def reserve(self, amount: int) -> AbstractContextManager[Callable[[int], bool]]:
-        """Wait until ``amount`` bytes are free and hold them; what it yields holds more, if they are free at once."""
+    def reserve(self, amount: int) -> AbstractContextManager[None]:
+        """Wait until ``amount`` bytes are free and hold them."""

@@ -16,10 +16,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
+from time import time
 
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
-from darkroom.errors import BucketNotAllowed, ImageChanging, ObjectGone, PermanentFault, TooLarge
+from darkroom.errors import (
+    BucketNotAllowed,
+    ImageChanging,
+    NotBegun,
+    ObjectGone,
+    PermanentFault,
+    TooLarge,
+    TransientFault,
+)
 from darkroom.image_messages import Cause, ImageTask
 from darkroom.messages import Unreadable
 
@@ -110,8 +119,10 @@ def process(
             dependencies.note_taken_over(task)
         outcome = _carry_out(task, dependencies, deadline, is_first_attempt=claim.attempt == 1)
         dependencies.tasks.finish(claim, outcome.result, outcome.fault.error_code if outcome.fault else None)
-    except BaseException:
-        dependencies.tasks.release(claim)
+    except BaseException as error:
+        if isinstance(error, TransientFault):
+            error.receives_not_counted = claim.not_begun
+        dependencies.tasks.release(claim, begun=not isinstance(error, NotBegun))
         raise
     return outcome
 
@@ -322,7 +333,8 @@ def _make(upload: Upload, delivery: _Delivery) -> _Made:
             capacity = f"{dependencies.download_budget.capacity:,}"
             raise TooLarge(f"the file has {upload.size:,} bytes; the function has memory for {capacity}")
         with dependencies.download_budget.reserve(upload.size):
-            deadline.require(SECONDS_TO_RENDER, "render an image")
+            if deadline.at - time() < SECONDS_TO_RENDER:
+                raise NotBegun("Too little time is left to render an image.")
             photo, rendered = dependencies.renderer.render(upload.read(), deadline)
     except PermanentFault as fault:
         return _Made(upload.source, fault)

@@ -28,8 +28,9 @@ from functions.process_image.formats import INPUT_FORMATS
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.rendition_set import LARGEST_SIDE, RenditionSet, RenditionSpec
 
-#: How many seconds an image may take, and how many bytes of the file follow.
-REQUEST: Final = struct.Struct("!dQ")
+#: How many seconds an image may take, how many bytes of the file follow, and how many bytes rendering may take; 0: as
+#: many as are estimated.
+REQUEST: Final = struct.Struct("!dQQ")
 #: Go on, and be done in so many seconds.
 GO: Final = struct.Struct("!d")
 #: How many bytes an answer has: JSON, of the renditions before their bodies.
@@ -78,9 +79,9 @@ def read_configuration(text: str) -> tuple[Limits, RenditionSet, int]:
     return Limits(**limits), RenditionSet(specs, rendition_set["fingerprint"]), cpu_seconds
 
 
-def photo_answer(photo: Photo, memory: int) -> bytes:
-    """Say what the file is, and how many bytes rendering takes."""
-    return _answer({"photo": asdict(photo), "memory": memory})
+def photo_answer(photo: Photo, memory: int, seconds: float) -> bytes:
+    """Say what the file is, and how many bytes and seconds of one vCPU rendering takes."""
+    return _answer({"photo": asdict(photo), "memory": memory, "seconds": seconds})
 
 
 def rendered_answer(rendered: Rendered) -> bytes:
@@ -106,8 +107,8 @@ def _answer(content: dict[str, Any]) -> bytes:
     return LENGTH.pack(len(text)) + text
 
 
-def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int]:
-    """Read what the file is, and how many bytes rendering takes.
+def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int, float]:
+    """Read what the file is, and how many bytes and seconds of one vCPU rendering takes.
 
     Raises
     ------
@@ -118,8 +119,10 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int]:
     ProtocolError
         It is no answer.
     """
-    answer = _read(text, {"photo", "memory"})
-    fields, memory = answer["photo"], answer["memory"]
+    answer = _read(text, {"photo", "memory", "seconds"})
+    fields, memory, seconds = answer["photo"], answer["memory"], answer["seconds"]
+    if not isinstance(seconds, float) or not 0 <= seconds <= 1e6:
+        raise ProtocolError("seconds")
     if not isinstance(fields, dict) or fields.keys() != _PHOTO_FIELDS.keys() or not _is_count(memory):
         raise ProtocolError("photo")
     if place := fields["location"]:
@@ -130,7 +133,7 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int]:
     photo = Photo(**fields)
     if photo.width * photo.height * photo.frames > limits.max_pixels or photo.frames > limits.max_frames:
         raise ProtocolError("beyond the limits")
-    return photo, memory
+    return photo, memory, seconds
 
 
 def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tuple[list[int], Callable[..., Rendered]]:

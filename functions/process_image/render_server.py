@@ -16,19 +16,23 @@ from contextlib import contextmanager, suppress
 from io import BufferedReader
 from threading import Lock
 from time import time
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from darkroom.deadline import Deadline
 from darkroom.errors import (
+    DamagedImage,
     DarkroomError,
     DecoderCrashed,
+    DecoderOutOfMemory,
     DecoderTooSlow,
+    NotBegun,
     OutOfTime,
     ServiceUnavailable,
     TooLarge,
     TooManyPixels,
 )
 
+from functions.process_image.admission import Admission
 from functions.process_image.photo import Limits, Photo, Rendered
 from functions.process_image.ports import SECONDS_TO_RENDER
 from functions.process_image.render_messages import (
@@ -45,9 +49,6 @@ from functions.process_image.render_messages import (
     read_renditions,
 )
 from functions.process_image.rendition_set import RenditionSet
-
-if TYPE_CHECKING:
-    from functions.process_image.ports import Budget
 
 _MODULE = "functions.process_image.processing.server"
 # What an interpreter may need to start. In Lambda its own library is on LD_LIBRARY_PATH.
@@ -71,16 +72,16 @@ class RenderServer:
         What to refuse.
     rendition_set : RenditionSet
         What to make.
-    budget : Budget
-        Memory for the images that are rendered side by side.
+    admission : Admission
+        Memory and vCPU for the images that are rendered side by side.
     cpu_seconds : int
         CPU time that one image may take.
     """
 
-    def __init__(self, limits: Limits, rendition_set: RenditionSet, budget: Budget, cpu_seconds: int) -> None:
+    def __init__(self, limits: Limits, rendition_set: RenditionSet, admission: Admission, cpu_seconds: int) -> None:
         self.limits = limits
         self.rendition_set = rendition_set
-        self.budget = budget
+        self.admission = admission
         self.cpu_seconds = cpu_seconds
         self._lock = Lock()
         self._start()
@@ -101,18 +102,23 @@ class RenderServer:
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         """Make all renditions of a file, as :class:`~functions.process_image.ports.Renderer` says."""
-        memory = len(data) + OVERHEAD_BYTES
-        if memory > self.budget.capacity:
+        memory, admission = len(data) + OVERHEAD_BYTES, self.admission
+        if memory > admission.capacity:
             raise TooLarge(
                 f"decoding a file of {len(data):,} bytes takes at least {memory // 2**20} MB; "
-                f"the function has {self.budget.capacity // 2**20} MB for it"
+                f"the function has {admission.capacity // 2**20} MB for it"
             )
-        while True:
+        try:
             try:
-                with self.budget.reserve(memory) as hold:
-                    return self._render_within(memory, hold, data, deadline)
-            except _NotFree as error:
-                memory = error.memory
+                with admission.look(memory, deadline) as place:
+                    return self._render_within(data, deadline, lambda work: admission.admit(place, *work, deadline))
+            except _HasToWait as error:
+                with admission.turn(*error.work, deadline):
+                    return self._render_within(data, deadline, lambda _: True)
+        except (DecoderOutOfMemory, DecoderCrashed, _BrokeOff):
+            # Perhaps this file takes more than was estimated. Now nothing else runs, and all memory is its own.
+            with admission.turn(admission.capacity, SECONDS_TO_RENDER, deadline):
+                return self._render_within(data, deadline, lambda _: True, spare=admission.capacity - memory)
 
     def close(self) -> None:
         """End the server and whatever it still renders."""
@@ -157,25 +163,32 @@ class RenderServer:
             yield request, exit_status, server
 
     def _render_within(
-        self, memory: int, hold: Callable[[int], bool], data: bytes, deadline: Deadline
+        self, data: bytes, deadline: Deadline, admit: Callable[[_Work], bool], spare: int = 0
     ) -> tuple[Photo, Rendered]:
-        """Have an image rendered for which ``memory`` bytes are reserved; ``hold`` reserves more."""
+        """Have an image rendered that may be looked at; ``admit`` waits until it may be rendered, or says it has to.
+
+        ``spare`` bytes, if there are any, are what it may take instead of the estimate, with one encoder at a time.
+        """
         with self._forked() as (request, exit_status, server):
             try:
                 with request.makefile("rb") as stream:
-                    request.sendall(REQUEST.pack(_time_for(request, deadline), len(data)))
+                    request.sendall(REQUEST.pack(_time_for(request, deadline), len(data), spare))
                     request.sendall(data)
-                    photo, estimate = read_photo(_hear_answer(stream), self.limits)
-                    wanted = len(data) + OVERHEAD_BYTES + estimate
-                    if wanted > self.budget.capacity:
+                    photo, estimate, seconds = read_photo(_hear_answer(stream), self.limits)
+                    work = _Work(len(data) + OVERHEAD_BYTES + estimate, seconds)
+                    if work.memory > self.admission.capacity:
                         raise TooManyPixels(
                             f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
-                            f"{wanted // 2**20} MB; the function has {self.budget.capacity // 2**20} MB for it"
+                            f"{work.memory // 2**20} MB; the function has {self.admission.capacity // 2**20} MB for it"
                         )
-                    if wanted > memory and not hold(wanted - memory):
-                        raise _NotFree(wanted)
+                    if not admit(work):
+                        raise _HasToWait(work)
                     request.sendall(GO.pack(_time_for(request, deadline)))
-                    lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, estimate)
+                    most = max(estimate, spare)
+                    try:
+                        lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, most)
+                    except DamagedImage as fault:  # so decoders call what they lack memory for, too
+                        raise (fault if spare else _BrokeOff) from fault
                     bodies = [_hear(stream, length) for length in lengths]
                 return photo, put_together(bodies)
             except ProtocolError as error:
@@ -209,11 +222,22 @@ class RenderServer:
         return DecoderCrashed(f"the file crashed its decoder ({how})")
 
 
-class _NotFree(Exception):
-    """The image needs this much memory, in bytes, which is not free while others hold theirs."""
+class _Work(NamedTuple):
+    """What rendering an image takes: bytes in all, and seconds of one vCPU."""
 
-    def __init__(self, memory: int) -> None:
-        self.memory = memory
+    memory: int
+    seconds: float
+
+
+class _BrokeOff(Exception):
+    """The decoder found the file damaged, with no more memory than the estimate."""
+
+
+class _HasToWait(Exception):
+    """The image's memory is not free while others have theirs."""
+
+    def __init__(self, work: _Work) -> None:
+        self.work = work
 
 
 def _wait_for_end(exit_status: socket.socket) -> bytes:
@@ -238,8 +262,9 @@ def _fault_of_server(server: subprocess.Popen[bytes]) -> DarkroomError:
 
 def _time_for(request: socket.socket, deadline: Deadline) -> float:
     """Seconds that are left for an image; should its process outlive them, we do not wait for it."""
-    deadline.require(SECONDS_TO_RENDER, "render an image")
     seconds = deadline.at - time() - _SECONDS_TO_GIVE_BACK
+    if seconds <= 0:
+        raise NotBegun("There is no time left to render the image.")
     request.settimeout(seconds + 1)
     return seconds
 

@@ -30,6 +30,7 @@ class Settings(EnvironmentSettings):
     results_queue_url: str
     dead_letter_queue_url: str
     max_receives: int
+    max_attempts: int
     limits: Annotated[Limits, _limits]
     keep_location: bool
     task_retention_days: int

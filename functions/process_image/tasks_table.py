@@ -101,12 +101,15 @@ class DynamoDbTasks:
                         "Another delivery is processing this task.", retry_after=max(left, 0)
                     ) from error
                 # By this very call: its first answer, and with it what stood there before, was lost; boto3 repeated it.
-                return Claim(task.task_id, owner, attempt=int(held["attempts"]["N"]))
+                return Claim(
+                    task.task_id, owner, attempt=int(held["attempts"]["N"]), not_begun=_number(held, "not_begun")
+                )
         return Claim(
             task.task_id,
             owner,
             attempt=_number(before, "attempts") + 1,
             taken_over=_number(before, "claimed_until") > _RELEASED,
+            not_begun=_number(before, "not_begun"),
         )
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
@@ -135,16 +138,16 @@ class DynamoDbTasks:
                 },
             )
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim, *, begun: bool) -> None:
         """Release the task. If that fails too, the claim expires by itself."""
         try:
             with aws_faults_as_transient("release the task"):
                 self._update(
                     claim.task_id,
-                    "SET claimed_until = :released",
+                    "SET claimed_until = :released ADD not_begun :not_begun",
                     "#owner = :owner",
                     {"#owner": "owner"},
-                    {":released": _RELEASED, ":owner": claim.owner},
+                    {":released": _RELEASED, ":owner": claim.owner, ":not_begun": int(not begun)},
                 )
         except ServiceUnavailable:
             return

@@ -15,6 +15,7 @@ from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from darkroom.visibility import set_visibility_timeout
 
+from functions.process_image.admission import Admission
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.process import Dependencies, Outcome, process
@@ -45,9 +46,8 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
     free = (settings.memory_mb - _MB_AT_REST) * 2**20
     rendition_set = load_rendition_set(_RENDITION_SET)
     # First, because it loads the image libraries while this process makes its clients.
-    renderer = RenderServer(
-        settings.limits, rendition_set, MemoryBudget(free - free // 4), cpu_seconds(settings.memory_mb)
-    )
+    admission = Admission(free - free // 4, vcpus=settings.memory_mb / _MB_OF_ONE_VCPU)
+    renderer = RenderServer(settings.limits, rendition_set, admission, cpu_seconds(settings.memory_mb))
     atexit.register(renderer.close)
     s3 = boto3.client("s3", config=_CLIENTS)
     sqs = boto3.client("sqs", config=_CLIENTS)
@@ -74,6 +74,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
+        max_attempts=settings.max_attempts,
         set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.tasks_queue_url),
         report=report,
     )

@@ -48,6 +48,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unre
         workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
+        max_attempts=settings.max_receives,
         set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.order_queue_url),
         report=report,
     )

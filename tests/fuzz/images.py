@@ -18,7 +18,7 @@ from darkroom.deadline import Deadline
 from darkroom.errors import DecoderCrashed, DecoderOutOfMemory, DecoderTooSlow, PermanentFault
 from PIL import Image
 
-from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.admission import Admission
 from functions.process_image.photo import Limits, Photo, Rendered
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
@@ -49,7 +49,7 @@ def try_images(block: Block) -> Report:
     outcomes: Counter[str] = Counter()
     findings: list[Case] = []
     curious: list[Case] = []
-    with closing(RenderServer(_LIMITS, _RENDITION_SET, MemoryBudget(_BUDGET), _CPU_SECONDS)) as server:
+    with closing(RenderServer(_LIMITS, _RENDITION_SET, Admission(_BUDGET, vcpus=2), _CPU_SECONDS)) as server:
         for number in range(block.number, block.number + block.count):
             data = almost_an_image(Random(f"{block.seed}/{number}"))
             name = f"{KIND}/{number}"

@@ -88,6 +88,7 @@ def _sqs_batch(
             workers=_WORKERS,
             answerers=_WORKERS,
             max_receives=MAX_RECEIVES,
+            max_attempts=MAX_RECEIVES,
             set_visibility_timeout=lambda receipt, seconds: None,
             report=told,
         )
@@ -240,7 +241,7 @@ def _render_answer(answer: tuple[bool, str]) -> Iterator[str]:
     content = text.encode("utf-8", "surrogatepass")
     try:
         if is_photo:
-            photo, _ = read_photo(content, LIMITS)
+            photo, _, _ = read_photo(content, LIMITS)
             assert photo.width * photo.height * photo.frames <= LIMITS.max_pixels
         else:
             lengths, put = read_renditions(content, TWO_SIZES, 10_000)
@@ -261,6 +262,7 @@ def images_now(event: Any, world: World) -> list[Attempt[Any, Any]]:
         workers=_WORKERS,
         answerers=_WORKERS,
         max_receives=MAX_RECEIVES,
+        max_attempts=MAX_RECEIVES,
         set_visibility_timeout=lambda receipt, seconds: None,
         report=lambda attempt, sent, is_last: None,
     )

@@ -277,7 +277,7 @@ ANSWERS = st.tuples(
     st.booleans(),
     _damaged(
         [
-            json.loads(photo_answer(Photo("jpeg", 8, 6, location=(48.1, 11.6)), 1000)[LENGTH.size :]),
+            json.loads(photo_answer(Photo("jpeg", 8, 6, location=(48.1, 11.6)), 1000, 0.5)[LENGTH.size :]),
             json.loads(fault_answer(PermanentFault("a reason"))[LENGTH.size :]),
             {"fault": "NotAnImage", "reason": "a reason"},
             {"defect": "a traceback"},

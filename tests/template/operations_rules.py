@@ -214,7 +214,7 @@ def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) 
         environment = values["Environment"]["Variables"]
         own = {"service": environment["POWERTOOLS_SERVICE_NAME"]}
         metric = _Metric(_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Retried", own, "Sum")
-        retries_of_one = int(environment.get("MAX_RECEIVES", 1)) - 1
+        retries_of_one = int(environment.get("MAX_ATTEMPTS", environment.get("MAX_RECEIVES", 1))) - 1
         needed = [
             alarm["EvaluationPeriods"] * (alarm["Threshold"] + 1)
             for name, alarm in properties(template, ALARM).items()

@@ -46,7 +46,9 @@ def receives(function: str, *, slowly: bool) -> list[float]:
 
 
 def max_receives(function: str) -> int:
-    return int(FUNCTIONS[function]["Environment"]["Variables"]["MAX_RECEIVES"])
+    """Of a message that always fails: those that did not begin its task are not counted."""
+    variables = FUNCTIONS[function]["Environment"]["Variables"]
+    return int(variables.get("MAX_ATTEMPTS", variables["MAX_RECEIVES"]))
 
 
 def retries(function: str, *, slowly: bool) -> list[float]:

@@ -24,6 +24,7 @@ os.environ |= {
     "RESULTS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/results",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "MAX_RECEIVES": "5",
+    "MAX_ATTEMPTS": "4",
     "MAX_IMAGE_BYTES": "52428800",
     "MAX_IMAGE_PIXELS": "100000000",
     "MAX_IMAGE_FRAMES": "300",

@@ -230,6 +230,7 @@ class TaskItem:
     owner: str | None
     claimed_until: float
     attempts: int = 1
+    not_begun: int = 0
     outcome: Result | None = None
     error_code: str | None = None
 
@@ -253,8 +254,9 @@ class FakeTasks:
                 owner=uuid4().hex,
                 attempt=item.attempts + 1 if item else 1,
                 taken_over=item is not None and item.outcome is None and item.claimed_until > 0,
+                not_begun=item.not_begun if item else 0,
             )
-            self.items[task.task_id] = TaskItem(claim.owner, until, claim.attempt)
+            self.items[task.task_id] = TaskItem(claim.owner, until, claim.attempt, claim.not_begun)
             return claim
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
@@ -264,11 +266,12 @@ class FakeTasks:
                 raise ServiceUnavailable("Another delivery took the task over.")
             item.owner, item.outcome, item.error_code = None, result, error_code
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim, *, begun: bool) -> None:
         try:
             with self.calls.call("release"), self.lock:
                 if item := self._mine(claim):
                     item.claimed_until = 0
+                    item.not_begun += not begun
         except ServiceUnavailable:
             return
 

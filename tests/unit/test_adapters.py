@@ -146,14 +146,14 @@ class TestTasks:
 
     def test_claims_are_counted(self, tasks: Tasks, clock: Clock) -> None:
         first = self.claim(tasks, clock)
-        tasks.release(first)
+        tasks.release(first, begun=True)
         assert (first.attempt, self.claim(tasks, clock).attempt) == (1, 2)
 
     def test_only_what_ran_out_is_said_to_be_taken_over(self, tasks: Tasks, clock: Clock) -> None:
         new = self.claim(tasks, clock, seconds=60)
         clock.now += 60
         ran_out = self.claim(tasks, clock)
-        tasks.release(ran_out)
+        tasks.release(ran_out, begun=True)
         released = self.claim(tasks, clock)
         tasks.finish(released, Result.DEAD_LETTERED, "NotAnImage")
         redriven = self.claim(tasks, clock, again=True)
@@ -186,8 +186,14 @@ class TestTasks:
     def test_a_new_task_may_be_claimed_as_redriven(self, tasks: Tasks, clock: Clock) -> None:
         self.claim(tasks, clock, again=True)
 
+    def test_a_claim_knows_how_many_before_it_did_not_begin(self, tasks: Tasks, clock: Clock) -> None:
+        for begun, expected in ((False, 0), (True, 1), (False, 1), (True, 2)):
+            claim = self.claim(tasks, clock)
+            assert claim.not_begun == expected
+            tasks.release(claim, begun=begun)
+
     def test_a_released_task_is_claimed_at_once(self, tasks: Tasks, clock: Clock) -> None:
-        tasks.release(self.claim(tasks, clock))
+        tasks.release(self.claim(tasks, clock), begun=True)
         self.claim(tasks, clock)
 
     def test_a_claim_that_was_lost_cannot_be_finished(self, tasks: Tasks, clock: Clock) -> None:
@@ -202,14 +208,14 @@ class TestTasks:
         slow = self.claim(tasks, clock, seconds=60)
         clock.now += 60
         self.claim(tasks, clock)
-        tasks.release(slow)
+        tasks.release(slow, begun=True)
         with pytest.raises(InProgressElsewhere):
             self.claim(tasks, clock)
 
     def test_a_finished_task_is_not_released(self, tasks: Tasks, clock: Clock) -> None:
         claim = self.claim(tasks, clock)
         tasks.finish(claim, Result.PROCESSED, None)
-        tasks.release(claim)
+        tasks.release(claim, begun=True)
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
 
     def test_other_tasks_are_not_concerned(self, tasks: Tasks, clock: Clock) -> None:
@@ -294,7 +300,7 @@ class TestTheTasksTable:
             with pytest.raises(ServiceUnavailable, match="finish the task"):
                 tasks.finish(Claim("task-1", "me", attempt=1), Result.PROCESSED, None)
             stub.add_client_error("update_item", "InternalServerError")
-            tasks.release(Claim("task-1", "me", attempt=1))
+            tasks.release(Claim("task-1", "me", attempt=1), begun=True)
 
 
 def image(

@@ -18,6 +18,7 @@ from darkroom.deadline import Deadline
 from darkroom.errors import (
     InProgressElsewhere,
     NotAnImage,
+    NotBegun,
     OutOfTime,
     ServiceUnavailable,
     TransientFault,
@@ -30,6 +31,7 @@ from hypothesis import strategies as st
 
 from functions.process_image import app
 from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.photo import Photo, Rendered
 from functions.process_image.ports import Result
 from functions.process_image.process import Dependencies, Outcome, process
 from tests.unit.events import load_event, sqs_record
@@ -39,6 +41,15 @@ ImageAttempt = Attempt[ImageTask | Unreadable, Outcome]
 ImageHandler = MessageHandler[ImageTask | Unreadable, Outcome]
 
 MAX_RECEIVES = 5
+
+
+class NoTime:
+    """A renderer whose vCPU is taken for as long as the function has."""
+
+    def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
+        raise NotBegun("5 s are left.")
+
+
 SENT = 1_795_340_401.0
 
 
@@ -79,6 +90,7 @@ def handler(dependencies: Dependencies, pool: Executor, told: Told) -> ImageHand
         workers=pool,
         answerers=pool,
         max_receives=MAX_RECEIVES,
+        max_attempts=MAX_RECEIVES,
         set_visibility_timeout=lambda receipt, seconds: told.shown_again.append((receipt, seconds)),
         report=lambda attempt, sent, is_last: told.reports.append((attempt, sent, is_last)),
     )
@@ -258,6 +270,38 @@ class TestTheLastReceive:
         )
         take(handler(world.dependencies(), pool, told), sqs_record(world.dead_letters[0].body, redriven=True))
         assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
+
+
+class TestAReceiveThatBeginsNothing:
+    """The batch was too large for one invocation: nothing is wrong with the message."""
+
+    ATTEMPTS = 2
+
+    @pytest.fixture
+    def messages(self, world: World, pool: Executor, told: Told) -> ImageHandler:
+        return replace(handler(world.dependencies(), pool, told), max_attempts=self.ATTEMPTS)
+
+    def test_comes_back_early_and_is_not_counted(
+        self, world: World, pool: Executor, told: Told, messages: ImageHandler
+    ) -> None:
+        world.upload()
+        no_time = replace(world.dependencies(), renderer=NoTime())
+        bounced = replace(messages, process=partial(process, dependencies=no_time))
+        for receives in (1, 2, 3):
+            (fault,) = take(bounced, sqs_record(upload_event(), receives=receives))
+            assert isinstance(fault, NotBegun)
+        assert all(seconds <= 10 for _, seconds in told.shown_again)
+        failing_now = replace(messages, process=partial(process, dependencies=world.dependencies(failing("publish"))))
+        assert isinstance(take(failing_now, sqs_record(upload_event(), receives=4))[0], ServiceUnavailable)
+        assert world.dead_letters == [], "the first of two attempts"
+        assert take(failing_now, sqs_record(upload_event(), receives=5)) == [None]
+        assert [letter.error_code for letter in world.dead_letters] == ["ServiceUnavailable"]
+
+    def test_ends_with_its_reason_at_the_queues_last(self, world: World, pool: Executor, told: Told) -> None:
+        world.upload()
+        no_time = replace(world.dependencies(), renderer=NoTime())
+        assert take(handler(no_time, pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES)) == [None]
+        assert [letter.error_code for letter in world.dead_letters] == ["NotBegun"]
 
 
 class TestSeveralRecordsInOneMessage:

@@ -60,7 +60,7 @@ class TestWhatWasSaidIsHeard:
 
     @pytest.mark.parametrize("photo", [PHOTO, replace(PHOTO, location=None, camera=None, taken_at=None)])
     def test_photo(self, photo: Photo) -> None:
-        assert read_photo(text_of(photo_answer(photo, 123)), LIMITS) == (photo, 123)
+        assert read_photo(text_of(photo_answer(photo, 123, 4.5)), LIMITS) == (photo, 123, 4.5)
 
     def test_renditions(self) -> None:
         lengths, put_together = read_renditions(text_of(rendered_answer(RENDERED)), SIZES, most=9)
@@ -99,12 +99,12 @@ class TestProtocolError:
     )
     def test_of_a_photo(self, wrong: dict[str, Any]) -> None:
         with pytest.raises(ProtocolError):
-            read_photo(json.dumps({"photo": asdict(PHOTO) | wrong, "memory": 1}).encode(), LIMITS)
+            read_photo(json.dumps({"photo": asdict(PHOTO) | wrong, "memory": 1, "seconds": 1.0}).encode(), LIMITS)
 
     @pytest.mark.parametrize("memory", [0, -1, 2**41, 1.5, None])
     def test_of_a_photos_memory(self, memory: Any) -> None:
         with pytest.raises(ProtocolError):
-            read_photo(json.dumps({"photo": asdict(PHOTO), "memory": memory}).encode(), LIMITS)
+            read_photo(json.dumps({"photo": asdict(PHOTO), "memory": memory, "seconds": 1.0}).encode(), LIMITS)
 
     @pytest.mark.parametrize(
         "wrong",
@@ -143,9 +143,9 @@ class TestProtocolError:
 
     @given(field=st.sampled_from(sorted(asdict(PHOTO))), value=json_values)
     def test_no_value_of_any_field_crashes_the_reader(self, field: str, value: Any) -> None:
-        answer = {"photo": asdict(PHOTO) | {field: value}, "memory": 1}
+        answer = {"photo": asdict(PHOTO) | {field: value}, "memory": 1, "seconds": 1.0}
         try:
-            photo, _ = read_photo(json.dumps(answer).encode(), LIMITS)
+            photo, _, _ = read_photo(json.dumps(answer).encode(), LIMITS)
         except ProtocolError:
             return
         assert photo.width * photo.height * photo.frames <= LIMITS.max_pixels

@@ -30,6 +30,7 @@ from darkroom.errors import (
     DecoderOutOfMemory,
     DecoderTooSlow,
     NotAnImage,
+    NotBegun,
     OutOfTime,
     PermanentFault,
     ServiceUnavailable,
@@ -38,7 +39,7 @@ from darkroom.errors import (
 )
 from PIL import Image, ImageChops
 
-from functions.process_image.memory_budget import MemoryBudget
+from functions.process_image.admission import Admission
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Renderer
 from functions.process_image.processing import identify, render
@@ -92,7 +93,7 @@ def in_seconds(seconds: float = 300) -> Deadline:
 @contextmanager
 def started(capacity: int = 10**9, cpu_seconds: int = 60) -> Iterator[RenderServer]:
     before = psutil.Process().children()  # the server of the handler, where another test has imported that
-    with closing(RenderServer(LIMITS, SIZES, MemoryBudget(capacity), cpu_seconds)) as renderer:
+    with closing(RenderServer(LIMITS, SIZES, Admission(capacity, vcpus=10), cpu_seconds)) as renderer:
         yield renderer
     assert psutil.Process().children() == before, "it leaves no process behind"
 
@@ -149,22 +150,9 @@ def data_size(process: psutil.Process) -> int:
     return int(Path(f"/proc/{process.pid}/statm").read_text().split()[5]) * resource.getpagesize()
 
 
-class Ledger(MemoryBudget):
-    """A budget that tells what is held of it, and what was waited for."""
-
-    def __init__(self, capacity: int) -> None:
-        super().__init__(capacity)
-        self.wanted: list[int] = []
-
-    @property
-    def held(self) -> int:
-        return self.capacity - self._free
-
-    @contextmanager
-    def reserve(self, amount: int) -> Iterator[Callable[[int], bool]]:
-        self.wanted.append(amount)
-        with super().reserve(amount) as hold:
-            yield hold
+def held(admission: Admission) -> int:
+    """Bytes that images hold."""
+    return admission.capacity - admission._free
 
 
 def busy(process: psutil.Process) -> bool:
@@ -208,6 +196,15 @@ class TestWhatItAnswers:
         assert renderer.render(padded, in_seconds())[1] == renderer.render(photo(), in_seconds())[1]
 
 
+#: Lets the server believe that every image takes a byte, and its processes have hardly more than that.
+_TOO_SMALL_AN_ESTIMATE = """
+import functions.process_image.processing.memory as memory
+memory.estimate_memory = lambda *_: 1
+import functions.process_image.render_messages as messages
+messages.OVERHEAD_BYTES = 2**20
+"""
+
+
 class TestMemory:
     def test_a_photo_that_takes_more_than_there_is_is_not_decoded(self) -> None:
         with (
@@ -241,17 +238,16 @@ class TestMemory:
 
     @pytest.mark.parametrize("at_once", [1, 3])
     def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor, at_once: int) -> None:
-        budget = Ledger(at_once * (OVERHEAD_BYTES + 40 * 2**20))
-        server.budget = budget
+        server.admission = admission = Admission(at_once * (OVERHEAD_BYTES + 40 * 2**20), vcpus=10)
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
-        assert budget.held == 0, "all is given back"
+        assert held(admission) == 0, "all is given back"
 
     def test_nothing_is_done_for_a_file_before_its_memory_is_reserved(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        server.budget = Ledger(OVERHEAD_BYTES + 50 * 2**20)
-        with server.budget.reserve(60 * 2**20):
+        server.admission = Admission(OVERHEAD_BYTES + 50 * 2**20, vcpus=10)
+        with server.admission.look(60 * 2**20, in_seconds()):
             waiting = threads.submit(server.render, photo(), in_seconds())
             with pytest.raises(TimeoutError):
                 waiting.result(0.5)
@@ -261,14 +257,14 @@ class TestMemory:
     def test_whatever_a_process_may_take_is_reserved_for_it(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        budget = Ledger(10**9)
-        server.budget = budget
         long = threads.submit(server.render, takes_long(), in_seconds())
         (process,) = processes_at_work()
         until(lambda: busy(process))
         ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         shared = data_size(server_process())
-        assert ceiling - shared <= budget.held + 2**20  # the kernel's and the interpreter's few pages at a fork
+        assert (
+            ceiling - shared <= held(server.admission) + 2**20
+        )  # the kernel's and the interpreter's few pages at a fork
         process.kill()
         with pytest.raises(ServiceUnavailable):
             long.result(60)
@@ -276,12 +272,12 @@ class TestMemory:
     def test_an_image_that_waits_for_the_others_memory_holds_none_meanwhile(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        server.budget = budget = Ledger(OVERHEAD_BYTES + 100 * 2**20)
-        with budget.reserve(90 * 2**20):
+        server.admission = admission = Admission(OVERHEAD_BYTES + 95 * 2**20, vcpus=10)
+        with admission.look(90 * 2**20, in_seconds()):
             waiting = threads.submit(server.render, photo(), in_seconds())
-            until(lambda: len(budget.wanted) == 3)  # ours, its first, and all of it
+            until(lambda: admission.waiting)
             until(lambda: server_process().children() == [])
-            assert budget.held == 90 * 2**20
+            assert held(admission) == 90 * 2**20
         assert waiting.result(60)
 
     def test_a_decoder_that_wants_more_than_its_image_may_is_refused_it(
@@ -294,9 +290,22 @@ class TestMemory:
         ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         assert ceiling < 10**9, "the kernel keeps a ceiling"
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (process.memory_info().rss // 2, hard))
+        (second,) = until(lambda: [p for p in processes_at_work() if p != process])
+        until(lambda: busy(second))
+        ceiling, _ = resource.prlimit(second.pid, resource.RLIMIT_DATA)
+        assert ceiling >= server.admission.capacity, "once more it may have all that there is"
+        resource.prlimit(second.pid, resource.RLIMIT_DATA, (second.memory_info().rss // 2, hard))
         with pytest.raises((DecoderOutOfMemory, DecoderCrashed)):
             long.result(60)
         assert server.render(photo(), in_seconds())
+
+    def test_an_image_whose_estimate_is_too_small_is_rendered_alone_with_all_memory(
+        self, python_with: Callable[[str, str], None]
+    ) -> None:
+        python_with("sitecustomize", _TOO_SMALL_AN_ESTIMATE)
+        with started() as renderer:
+            rendered = renderer.render(photo(2000, 1500), in_seconds())[1]
+        assert [rendition.width for rendition in rendered.renditions] == [400, 8]
 
 
 class TestTime:
@@ -330,8 +339,8 @@ class TestTime:
             stopped.result(30)
 
     def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
-        with pytest.raises(OutOfTime, match="10 s are needed"):
-            server.render(photo(), Deadline(time() + 9))
+        with pytest.raises(NotBegun):
+            server.render(photo(), Deadline(time() + 4))
 
 
 class TestWhateverBefallsOneImage:
@@ -340,7 +349,10 @@ class TestWhateverBefallsOneImage:
         self, server: RenderServer, threads: ThreadPoolExecutor, how: signal.Signals
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        processes_at_work()[0].send_signal(how)
+        (first,) = processes_at_work()
+        first.send_signal(how)
+        (second,) = until(lambda: [p for p in server_process().children() if p != first])
+        second.send_signal(how)  # it is tried once more alone
         with pytest.raises(DecoderCrashed, match=how.name):
             long.result(30)
 
@@ -373,6 +385,8 @@ class TestWhateverBefallsOneImage:
         assert [other.result(60) for other in others] == [expected] * 9
         doomed.send_signal(signal.SIGSEGV)
         doomed.resume()
+        (again,) = until(lambda: [p for p in server_process().children() if p != doomed])
+        again.send_signal(signal.SIGSEGV)
         with pytest.raises(DecoderCrashed):
             long.result(30)
 

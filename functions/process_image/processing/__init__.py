@@ -25,13 +25,13 @@ from functions.process_image.processing.identify import identify
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import load
 from functions.process_image.processing.materialize import materialize
-from functions.process_image.processing.memory import estimate_memory
+from functions.process_image.processing.memory import estimate_memory, estimate_seconds
 from functions.process_image.processing.orient import turn_upright
 from functions.process_image.processing.placeholder import SIDE, dominant_colour, rgba_of, thumb_hash
 from functions.process_image.processing.resize import resize
 from functions.process_image.rendition_set import RenditionSet
 
-__all__ = ["estimate_memory", "identify", "render"]
+__all__ = ["estimate_memory", "estimate_seconds", "identify", "render"]
 
 #: From a file just opened, or from the next larger size, to the whole photo at a rendition's size. Each step does
 #: nothing where there is nothing to do.
@@ -50,7 +50,7 @@ pyvips.cache_set_max(0)
 _ENCODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
 
 
-def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
+def render(data: bytes, photo: Photo, rendition_set: RenditionSet, *, encoders: int = 2) -> Rendered:
     """Make all renditions of a photo.
 
     Parameters
@@ -61,6 +61,8 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
         What :func:`~functions.process_image.processing.identify.identify` said of it.
     rendition_set : RenditionSet
         What to make.
+    encoders : int
+        At work at once: 2, or 1 to take less memory.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
     DamagedImage, UnsupportedFormat
         If the pixels cannot be decoded, or not such pixels. No error of an image library escapes.
     MemoryError
-        If the process may not have what that takes.
+        If the process may not have what rendering takes.
     """
     upright = (photo.display_width, photo.display_height)
     targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in rendition_set.specs]
@@ -81,18 +83,15 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet) -> Rendered:
     moving = {key: target for key, target in distinct.items() if photo.frames > 1 and target.spec.output.is_animated}
     still = {key: target for key, target in distinct.items() if key not in moving}
 
+    encoded: dict[_Essence, Rendition] = {}
     encoding: dict[_Essence, Future[Rendition]] = {}
+    submit = _finish_now if encoders == 1 else _finish_later
     try:
-        encoded: dict[_Essence, Rendition] = {}
         for layout, canvas in _cascade(data, photo, _layouts(moving), animated=True):
             encoded |= {key: _finish(canvas, target) for key, target in moving.items() if target.layout == layout}
         # Encoders start on the first size while the next is made.
         for layout, canvas in _cascade(data, photo, {miniature} | _layouts(still)):
-            encoding |= {
-                key: _ENCODERS.submit(_finish, canvas, target)
-                for key, target in still.items()
-                if target.layout == layout
-            }
+            encoding |= {key: submit(canvas, target) for key, target in still.items() if target.layout == layout}
             if layout == miniature:
                 width, height, rgba = rgba_of(canvas)
         placeholder, colour = thumb_hash(width, height, rgba), dominant_colour(rgba)
@@ -125,8 +124,11 @@ def _cascade(
     if not descending:
         return
     canvas = load(data, photo, descending[0], animated=animated)
-    for layout in descending:
-        with translate_decoder_errors(photo, pyvips.Error):
+    with translate_decoder_errors(photo, pyvips.Error):
+        canvas = _through(SHRINK, canvas, descending[0])
+    yield descending[0], canvas
+    for layout in descending[1:]:  # all pixels are decoded: what fails now is not the file's fault
+        with translate_encoder_errors():
             canvas = _through(SHRINK, canvas, layout)
         yield layout, canvas
 
@@ -135,6 +137,16 @@ def _finish(canvas: Canvas, target: Target) -> Rendition:
     """Make a rendition of the whole photo at its size."""
     with translate_encoder_errors():
         return encode(_through(FINISH, canvas, target), target)
+
+
+def _finish_later(canvas: Canvas, target: Target) -> Future[Rendition]:
+    return _ENCODERS.submit(_finish, canvas, target)
+
+
+def _finish_now(canvas: Canvas, target: Target) -> Future[Rendition]:
+    finished: Future[Rendition] = Future()
+    finished.set_result(_finish(canvas, target))
+    return finished
 
 
 _Given = TypeVar("_Given", Layout, Target)

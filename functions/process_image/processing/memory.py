@@ -1,27 +1,80 @@
-"""How much memory rendering a photo takes at its peak, so that a batch can stay inside its function's."""
+"""What rendering a photo takes: bytes at its peak and seconds of one vCPU, so that a batch can share its function's.
+
+The constants are fitted to peaks that ``python -m benchmarks.rendering.memory`` measures, over every kind of file and
+encoder; docs/rendering-memory.md is its table, and a test compares the estimate with it.
+"""
 
 from __future__ import annotations
 
-from functions.process_image.formats import INPUT_FORMATS
+from dataclasses import dataclass
+
 from functions.process_image.photo import Photo
 from functions.process_image.processing.layout import Layout, lay_out
-from functions.process_image.processing.load import webp_scale
-from functions.process_image.rendition_set import RenditionSet
+from functions.process_image.processing.load import jpeg_shrink, webp_scale
+from functions.process_image.rendition_set import RenditionSet, RenditionSpec
 
 _MB = 1_000_000
 
-#: Libraries' tables, buffers of encoders, the miniature.
-_FIXED = 24 * _MB
+#: Added to what the constants say: the same file takes a little more or less with every release of a library.
+_MARGIN = 1.1
 
-#: Bytes per pixel of width: the lines under way between decoder and resizer. Alpha is premultiplied in floats.
-_LINES, _LINES_WITH_ALPHA = 4_000, 20_000
+#: The interpreter's own, tables of the libraries, the miniature.
+_FIXED = 7 * _MB
 
-#: Beside these, of WebP: bytes per pixel of what the decoder shrinks to, and per stored pixel for the alpha, which it
-#: decodes before that, and for the two canvases of an animation.
-_WEBP_SCALED, _WEBP_ALPHA, _WEBP_ANIMATED = 6, 5, 10
+#: Bytes per pixel of width of the lines between decoder and resizer: for each byte of a sample, and for alpha, which
+#: is premultiplied in floats.
+_LINES, _ALPHA_LINES = 2_700, 6_000
 
-#: Bytes per rendition pixel as it stands in memory.
-_CANVAS = 4
+#: What two canvases of an animated WebP take, per pixel.
+_WEBP_ANIMATED = 10
+#: And a frame of a GIF.
+_GIF_FRAME = 16
+#: Bytes per pixel of an animation's encoded frames, which all stand in memory before they are written.
+_ENCODED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """Bytes and microseconds per pixel of a rendition, by effort from 0 if it has one; of more, those of the last.
+
+    Noise in the alpha channel, which is stored without loss, is the worst case: ``alpha_bytes`` and ``alpha_micros``.
+    """
+
+    bytes: tuple[float, ...]
+    micros: tuple[float, ...]
+    alpha_bytes: float | None = None
+    alpha_micros: float = 0
+
+    def bytes_of(self, spec: RenditionSpec, has_alpha: bool) -> float:
+        """Bytes per pixel."""
+        return self.alpha_bytes if has_alpha and self.alpha_bytes is not None else _at(self.bytes, spec.effort)
+
+    def micros_of(self, spec: RenditionSpec, has_alpha: bool) -> float:
+        """Microseconds per pixel."""
+        return _at(self.micros, spec.effort) + has_alpha * self.alpha_micros
+
+
+_ENCODERS = {
+    "webp": _Encoder((7,), (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35), alpha_bytes=30, alpha_micros=0.6),
+    "jpeg": _Encoder((7,), (0.05,)),
+    "png": _Encoder((2.5,), (0.12,), alpha_bytes=3.5),
+    "avif": _Encoder((22, 22, 22, 36), (0.12, 0.17, 0.26, 0.9, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1),
+}
+
+#: Microseconds of decoding per stored pixel, and per pixel of a photo with ``decoded_whole``.
+_DECODING = {
+    "jpeg": (0.013, 0.03),
+    "png": (0.04, 0.06),
+    "webp": (0.03, 0.05),
+    "gif": (0.03, 0.03),
+    "tiff": (0.04, 0.04),
+}
+_DECODING_OF_CONTAINERS = 0.1
+_SECONDS_AT_LEAST = 0.05
+
+
+def _at(values: tuple[float, ...], effort: int | None) -> float:
+    return values[min(effort or 0, len(values) - 1)]
 
 
 def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
@@ -37,56 +90,109 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     Returns
     -------
     int
-        Bytes, rather too many than too few.
-
-    Notes
-    -----
-    Measured growth of the resident set by ``render`` in a fresh process, and this estimate, in MB; libvips 8.18.7,
-    the default rendition set:
-
-    =============================  ========  ========
-    photo                          measured  estimate
-    =============================  ========  ========
-    12 MP JPEG                           55        97
-    12 MP JPEG, rotated                  60        97
-    12 MP JPEG, progressive              61       177
-    49 MP JPEG, progressive 4:4:4       305       431
-    12 MP PNG                            54        97
-    12 MP PNG, interlaced                54       195
-    12 MP PNG, alpha                    100       162
-    12 MP PNG, 16 bits                   65        97
-    12 MP TIFF                           52       195
-    12 MP WebP                           43       114
-    49 MP WebP                           43       130
-    24 MP WebP, 1500 x 16000, alpha     122       183
-    49 MP WebP, lossless                207       374
-    2 frames of that                    303       567
-    12 MP HEIC                           96       171
-    49 MP HEIC                          233       406
-    12 MP AVIF                          191       293
-    49 MP AVIF                          725       894
-    GIF, 60 frames of 800 x 600         154       233
-    WebP, 60 frames of 800 x 600        177       229
-    =============================  ========  ========
+        Bytes: at least what was measured, and no more than half as much again.
     """
+    targets = _targets(photo, rendition_set)
+    largest = max(targets, key=_area)
+    areas = sorted((_area(layout) for layout in targets), reverse=True)
+    encoders = sorted(
+        (
+            _area(layout) * _ENCODERS[spec.format].bytes_of(spec, photo.has_alpha)
+            for layout, specs in targets.items()
+            for spec in specs
+        ),
+        reverse=True,
+    )
+    band_bytes = 4 if photo.has_alpha else 3
+    if photo.frames > 1:  # all frames of one size and of the next stand in memory; one encoder is at work
+        canvas = areas[0] * band_bytes * photo.frames
+        finishing = sum(areas[:2]) * band_bytes * photo.frames + encoders[0] + areas[0] * photo.frames * _ENCODED
+    else:  # all sizes stand in memory while two encoders are at work
+        canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
+        finishing = sum(areas) * band_bytes + sum(encoders[:2])
+    peak = _FIXED + _lines(photo, largest) + max(_whole(photo, largest) + canvas, finishing)
+    return int(peak * _MARGIN)
+
+
+def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
+    """Estimate how long :func:`~functions.process_image.processing.render` computes on one vCPU.
+
+    Parameters
+    ----------
+    photo : Photo
+        What to render.
+    rendition_set : RenditionSet
+        What to make of it.
+
+    Returns
+    -------
+    float
+        Seconds, rather too many than too few.
+    """
+    stored = _stored(photo) * photo.frames
+    streaming, whole = _DECODING.get(photo.format, (_DECODING_OF_CONTAINERS, _DECODING_OF_CONTAINERS))
+    micros = stored * (whole if photo.decoded_whole else streaming) * (2 if photo.bits > 8 else 1)
+    micros += stored * 0.03 * photo.has_alpha
+    for layout, specs in _targets(photo, rendition_set).items():
+        for spec in specs:
+            frames = photo.frames if spec.output.is_animated else 1
+            micros += _area(layout) * frames * (_ENCODERS[spec.format].micros_of(spec, photo.has_alpha) + 0.02)
+    return _SECONDS_AT_LEAST + micros / 1e6
+
+
+def _targets(photo: Photo, rendition_set: RenditionSet) -> dict[Layout, list[RenditionSpec]]:
+    """The sizes that are made, and what is encoded of each; equal renditions are encoded once."""
     upright = (photo.display_width, photo.display_height)
-    targets = [(lay_out(upright, (s.width, s.height), s.fit), s.output.encoder_bytes) for s in rendition_set.specs]
-    largest = max((layout for layout, _ in targets), key=_area)
-
-    image_format = INPUT_FORMATS[photo.format]
-    decoder = (photo.decoded_whole and image_format.decoder_bytes_whole) or image_format.decoder_bytes
-    stored = max(photo.width * photo.height, photo.coded_pixels)
-    decoding = stored * decoder + photo.width * (_LINES_WITH_ALPHA if photo.has_alpha else _LINES)
-    if photo.format == "webp":
-        decoding += stored * _WEBP_SCALED * webp_scale(photo, largest) ** 2
-        decoding += stored * (_WEBP_ALPHA * photo.has_alpha + _WEBP_ANIMATED * (photo.frames > 1))
-
-    # A still's sizes all stand in memory while two encoders are at work; of an animation, one size and the next.
-    areas = sorted({layout: _area(layout) for layout, _ in targets}.values(), reverse=True)
-    canvases = sum(areas) if photo.frames == 1 else sum(areas[:2]) * photo.frames
-    encoders = sorted((_area(layout) * encoder_bytes for layout, encoder_bytes in targets), reverse=True)
-    return int(_FIXED + decoding + canvases * _CANVAS + sum(encoders[:2]))
+    targets: dict[Layout, dict[object, RenditionSpec]] = {}
+    for spec in rendition_set.specs:
+        layout = lay_out(upright, (spec.width, spec.height), spec.fit)
+        targets.setdefault(layout, {})[spec.format, spec.quality, spec.effort] = spec
+    return {layout: list(specs.values()) for layout, specs in targets.items()}
 
 
 def _area(layout: Layout) -> int:
     return layout.width * layout.height
+
+
+def _stored(photo: Photo) -> int:
+    return max(photo.width * photo.height, photo.coded_pixels)
+
+
+def _sample_bytes(photo: Photo) -> int:
+    return 1 if photo.bits <= 8 else 2 if photo.bits <= 16 else 4
+
+
+def _lines(photo: Photo, largest: Layout) -> float:
+    """Bytes of the lines on their way from a decoder that works line by line."""
+    if photo.format in ("avif", "heic"):
+        return 0
+    width: float = photo.width
+    if photo.format == "jpeg":
+        width /= jpeg_shrink(photo, largest)
+    if photo.format == "webp":
+        width *= webp_scale(photo, largest)
+    return width * (_LINES * _sample_bytes(photo) + _ALPHA_LINES * photo.has_alpha)
+
+
+def _whole(photo: Photo, largest: Layout) -> float:
+    """Bytes that a decoder holds of the whole picture."""
+    bands = 3 + photo.has_alpha
+    samples = (3 if photo.full_chroma else 1.5) + photo.has_alpha
+    match photo.format:
+        case "jpeg":  # coefficients have 2 bytes
+            per_pixel = 2.1 * samples if photo.decoded_whole else 0
+        case "png":
+            per_pixel = bands * _sample_bytes(photo) + 0.4 if photo.decoded_whole else 0
+        case "webp":
+            scaled = webp_scale(photo, largest) ** 2
+            per_pixel = bands * scaled + (4 if photo.decoded_whole else 1.6 * scaled + 5 * photo.has_alpha)
+            per_pixel += _WEBP_ANIMATED * (photo.frames > 1)
+        case "gif":
+            per_pixel = _GIF_FRAME
+        case "avif":
+            per_pixel = 13.5 + 2.1 * samples * _sample_bytes(photo)
+        case "heic":
+            per_pixel = 1.8 + 2.4 * samples * _sample_bytes(photo)
+        case _:
+            per_pixel = 0
+    return _stored(photo) * per_pixel

@@ -22,7 +22,7 @@ from typing import NoReturn
 from darkroom.errors import DecoderOutOfMemory, PermanentFault
 
 from functions.process_image.photo import Limits
-from functions.process_image.processing import estimate_memory, identify, render
+from functions.process_image.processing import estimate_memory, estimate_seconds, identify, render
 from functions.process_image.render_messages import (
     EXIT_STATUS,
     GO,
@@ -112,7 +112,7 @@ def _render_one(request: socket.socket, limits: Limits, rendition_set: Rendition
     except Exception as error:  # noqa: BLE001
         if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
-            reason = f"decoding it takes more than {ceiling // 2**20} MB, the most that an image like this may take"
+            reason = f"rendering it takes more than {ceiling // 2**20} MB, the most that it may take"
             request.sendall(fault_answer(DecoderOutOfMemory(reason)))
         else:  # a defect of ours, which the function logs with the task
             request.sendall(defect_answer(traceback.format_exc()))
@@ -133,20 +133,20 @@ def _fence(cpu_seconds: int) -> None:
 
 
 def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
-    seconds, size = REQUEST.unpack(request.recv(REQUEST.size, socket.MSG_WAITALL))
+    seconds, size, spare = REQUEST.unpack(request.recv(REQUEST.size, socket.MSG_WAITALL))
     signal.setitimer(signal.ITIMER_REAL, seconds)
     before = _data_size()
-    _limit_memory(before + OVERHEAD_BYTES + size)
+    _limit_memory(before + OVERHEAD_BYTES + size + spare)
     data = request.recv(size, socket.MSG_WAITALL) if size else b""
     photo = identify(data, limits)
     memory = estimate_memory(photo, rendition_set)
-    request.sendall(photo_answer(photo, memory))
+    request.sendall(photo_answer(photo, memory, estimate_seconds(photo, rendition_set)))
     go = request.recv(GO.size, socket.MSG_WAITALL)
     if not go:
         return
     signal.setitimer(signal.ITIMER_REAL, *GO.unpack(go))
-    _limit_memory(before + OVERHEAD_BYTES + size + memory)
-    rendered = render(data, photo, rendition_set)
+    _limit_memory(before + OVERHEAD_BYTES + size + (spare or memory))
+    rendered = render(data, photo, rendition_set, encoders=1 if spare else 2)
     request.sendall(rendered_answer(rendered))
     for rendition in rendered.renditions:
         request.sendall(rendition.body)

@@ -14,7 +14,7 @@ from aws_lambda_powertools import Logger
 from darkroom.came_with import CameWith, from_lambda, is_redriven, working_on
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
-from darkroom.errors import InProgressElsewhere, OutOfTime, TransientFault, UnexpectedError
+from darkroom.errors import InProgressElsewhere, NotBegun, OutOfTime, TransientFault, UnexpectedError
 from darkroom.messages import Task
 from darkroom.retries import backoff
 
@@ -111,6 +111,8 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         Threads that return messages to their queue or send dead letters, so that hanging work cannot block them.
     max_receives:
         The queue's maxReceiveCount: at that receive, an unfinished task becomes a dead letter with its reason.
+    max_attempts:
+        The same, after this many receives that began the task; a receive that ends with NotBegun did not begin it.
     set_visibility_timeout:
         Makes a message, by its receipt handle, visible again after some seconds.
     report:
@@ -123,6 +125,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     workers: Executor
     answerers: Executor
     max_receives: int
+    max_attempts: int
     set_visibility_timeout: Callable[[str, float], None]
     report: Callable[[Attempt[TaskT, OutcomeT], float, bool], None]
 
@@ -152,14 +155,13 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         await asyncio.wait([work], timeout=max(deadline.at - time() - _SECONDS_TO_ANSWER, 0))
 
         sent = int(record.attributes.sent_timestamp) / 1000
-        is_last = receives >= self.max_receives
-        faults: list[TransientFault] = []
-        for attempt in message.attempts():
+        attempts = message.attempts()
+        faults = [attempt.outcome for attempt in attempts if isinstance(attempt.outcome, TransientFault)]
+        is_last = bool(faults) and all(self._is_last(fault, receives) for fault in faults)
+        for attempt in attempts:
             task, outcome = attempt.task, attempt.outcome
-            if isinstance(outcome, TransientFault):
-                faults.append(outcome)
-                if is_last:
-                    await self._answer(deadline, self._send_dead_letter, came_with, task, outcome)
+            if isinstance(outcome, TransientFault) and is_last:
+                await self._answer(deadline, self._send_dead_letter, came_with, task, outcome)
             self.report(attempt, sent, is_last)
         if faults and not is_last:
             wait = max(_wait(fault, receives) for fault in faults)
@@ -169,6 +171,13 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
     def _send_dead_letter(self, came_with: CameWith, task: TaskT, fault: TransientFault) -> None:
         with working_on(came_with):
             self.dead_letters.send(task.body, task.task_id, fault)
+
+    def _is_last(self, fault: TransientFault, receives: int) -> bool:
+        if receives >= self.max_receives:
+            return True
+        if isinstance(fault, NotBegun) or fault.receives_not_counted is None:
+            return False
+        return receives - fault.receives_not_counted >= self.max_attempts
 
     async def _answer(self, deadline: Deadline, call: Callable[..., None], *arguments: object) -> None:
         """Make a call that the answer depends on. Raises OutOfTime if it takes longer than Lambda allows."""
@@ -185,5 +194,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
 
 def _wait(fault: TransientFault, receives: int) -> float:
     """Return the seconds to wait before the next attempt at a task."""
+    if isinstance(fault, NotBegun):  # nothing failed, and another function may have time for it now
+        return backoff(1, base=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
     wait = backoff(receives, base=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
     return fault.retry_after + wait / 10 if isinstance(fault, InProgressElsewhere) else wait

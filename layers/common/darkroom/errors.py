@@ -26,6 +26,7 @@
         ├── ServiceUnavailable     AWS or another service failed or did not answer
         │   └── PaymentsUnavailable  the payment provider failed, did not answer, or refused the key
         ├── OutOfTime              the function would time out before the work is done
+        │   └── NotBegun             so the work did not begin, and no attempt is counted
         ├── InProgressElsewhere    another delivery of the same task is processing it
         ├── ImageChanging          other deliveries keep changing the record of the image
         └── UnexpectedError        a defect in Darkroom: its traceback is in the log
@@ -130,7 +131,12 @@ class PaymentRequestRefused(PermanentFault):
 
 
 class TransientFault(DarkroomError):
-    """A retry can help."""
+    """A retry can help.
+
+    ``receives_not_counted``: how many earlier receives of the message did not begin its task; None if unknown.
+    """
+
+    receives_not_counted: int | None = None
 
 
 class ServiceUnavailable(TransientFault):
@@ -143,6 +149,10 @@ class PaymentsUnavailable(ServiceUnavailable):
 
 class OutOfTime(TransientFault):
     """The function would time out before the work is done."""
+
+
+class NotBegun(OutOfTime):
+    """The work would not be done before the function times out, so it did not begin. No attempt is counted."""
 
 
 class InProgressElsewhere(TransientFault):

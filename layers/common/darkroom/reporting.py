@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from darkroom.aws_faults import error_code
 from darkroom.batch import Attempt
-from darkroom.errors import DarkroomError, PaymentRequestRefused, TransientFault, UnexpectedError
+from darkroom.errors import DarkroomError, NotBegun, PaymentRequestRefused, TransientFault, UnexpectedError
 
 # A batch of S3 test events has none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -62,6 +62,8 @@ def report_fault(fault: DarkroomError, about: Mapping[str, object], *, is_last: 
         Whether a transient fault moved the message to the dead-letter queue; a permanent fault always does.
     """
     name = "Retried" if isinstance(fault, TransientFault) and not is_last else "DeadLettered"
+    if name == "Retried" and isinstance(fault, NotBegun):
+        name = "NotBegun"  # no failure, so nothing for the alarm on what is retried
     metrics.add_metric(name, MetricUnit.Count, 1)
     with single_metric(name, MetricUnit.Count, 1) as by_reason:
         by_reason.add_dimension("error_code", fault.error_code)
