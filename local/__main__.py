@@ -72,7 +72,7 @@ def _parse() -> argparse.Namespace:
     demo_parser = commands.add_parser("demo", help="process photos, orders and messages, and write a report page")
     demo_parser.add_argument("--photos", type=Path, help="a folder of your own photos")
     chaos_parser = commands.add_parser("chaos", help="run all flows while functions die and services fail, then audit")
-    chaos_parser.add_argument("--flow", choices=chaos.FLOWS, default="all")
+    chaos_parser.add_argument("--flow", choices=chaos.CHOICES, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
     invoke_parser = commands.add_parser("invoke", help="a deployed function with an event of events/, without Docker")
     invoke_parser.add_argument("event", type=Path, help="a file, such as events/s3.json")

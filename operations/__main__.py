@@ -22,7 +22,7 @@ from rich.prompt import Confirm
 from operations import rabbitmq_queues, redrive_command, status
 from operations.deployed import DeployedStack, in_aws
 from operations.errors import OperationsError
-from operations.queues import FLOWS
+from operations.flows import FLOWS
 
 if TYPE_CHECKING:
     from types import FrameType

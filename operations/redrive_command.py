@@ -17,7 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from operations.deployed import DeployedStack
-from operations.queues import FLOWS
+from operations.flows import FLOWS
 from operations.rabbitmq_dead_letters import judge_again, read_settings
 from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
-from operations.queues import FLOWS
+from operations.flows import FLOWS
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef

@@ -1,7 +1,7 @@
 """`make cost`: what a month of images costs on AWS, by component, compared with the baseline.
 
 The counts are those of the code and of the template: each is written here beside the module that causes it. The
-seconds are measured and assumed (`benchmarks.durations`), the prices are AWS's (`benchmarks.prices`).
+seconds are measured and assumed (``durations``), the prices are AWS's (``prices``).
 """
 
 from __future__ import annotations

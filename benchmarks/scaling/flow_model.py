@@ -1,6 +1,6 @@
 """The image flow, S3 -> SQS -> Lambda, under the limits of ``limits.py``: what both simulations of it share.
 
-`benchmarks.message_flow` follows every message, `benchmarks.fluid_flow` goes from second to second, for loads too
+``message_flow`` follows every message, ``fluid_flow`` goes from second to second, for loads too
 large for the other. Both run on the smaller loads, and docs/scaling.md shows how far they agree.
 """
 

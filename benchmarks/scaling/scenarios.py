@@ -1,7 +1,7 @@
 """The image flow beyond one machine: loads from 10,000 to 100 million images a day, and a burst.
 
-Each is simulated (`benchmarks.flow_model`) with the template's defaults and as recommended, with the seconds measured
-by `benchmarks.function_seconds`, and priced. `benchmarks.scaling_page` writes down what comes of it.
+Each is simulated (``flow_model``) with the template's defaults and as recommended, with the seconds measured
+by `benchmarks.cost.function_seconds`, and priced. ``page`` writes down what comes of it.
 """
 
 from __future__ import annotations

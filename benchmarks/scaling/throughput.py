@@ -1,7 +1,7 @@
 """`python -m benchmarks.scaling.throughput`: images a second through the running laptop stack, by functions at once.
 
 Photos are uploaded while the queue is held back, so that what is timed is the queue being worked off. Beside it: what
-the simulation of `benchmarks.message_flow` says for the same number of messages, the same concurrency and the batches'
+the simulation of ``message_flow`` says for the same number of messages, the same concurrency and the batches'
 measured duration; and whether the functions' memory stays flat.
 """
 

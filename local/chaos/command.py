@@ -12,7 +12,6 @@ from functools import partial
 from time import monotonic, sleep, time
 from typing import Any
 
-from darkroom import image_messages, order_messages
 from darkroom.errors import InProgressElsewhere, OutOfTime, PaymentsUnavailable, ServiceUnavailable
 from darkroom.messages import Task
 from rich.console import Console
@@ -24,21 +23,22 @@ from local.chaos import orders as chaos_orders
 from local.chaos import rabbitmq as chaos_rabbitmq
 from local.chaos import report as chaos_report
 from local.chaos.fault_injection import FaultInjector, short_visibility
-from local.chaos.flow import PORTIONS, Flow, Seen
+from local.chaos.flow import PORTIONS, PreparedFlow, Seen
 from local.config import LocalConfig
 from local.emulators import payments, rabbitmq
 from local.order_events import listening
 from local.outcomes import DeadLetter, count_messages, poll, read_dead_letters, take_results
 from local.stack import Stack
+from operations.flows import FLOWS
 from operations.redrive import NO_CODE, Moved, Pace, Redrive, back_to
 
-_PREPARE: dict[str, Callable[[Stack, str, int, random.Random], Flow]] = {
+_PREPARE: dict[str, Callable[[Stack, str, int, random.Random], PreparedFlow]] = {
     "images": chaos_images.prepare,
     "orders": chaos_orders.prepare,
     "rabbitmq": chaos_rabbitmq.prepare,
 }
 _SHARES_OF_ALL = {"images": 0.15, "orders": 0.25, "rabbitmq": 0.6}
-FLOWS = ("all", *_PREPARE)
+CHOICES = ("all", *_PREPARE)
 # The next portion is offered when all but so many portions are done, so that the flows keep pace with one another.
 _PORTIONS_UNDER_WAY = 3
 _ITEMS_PER_KILL = 50
@@ -46,8 +46,7 @@ _MOST_KILLS = 20
 _ITEMS_PER_SECOND_OF_OUTAGE = 50
 _LONGEST_OUTAGE = 15.0
 _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
-    chaos_images.DEAD_LETTERS: ("ImageTasksQueueUrl", image_messages.read_body),
-    chaos_orders.DEAD_LETTERS: ("OrderQueueUrl", order_messages.read_body),
+    flow.dead_letters: (flow.waiting, flow.read_body) for flow in FLOWS.values() if flow.read_body
 }
 # What passes by itself, so that a message that met it too often is done once it is put back.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
@@ -121,7 +120,7 @@ def _plan(
 def _run_through(
     deployed: Stack,
     config: LocalConfig,
-    flows: Sequence[Flow],
+    flows: Sequence[PreparedFlow],
     plan: Sequence[tuple[float, Callable[[], None]]],
     console: Console,
 ) -> None:
@@ -198,7 +197,7 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
     return +redriven
 
 
-def _see(deployed: Stack, flows: Sequence[Flow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:
+def _see(deployed: Stack, flows: Sequence[PreparedFlow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:
     """Look at what there is at the end, once all that must be moved to the dead-letter queue has been."""
 
     def read_letters() -> dict[str, list[DeadLetter]]:

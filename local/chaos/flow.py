@@ -39,7 +39,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Flow:
+class PreparedFlow:
     """One flow, prepared.
 
     Attributes

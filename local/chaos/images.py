@@ -20,12 +20,13 @@ from PIL import Image, ImageDraw
 
 from local.chaos.audit import Audit, dead_lettered_rightly
 from local.chaos.fault_injection import held_back_messages
-from local.chaos.flow import Flow, InFlight, Seen, in_portions
+from local.chaos.flow import InFlight, PreparedFlow, Seen, in_portions
 from local.config import PROJECT, LaptopError
 from local.outcomes import DeadLetter, read_items
 from local.stack import Stack
+from operations.flows import FLOWS
 
-DEAD_LETTERS = "ImageTasksDeadLetterQueueUrl"
+DEAD_LETTERS = FLOWS["images"].dead_letters
 _PHOTO = PROJECT / "samples" / "raccoon.jpg"
 _SIZE = (400, 300)  # what is disturbed is the way of a photo, not the rendering
 # Of ten uploads two overwrite a key that was uploaded before.
@@ -75,7 +76,7 @@ class Found:
     letters: Sequence[DeadLetter]
 
 
-def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flow:
+def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> PreparedFlow:
     """Upload the half whose events come twice and in any order, and get ready to upload the other. Raises LaptopError.
 
     Parameters
@@ -83,7 +84,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     run:
         What all keys of this run begin with.
     """
-    queue_url = deployed.outputs["ImageTasksQueueUrl"]
+    queue_url = deployed.outputs[FLOWS["images"].waiting]
     early = int(items * _REORDERED)
     faulty = max(1, int(items * _FAULTY))
     folder, photo = f"{run}/images", small_photo()
@@ -108,7 +109,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
         tasks.watch(u.task_id for u in made)
 
     tasks.watch(u.task_id for u in uploads)
-    return Flow(
+    return PreparedFlow(
         name="images",
         portions=[partial(offer, *some) for some in zip(in_portions(events), in_portions(todo), strict=True)],
         count_done=tasks.count_done,
@@ -168,7 +169,7 @@ def _upload_early(deployed: Stack, folder: str, photo: Image.Image, count: int, 
 
 def _take_events(deployed: Stack, expected: int) -> list[str]:
     """Take S3's own events off the queue. Raises LaptopError if some do not arrive."""
-    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
+    sqs, queue_url = deployed.sqs, deployed.outputs[FLOWS["images"].waiting]
     bodies: list[str] = []
     end = monotonic() + 60
     while len(bodies) < expected and monotonic() < end:

@@ -18,13 +18,14 @@ from darkroom.sending import send_all
 
 from functions.process_order.orders import FINAL, State
 from local.chaos.audit import Audit, dead_lettered_rightly
-from local.chaos.flow import Flow, InFlight, Seen, in_portions
+from local.chaos.flow import InFlight, PreparedFlow, Seen, in_portions
 from local.emulators.payments import TakenPayment
 from local.inventory import read_stock, set_stock
 from local.outcomes import DeadLetter, read_items
 from local.stack import Stack
+from operations.flows import FLOWS
 
-DEAD_LETTERS = "OrderDeadLetterQueueUrl"
+DEAD_LETTERS = FLOWS["orders"].dead_letters
 _PRODUCTS = 20
 # Of each product there is less than is asked for, so that about a third of the orders finds an empty shelf.
 _STOCK_PER_ORDER = 0.1
@@ -66,7 +67,7 @@ class Found:
     letters: Sequence[DeadLetter]
 
 
-def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flow:
+def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> PreparedFlow:
     """Fill the shelves and write the orders.
 
     Parameters
@@ -83,10 +84,11 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     faulty = frozenset(order.order_id for order in orders if order.error_code)
     in_flight = orders_in_flight(deployed)
     in_flight.watch(order.order_id for order in orders if not order.error_code)
-    return Flow(
+    return PreparedFlow(
         name="orders",
         portions=[
-            partial(send_all, deployed.sqs, deployed.outputs["OrderQueueUrl"], some) for some in in_portions(bodies)
+            partial(send_all, deployed.sqs, deployed.outputs[FLOWS["orders"].waiting], some)
+            for some in in_portions(bodies)
         ],
         count_done=in_flight.count_done,
         expected=items - len(faulty),

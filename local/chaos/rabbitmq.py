@@ -17,7 +17,7 @@ from darkroom.messages import hash_id
 from local.chaos import images as chaos_images
 from local.chaos import orders as chaos_orders
 from local.chaos.audit import Audit, dead_lettered_rightly, total
-from local.chaos.flow import Flow, in_portions
+from local.chaos.flow import PreparedFlow, in_portions
 from local.chaos.images import Upload
 from local.chaos.orders import Placed
 from local.config import LaptopError
@@ -26,8 +26,9 @@ from local.emulators.rabbitmq import BrokerMessage
 from local.outcomes import DeadLetter
 from local.stack import Stack
 from operations.errors import OperationsError
+from operations.flows import FLOWS
 
-DEAD_LETTERS = "RabbitMqDeadLetterQueueUrl"
+DEAD_LETTERS = FLOWS["rabbitmq"].dead_letters
 _INVALID = 0.05
 _PUBLISHED_TWICE = 0.1
 _COMPRESSED = 0.1
@@ -45,7 +46,7 @@ class Published:
     message: BrokerMessage
 
 
-def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flow:
+def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> PreparedFlow:
     """Upload the photos that the image tasks name, and write all messages. Raises LaptopError.
 
     Parameters
@@ -75,7 +76,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Flo
     orders_in_flight = chaos_orders.orders_in_flight(deployed)
     images_in_flight.watch(p.task_id for p in tasks)
     orders_in_flight.watch(p.task_id for p in orders)
-    return Flow(
+    return PreparedFlow(
         name="rabbitmq",
         portions=[partial(_publish, deployed, some) for some in in_portions(published)],
         count_done=lambda: images_in_flight.count_done() + orders_in_flight.count_done(),

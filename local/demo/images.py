@@ -24,6 +24,7 @@ from local.config import PROJECT, LaptopError
 from local.demo.report import Shown
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
 from local.stack import Stack
+from operations.flows import FLOWS
 
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
@@ -79,7 +80,7 @@ def send_in(deployed: Stack, samples: Sequence[Sample], console: Console) -> lis
 
 def send_odd_messages(deployed: Stack) -> list[Shown]:
     """Send what other programs might: a task for an object that is not there, and no task at all."""
-    sqs, queue_url = deployed.sqs, deployed.outputs["ImageTasksQueueUrl"]
+    sqs, queue_url = deployed.sqs, deployed.outputs[FLOWS["images"].waiting]
     gone = PlainTask(f"demo-{time():.3f}", deployed.outputs["UploadsBucketName"], f"{_PREFIX}deleted.jpg")
     submit_tasks(sqs, queue_url, [gone])
     body = json.dumps({"please": "render my photo", "sent": f"{time():.3f}"})
@@ -128,7 +129,7 @@ def learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> l
 def _dead_letters(deployed: Stack, wanted: set[str]) -> list[DeadLetter]:
     """All dead letters, once those of the wanted tasks can be seen; SQS may hide one for a moment."""
     return poll(
-        lambda: read_dead_letters(deployed, deployed.outputs["ImageTasksDeadLetterQueueUrl"]),
+        lambda: read_dead_letters(deployed, deployed.outputs[FLOWS["images"].dead_letters]),
         lambda letters: wanted <= {letter.task_id for letter in letters},
         seconds=5,
     )

@@ -21,6 +21,7 @@ from local.inventory import set_stock
 from local.order_events import Listener
 from local.outcomes import poll, read_dead_letters, read_items, wait_for_orders
 from local.stack import Stack
+from operations.flows import FLOWS
 
 _SECONDS_TO_FINISH = 60
 # Test cards that Stripe knows: https://docs.stripe.com/testing
@@ -76,7 +77,7 @@ def send(deployed: Stack) -> list[ShownOrder]:
         _malformed(f"{run}-malformed"),
     ]
     bodies = [row.body for row in shown for _ in range(row.deliveries)]
-    send_all(deployed.sqs, deployed.outputs["OrderQueueUrl"], bodies)
+    send_all(deployed.sqs, deployed.outputs[FLOWS["orders"].waiting], bodies)
     return shown
 
 
@@ -143,7 +144,7 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownOrder], listener: Liste
 
 
 def _dead_letters(deployed: Stack) -> list[Any]:
-    return read_dead_letters(deployed, deployed.outputs["OrderDeadLetterQueueUrl"])
+    return read_dead_letters(deployed, deployed.outputs[FLOWS["orders"].dead_letters])
 
 
 def tabulate(shown: Sequence[ShownOrder]) -> Table:

@@ -16,6 +16,7 @@ from rich.table import Table
 from local.emulators.rabbitmq import BrokerMessage, publish
 from local.outcomes import poll, read_dead_letters, wait_for_orders, wait_for_tasks
 from local.stack import Stack
+from operations.flows import FLOWS
 
 _SECONDS_TO_FINISH = 60
 
@@ -89,7 +90,9 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Cons
         orders = wait_for_orders(deployed, [order.message_id], seconds=_SECONDS_TO_FINISH)
         progress.advance(bar)
         dead_letters = poll(
-            lambda: {r.task_id: r for r in read_dead_letters(deployed, deployed.outputs["RabbitMqDeadLetterQueueUrl"])},
+            lambda: {
+                r.task_id: r for r in read_dead_letters(deployed, deployed.outputs[FLOWS["rabbitmq"].dead_letters])
+            },
             lambda found: invalid.message_id in found,
             seconds=_SECONDS_TO_FINISH,
         )

@@ -17,7 +17,7 @@ from local.config import PROJECT
 from operations import redrive_command, status
 from operations.deployed import DeployedStack, in_aws, stack_name_for
 from operations.errors import OperationsError
-from operations.queues import FLOWS
+from operations.flows import FLOWS
 from operations.redrive_command import RedriveOptions
 from tests.unit.operations_fakes import FakeQueues
 

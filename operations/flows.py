@@ -1,0 +1,36 @@
+"""The flows of a stack, under the names that a person on call uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from darkroom import image_messages, order_messages
+from darkroom.messages import Task
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A flow, by the outputs of the stack that hold its queues' URLs.
+
+    Attributes
+    ----------
+    waiting:
+        Of the queue of its messages; empty where they do not wait in SQS.
+    dead_letters:
+        Of its dead-letter queue.
+    read_body:
+        What its function reads from a message's body; None where no function of ours does.
+    """
+
+    waiting: str
+    dead_letters: str
+    read_body: Callable[[str], Sequence[Task]] | None = None
+
+
+FLOWS = {
+    "images": Flow("ImageTasksQueueUrl", "ImageTasksDeadLetterQueueUrl", image_messages.read_body),
+    "orders": Flow("OrderQueueUrl", "OrderDeadLetterQueueUrl", order_messages.read_body),
+    "results": Flow("ResultsQueueUrl", "ResultsDeadLetterQueueUrl"),
+    "rabbitmq": Flow("", "RabbitMqDeadLetterQueueUrl"),
+}
