@@ -135,6 +135,14 @@ _OUTPUT: Final = (
 INPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _INPUT})
 OUTPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _OUTPUT})
 
+#: How names of files end that the function hears of, each in three spellings: S3 compares letter by letter.
+KEY_SUFFIXES: Final = tuple(
+    spelling
+    for image_format in _INPUT
+    for suffix in image_format.suffixes
+    for spelling in (suffix, f".{suffix[1:].capitalize()}", suffix.upper())
+)
+
 #: Brands in the ``ftyp`` box of a HEIF container, ISO/IEC 23008-12 annex B and what AVIF adds. Which of the two it is,
 #: they do not always say.
 HEIF_BRANDS: Final = frozenset(

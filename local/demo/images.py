@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from functions.process_image.formats import KEY_SUFFIXES
 from local.config import PROJECT, LaptopError
 from local.demo.report import Shown
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
@@ -28,7 +29,6 @@ from operations.flows import FLOWS
 
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 _SECONDS_TO_FINISH = 120
 _COLUMNS_OF_A_WIDE_TABLE = 110
 
@@ -52,14 +52,13 @@ def own_photos(folder: Path) -> list[Sample]:
     """The photos of a folder. Raises LaptopError."""
     if not folder.is_dir():
         raise LaptopError(f"PHOTOS={folder} is not a folder.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file())
+    known = [suffix for suffix in KEY_SUFFIXES if suffix.islower()]
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in known and path.is_file())
     if not paths:
-        raise LaptopError(f"There are no photos in {folder}: no file ends with {', '.join(sorted(_SUFFIXES))}.")
-    mixed = [path.name for path in paths if path.suffix not in (path.suffix.lower(), path.suffix.upper())]
+        raise LaptopError(f"There are no photos in {folder}: no file name ends in {', '.join(known)}.")
+    mixed = [path.name for path in paths if path.suffix not in KEY_SUFFIXES]
     if mixed:
-        raise LaptopError(
-            f"S3 recognises images by the ending of their name, in lower or upper case. Rename {', '.join(mixed)}."
-        )
+        raise LaptopError(f"An ending is spelled like .jpg, .Jpg or .JPG. Rename {', '.join(mixed)}.")
     return [Sample(path, None) for path in paths]
 
 

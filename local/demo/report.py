@@ -146,10 +146,13 @@ def _original(folder: Path, original: Path) -> str:
         shutil.copyfile(original, target)
     else:
         target = folder / "pictures" / f"{original.name}-preview.png"
-        with Image.open(original) as image:
-            preview = ImageOps.exif_transpose(image)
-            preview.thumbnail(_PREVIEW)
-            preview.convert("RGB").save(target)
+        try:
+            with Image.open(original) as image:
+                preview = ImageOps.exif_transpose(image)
+                preview.thumbnail(_PREVIEW)
+                preview.convert("RGB").save(target)
+        except (OSError, ValueError):  # Pillow opens fewer kinds of TIFF than the function; the page shows none then
+            shutil.copyfile(original, target)
     return f"pictures/{target.name}"
 
 

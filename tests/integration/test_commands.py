@@ -76,7 +76,7 @@ def test_the_demo_takes_a_folder_of_ones_own(
 
 @pytest.mark.parametrize(
     ("names", "reason"),
-    [([], "no photos"), (["photo.Jpg"], "Rename photo.Jpg"), (None, "is not a folder")],
+    [([], "no photos"), (["photo.jPG"], "Rename photo.jPG"), (None, "is not a folder")],
     ids=["empty folder", "mixed-case suffix", "no folder"],
 )
 def test_the_demo_says_what_is_wrong_with_a_folder(

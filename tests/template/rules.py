@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from bundle.bundle import FUNCTIONS
+from functions.process_image.formats import KEY_SUFFIXES
 from tests.template.template import (
     ALARM,
     API,
@@ -51,7 +52,6 @@ from tests.template.template import (
 )
 
 _FOURTEEN_DAYS = 14 * 24 * 60 * 60
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 _RETAINED = ("Retain", "RetainExceptOnCreate")
 # The stack's whole UUID. Its last group alone is the same for many stacks: it names the machine that made it.
 _STACK_UUID = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
@@ -555,7 +555,7 @@ def every_spelling_of_an_image_suffix_is_a_task_once(template: Template) -> list
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
     """
-    expected = {spelling for suffix in _SUFFIXES for spelling in (suffix, suffix.upper())}
+    expected = set(KEY_SUFFIXES)
     findings = []
     for bucket, queues in _notified_queues(template).items():
         rules = properties(template, BUCKET)[bucket]["NotificationConfiguration"]["QueueConfigurations"]
