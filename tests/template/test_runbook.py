@@ -63,7 +63,7 @@ def _unknown_names(runbook: str, template: Template, makefile: str) -> list[str]
         ("make target", r"(?:`|^    |\()make ([a-z-]+)", set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))),
         ("error code", r"CODE=(?!none)(\w+)|code `(\w+)`", error_codes()),
         ("output", r"\$(?!STACK)([A-Z][A-Za-z]+)", set(template["Outputs"])),
-        ("saved query", r'(?:[Qq]uery |; |, |and |in )"([^"{}$]+)"', queries),
+        ("saved query", r'(?:[Qq]uery|;|,|and|in)\s+"([^"{}$]+)"', queries),
         ("widget", r"\*((?:Images|Results|Orders|RabbitMQ|API|Functions): [^*]+)\*", dashboard),
         (
             "parameter",

@@ -98,6 +98,7 @@ class FakeQueues:
             "ApproximateNumberOfMessages": str(visible),
             "ApproximateNumberOfMessagesNotVisible": str(len(self.queues.get(QueueUrl, [])) - visible),
             "ApproximateNumberOfMessagesDelayed": "0",
+            "MaximumMessageSize": "1048576",
         }
         return self._call("count", lambda: {"Attributes": counts})
 
