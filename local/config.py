@@ -174,6 +174,10 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         "ProcessOrderConcurrency": "4",
         "PaymentsUrl": config.payments_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
+        # Every flow, with all that watches it.
+        "RabbitMqIntake": "true",
+        "CreateDashboard": "true",
+        "ResultsAreRead": "true",
     }
 
 

@@ -52,7 +52,7 @@ class DeployedStack(ABC):
     @property
     def account(self) -> str:
         """The number of the AWS account, as the stack's ARNs have it."""
-        return self.outputs["OrderQueueArn"].split(":")[4]
+        return self.outputs["ImageTasksQueueArn"].split(":")[4]
 
     @cached_property
     def s3(self) -> S3Client:
@@ -141,7 +141,7 @@ def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
     except BotoCoreError as error:
         raise OperationsError(f"Profile {profile} reaches nothing: {error}") from error
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description.get("Outputs", [])})
-    if "OrderQueueArn" not in stack.outputs:
+    if "ImageTasksQueueArn" not in stack.outputs:
         raise OperationsError(f"Stack {stack_name} in {region} is not a Darkroom stack. Name yours: STACK=name")
     return stack
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from darkroom import image_messages, order_messages
@@ -34,3 +34,8 @@ FLOWS = {
     "results": Flow("ResultsQueueUrl", "ResultsDeadLetterQueueUrl"),
     "rabbitmq": Flow("", "RabbitMqDeadLetterQueueUrl"),
 }
+
+
+def flows_of(outputs: Mapping[str, str]) -> dict[str, Flow]:
+    """The flows that a stack has, by its outputs: its parameters may leave some out."""
+    return {name: flow for name, flow in FLOWS.items() if flow.dead_letters in outputs}

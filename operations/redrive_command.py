@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from operations.deployed import DeployedStack
+from operations.errors import OperationsError
 from operations.flows import FLOWS
 from operations.rabbitmq_dead_letters import judge_again, read_settings
 from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
@@ -51,6 +52,8 @@ def run(
         Nothing has been moved.
     """
     flow = FLOWS[options.queue]
+    if flow.dead_letters not in stack.outputs:
+        raise OperationsError(f"Stack {stack.stack_name} has no {options.queue}: its parameters leave that flow out.")
     redrive = Redrive(
         stack.sqs,
         stack.outputs[flow.dead_letters],

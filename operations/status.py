@@ -17,7 +17,7 @@ from rich.table import Table
 
 from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
-from operations.flows import FLOWS
+from operations.flows import flows_of
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
@@ -119,16 +119,17 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
     ClientError, BotoCoreError
         AWS refuses the request or does not answer.
     """
+    flows = flows_of(stack.outputs)
     urls = {
         name if output == flow.waiting else f"{name}, dead letters": stack.outputs[output]
-        for name, flow in FLOWS.items()
+        for name, flow in flows.items()
         for output in (flow.waiting, flow.dead_letters)
         if output
     }
     ages = _ages(stack, list(urls.values()))
     queues = {name: _queue(stack.sqs, url, ages.get(url)) for name, url in urls.items()}
     letters: dict[str, Sequence[DeadLetter]] = {}
-    for flow_name in FLOWS:
+    for flow_name in flows:
         name = f"{flow_name}, dead letters"
         if before and before.queues[name].waiting == queues[name].waiting:
             letters[name] = before.letters[name]

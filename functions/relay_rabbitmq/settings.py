@@ -12,6 +12,8 @@ from darkroom.environment import Environment, EnvironmentSettings
 
 from functions.relay_rabbitmq.relay import Target
 
+_QUEUE_URLS = {Target.IMAGE_TASKS: "IMAGE_TASKS_QUEUE_URL", Target.ORDERS: "ORDER_QUEUE_URL"}
+
 
 def _routes(environment: Environment) -> Mapping[str, Target]:
     text = environment.text("ROUTES")
@@ -30,12 +32,9 @@ def _routes(environment: Environment) -> Mapping[str, Target]:
 
 
 def _queue_urls(environment: Environment) -> Mapping[Target, str]:
-    return MappingProxyType(
-        {
-            Target.IMAGE_TASKS: environment.text("IMAGE_TASKS_QUEUE_URL"),
-            Target.ORDERS: environment.text("ORDER_QUEUE_URL"),
-        }
-    )
+    """The queues that a route leads to: a stack without orders has no order queue."""
+    targets = set(_routes(Environment(environment.variables)).values()) or set(Target)
+    return MappingProxyType({one: environment.text(name) for one, name in _QUEUE_URLS.items() if one in targets})
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from api.description import with_every_flow
 from tests.template.template import ROOT, Template
 
 _API = ("AWS::ApiGateway::", "AWS::Serverless::Api")
@@ -64,7 +65,7 @@ def _with_includes(value: Any) -> Any:
     """The same with the files in place of `AWS::Include`, which reads them from S3."""
     match value:
         case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(path)}}, **rest}:
-            included = yaml.safe_load((ROOT / path).read_text())
+            included = with_every_flow(yaml.safe_load((ROOT / path).read_text()))
             return _with_includes({**included, **rest})
         case dict():
             return {key: _with_includes(part) for key, part in value.items()}

@@ -453,10 +453,19 @@ def _dashboards(template: Template) -> dict[str, list[dict[str, Any]]]:
     for name, values in properties(template, DASHBOARD).items():
         body, variables = values["DashboardBody"]["Fn::Sub"]
         for variable, value in variables.items():
-            is_part_of_the_json = "Fn::Join" in value
-            body = body.replace(f"${{{variable}}}", "" if is_part_of_the_json else _as_in_a_sub(value))
+            body = body.replace(f"${{{variable}}}", "" if "Fn::Join" in value else _widgets_of(value))
         found[name] = json.loads(body)["widgets"]
     return found
+
+
+def _widgets_of(value: Any) -> str:
+    """What a variable of the dashboard's Sub puts in: the widgets of a flow, or of the broker where there is one."""
+    match value:
+        case {"Fn::If": [_, there, _]}:
+            return _widgets_of(there)
+        case {"Fn::Sub": [str(text), _]}:
+            return text
+    return _as_in_a_sub(value)
 
 
 def _title(widget: dict[str, Any]) -> str:

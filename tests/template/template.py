@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from api.description import with_every_flow
+
 ROOT = Path(__file__).parents[2]
 Template: TypeAlias = dict[str, Any]
 
@@ -31,6 +33,8 @@ SECRET = "AWS::SecretsManager::Secret"
 TABLE = "AWS::DynamoDB::Table"
 TOPIC = "AWS::SNS::Topic"
 USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
+#: Hold in a stack that leaves no flow out.
+FLOW_CONDITIONS = {"HasOrders", "HasRabbitMqIntake", "HasHttpApi", "OffersOrders"}
 POLICY_OF = {
     BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
     QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),
@@ -56,15 +60,24 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def load(text: str) -> Template:
-    """The template, its short function forms written out and the files that it includes in their places."""
+    """The template of a stack that leaves no flow out.
+
+    Its short function forms are written out, the files that it includes are in their places, and an `Fn::If` on a flow
+    is what it is with that flow.
+    """
     template: Template = _with_includes(_Loader(text).get_single_data())
+    for resource in template["Resources"].values():
+        if resource.get("Condition") in FLOW_CONDITIONS:
+            del resource["Condition"]
     return template
 
 
 def _with_includes(value: Any) -> Any:
     match value:
+        case {"Fn::If": [str(condition), one, _]} if condition in FLOW_CONDITIONS:
+            return _with_includes(one)
         case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(path)}}}:
-            return _Loader((ROOT / path).read_text()).get_single_data()
+            return with_every_flow(_Loader((ROOT / path).read_text()).get_single_data())
         case dict():
             return {key: _with_includes(one) for key, one in value.items()}
         case list():

@@ -95,9 +95,10 @@ def refusals(template: Template, parameters: dict[str, str]) -> list[str]:
     ]
 
 
-BROKER = {"RabbitMqBrokerArn": "arn:aws:mq:eu-central-1:123456789012:broker:mq:b-1"}
-SECRET = {"RabbitMqSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mq-AbCdEf"}
-CREATED = {"CreateRabbitMqBroker": "true"}
+INTAKE = {"RabbitMqIntake": "true"}
+BROKER = INTAKE | {"RabbitMqBrokerArn": "arn:aws:mq:eu-central-1:123456789012:broker:mq:b-1"}
+SECRET = INTAKE | {"RabbitMqSecretArn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:mq-AbCdEf"}
+CREATED = INTAKE | {"CreateRabbitMqBroker": "true"}
 PUBLIC = {"RabbitMqPubliclyAccessible": "true"}
 SUBNET = {"RabbitMqSubnetIds": "subnet-1"}
 GROUP = {"RabbitMqSecurityGroupIds": "sg-1"}
@@ -110,6 +111,10 @@ GROUP = {"RabbitMqSecurityGroupIds": "sg-1"}
         (BROKER | SECRET, []),
         (BROKER, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),
         (SECRET, ["RabbitMqBrokerArn and RabbitMqSecretArn go together."]),
+        (
+            BROKER | SECRET | {"RabbitMqIntake": "false"},
+            ["A RabbitMQ broker needs RabbitMqIntake=true. RabbitMqReads=false stops the reading alone."],
+        ),
         (CREATED | SUBNET | GROUP, []),
         (CREATED | PUBLIC, []),
         (

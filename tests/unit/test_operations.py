@@ -22,7 +22,7 @@ from operations.redrive_command import RedriveOptions
 from tests.unit.operations_fakes import FakeQueues
 
 NAMES = {output: output.removesuffix("Url") for flow in FLOWS.values() for output in (flow.waiting, flow.dead_letters)}
-OUTPUTS = {**NAMES, "OrderQueueArn": "arn:aws:sqs:eu-central-1:123456789012:orders"}
+OUTPUTS = {**NAMES, "ImageTasksQueueArn": "arn:aws:sqs:eu-central-1:123456789012:images"}
 DEAD, LIVE = "ImageTasksDeadLetterQueue", "ImageTasksQueue"
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
