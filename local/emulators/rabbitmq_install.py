@@ -128,6 +128,8 @@ def _unpack_packages() -> None:
     command = ["apt-get", "--quiet", "--quiet", "--yes", f"--config-file={settings}"]
     try:
         _run([*command, "update"], check=False)  # another source of the machine may be broken
+        if not any((apt / "lists").glob("*_Packages*")):
+            raise InstallError("apt-get cannot reach the system's package sources")
         _run([*command, "--download-only", "install", "rabbitmq-server"])
         for package in sorted((apt / "archives").glob("*.deb")):
             _run(["dpkg", "-x", package, root])

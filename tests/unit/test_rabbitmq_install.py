@@ -43,7 +43,11 @@ def _calls(machine: Path) -> list[str]:
 def _packages(machine: Path) -> None:
     """Programs of Debian: apt-get that brings a package, dpkg that unpacks a broker and an Erlang that starts."""
     root = machine / "rabbitmq-server/apt"
-    _program(machine, "apt-get", f'case "$*" in *install*) touch {root}/archives/rabbitmq.deb;; esac')
+    _program(
+        machine,
+        "apt-get",
+        f'case "$*" in *install*) touch {root}/archives/rabbitmq.deb;; *) touch {root}/lists/deb_Packages;; esac',
+    )
     _program(machine, "dpkg", f"mkdir -p $3/{Path(SERVER).parent} $3/usr/lib/erlang/bin; touch $3/{SERVER}")
     _program(machine, "erl", "true")
 
@@ -80,7 +84,7 @@ def test_homebrew_installs_it_after_saying_so(machine: Path, capsys: pytest.Capt
     ("programs", "reason"),
     [
         ({}, "this system has no apt"),
-        ({"dpkg": "true", "apt-get": "echo Reading; echo 'E: Unable to fetch' >&2; exit 100"}, "E: Unable to fetch"),
+        ({"dpkg": "true", "apt-get": "exit 100"}, "apt-get cannot reach the system's package sources"),
         ({"brew": "echo 'Error: no network'; exit 1"}, "Error: no network"),
         ({"brew": "true"}, "its program is not where it should be"),
     ],
