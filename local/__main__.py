@@ -23,8 +23,8 @@ def main() -> int:
     """Run one command; returns its exit code."""
     arguments = _parse()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was disturbed is set right on the way out
-    # A pipe has no width; the tables want this one.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    # A pipe has no width of its own.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
     foreign = keep_out_the_person(os.environ)
     try:
         config = local_config()

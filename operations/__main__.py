@@ -44,7 +44,7 @@ kill -9, messages that were being read become visible again after their visibili
 def main() -> int:
     """Run one command; returns its exit code: 0 done, 1 something went wrong, 130 ended by a person."""
     arguments = _parse()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
     errors = Console(stderr=True, highlight=False)
     try:
         if arguments.command == "rabbitmq-queues":

@@ -129,7 +129,7 @@ def _run_through(
     offered, to_come = 0, list(plan)
     under_way: list[Future[Any]] = []
     with (
-        Progress(console=console, transient=True) as progress,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
         ThreadPoolExecutor(1) as disturber,
         ThreadPoolExecutor(len(flows)) as producers,
     ):

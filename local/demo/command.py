@@ -25,6 +25,8 @@ from local.demo.report import Shown
 from local.order_events import listening
 from local.outcomes import DeadLetter
 
+_COLUMNS_OF_A_WIDE_TABLE = 110
+
 
 def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     """Run the demo; returns 0 only if everything ended as expected. Raises LaptopError.
@@ -73,20 +75,21 @@ def _print(
     dead_letters: Sequence[DeadLetter],
     seconds: float,
 ) -> None:
-    console.print(demo_images.tabulate(images, console.width))
+    narrow = console.width < _COLUMNS_OF_A_WIDE_TABLE
+    console.print(demo_images.tabulate(images, narrow=narrow))
     if dead_letters:
         letters = Table(title="Dead letters", title_justify="left", header_style="bold")
-        letters.add_column("error code")
+        letters.add_column("error code", overflow="fold")
         letters.add_column("reason", overflow="fold")
-        letters.add_column("image")
+        letters.add_column("image", overflow="fold")
         names = {row.task_id: row.name for row in images}
         for letter in dead_letters:
             letters.add_row(letter.error_code, escape(letter.reason), escape(names[letter.task_id]))
         console.print(letters)
     if orders:
-        console.print(demo_orders.tabulate(orders))
+        console.print(demo_orders.tabulate(orders, narrow=narrow))
     if messages:
-        console.print(demo_rabbitmq.tabulate(messages))
+        console.print(demo_rabbitmq.tabulate(messages, narrow=narrow))
     console.print(f"Finished in {seconds:.1f} s.")
 
 

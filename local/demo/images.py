@@ -30,7 +30,6 @@ from operations.flows import FLOWS
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
 _SECONDS_TO_FINISH = 120
-_COLUMNS_OF_A_WIDE_TABLE = 110
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,10 @@ def send_in(deployed: Stack, samples: Sequence[Sample], console: Console) -> lis
         task_id = upload_task_id(bucket, key, version_id)
         return Shown(sample.path.name, key, task_id, sample.expected, sample.shows, bytes_in=len(body))
 
-    with ThreadPoolExecutor(8) as pool, Progress(console=console, transient=True) as progress:
+    with (
+        ThreadPoolExecutor(8) as pool,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         return list(progress.track(pool.map(upload, samples), total=len(samples), description="Uploading"))
 
 
@@ -93,7 +95,7 @@ def send_odd_messages(deployed: Stack) -> list[Shown]:
 def wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
     """Wait until every image is finished, or two minutes are over."""
     task_ids = [row.task_id for row in shown]
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Rendering", total=len(task_ids))
         wait_for_tasks(
             deployed,
@@ -146,9 +148,8 @@ def _log_lines(deployed: Stack, task_ids: set[str], started: float) -> dict[str,
     )
 
 
-def tabulate(shown: Sequence[Shown], width: int) -> Table:
-    """A row for each image, on a terminal of so many columns."""
-    narrow = width < _COLUMNS_OF_A_WIDE_TABLE
+def tabulate(shown: Sequence[Shown], *, narrow: bool) -> Table:
+    """A row for each image; on a narrow terminal each rendition has a line."""
     table = Table(title=f"{len(shown)} image{'s' if len(shown) > 1 else ''}", title_justify="left", header_style="bold")
     table.add_column("image", overflow="fold")
     table.add_column("renditions", no_wrap=narrow)

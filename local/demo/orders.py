@@ -111,7 +111,7 @@ def _malformed(order_id: str) -> ShownOrder:
 def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None:
     """Wait until every order is at its end, or a minute is over."""
     order_ids = [row.order_id for row in shown if row.amount]
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fulfilling", total=len(order_ids))
         wait_for_orders(
             deployed,
@@ -147,22 +147,20 @@ def _dead_letters(deployed: Stack) -> list[Any]:
     return read_dead_letters(deployed, deployed.outputs[FLOWS["orders"].dead_letters])
 
 
-def tabulate(shown: Sequence[ShownOrder]) -> Table:
-    """A row for each order."""
+def tabulate(shown: Sequence[ShownOrder], *, narrow: bool) -> Table:
+    """A row for each order; on a narrow terminal the event is below the outcome."""
     table = Table(title=f"{len(shown)} orders", title_justify="left", header_style="bold")
     table.add_column("order", overflow="fold")
-    table.add_column("outcome")
-    table.add_column("charged", justify="right")
-    table.add_column("event published")
-    table.add_column("reason")
+    table.add_column("outcome", overflow="fold", min_width=len("MalformedMessage"))
+    table.add_column("charged", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("event published", overflow="fold")
+    table.add_column("reason", overflow="fold")
     for row in shown:
         colour = "green" if row.outcome == "COMPLETED" else "yellow"
         charged = readable(row.charged, row.currency) if row.charged else ""
-        table.add_row(
-            f"{escape(row.shows)}\n[dim]{escape(row.order_id)}[/]",
-            f"[{colour}]{escape(row.outcome)}[/]",
-            charged,
-            row.word,
-            escape(row.reason),
-        )
+        order = f"{escape(row.shows)}\n[dim]{escape(row.order_id)}[/]"
+        outcome = f"[{colour}]{escape(row.outcome)}[/]"
+        cells = [f"{outcome}\n{row.word}".strip(), charged] if narrow else [outcome, charged, row.word]
+        table.add_row(order, *cells, escape(row.reason))
     return table

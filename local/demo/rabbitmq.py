@@ -83,7 +83,7 @@ def send(deployed: Stack, photo_key: str) -> list[ShownMessage]:
 def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Console) -> None:
     """Wait for each, and fill in where it arrived and how it ended."""
     task, order, invalid = shown
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Relaying", total=3)
         tasks = wait_for_tasks(deployed, [task.message_id], seconds=_SECONDS_TO_FINISH)
         progress.advance(bar)
@@ -104,15 +104,16 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Cons
         invalid.arrived, invalid.outcome, invalid.reason = "RabbitMqDeadLetterQueue", letter.error_code, letter.reason
 
 
-def tabulate(shown: Sequence[ShownMessage]) -> Table:
-    """A row for each message."""
+def tabulate(shown: Sequence[ShownMessage], *, narrow: bool) -> Table:
+    """A row for each message; on a narrow terminal the queues and the outcome are in one column."""
     table = Table(title=f"{len(shown)} messages through RabbitMQ", title_justify="left", header_style="bold")
     table.add_column("message", overflow="fold")
-    table.add_column("published to")
-    table.add_column("arrived in")
-    table.add_column("outcome")
+    columns = ["published to,\narrived in,\noutcome"] if narrow else ["published to", "arrived in", "outcome"]
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for row in shown:
         name = f"{escape(row.shows)}\n[dim]{escape(row.message_id)}[/]"
-        table.add_row(name, row.queue, row.arrived, escape(row.outcome), escape(row.reason))
+        way = [row.queue, row.arrived, escape(row.outcome)]
+        table.add_row(name, *(["\n".join(way)] if narrow else way), escape(row.reason))
     return table

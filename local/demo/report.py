@@ -119,13 +119,13 @@ def _card(folder: Path, deployed: Stack, row: Shown, original: Path) -> str:
         ("notified after", f"{row.notification_latency_ms} ms"),
         ("processed in", f"{row.processing_ms} ms"),
     ]
-    told = "".join(f"<dt>{label}</dt><dd>{escape(str(value))}</dd>" for label, value in facts if value)
+    told = "".join(f"<div><dt>{label}</dt><dd>{escape(str(value))}</dd></div>" for label, value in facts if value)
     colour = escape(image["dominant_colour"])
     return f"""<article style="--colour: {colour}">
   <header>
     <img class="hash" alt="placeholder" src="{_placeholder(image["placeholder"])}">
     <div><h2>{escape(row.name)}</h2><p>{escape(row.shows)}</p></div>
-    <dl>{told}<dt>colour</dt><dd><i></i> {colour}</dd></dl>
+    <dl>{told}<div><dt>colour</dt><dd><i></i> {colour}</dd></div></dl>
   </header>
   <div class="set">{"".join(figures)}</div>
 </article>"""

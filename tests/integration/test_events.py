@@ -1,0 +1,69 @@
+"""Every file of events/ works as it is against a stack that make up has prepared."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local import sample_events
+from local.config import PROJECT, LaptopError
+from local.stack import Stack
+
+EVENTS = PROJECT / "events"
+OTHER_QUEUE = "arn:aws:sqs:eu-central-1:000000000000:other"
+# What becomes of the messages of each file, in any order; a message that another file has too may be a duplicate.
+RESULTS = {
+    "order_decimal_amounts": ["Completed"],
+    "order_declined": ["Rejected"],
+    "order_delivered_twice": ["Completed", "Duplicate"],
+    "order_good": ["Completed"],
+    "order_malformed": ["DeadLettered"],
+    "order_out_of_stock": ["Rejected"],
+    "rabbitmq_image_tasks": ["Relayed"],
+    "rabbitmq_invalid": ["DeadLettered"],
+    "rabbitmq_mixed": ["DeadLettered", "Relayed"],
+    "rabbitmq_orders": ["Relayed"],
+    "s3": ["Processed"],
+    "sqs_eventbridge": ["Processed"],
+    "sqs_malformed": ["DeadLettered"],
+    "sqs_mixed_batch": ["Processed", "DeadLettered"],
+    "sqs_plain_task": ["Processed"],
+    "sqs_s3": ["Processed"],
+    "sqs_s3_several_records": ["Processed"],
+    "sqs_sns": ["Processed"],
+    "sqs_test_event": [],
+}
+
+
+@pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
+def test_an_event_works_as_it_is(stack: Stack, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # when
+    assert sample_events.invoke(stack, Console(file=io.StringIO()), path) == 0
+    # then
+    *log, answer = capsys.readouterr().out.strip().splitlines()
+    assert json.loads(answer).get("batchItemFailures", []) == []
+    messages = [json.loads(line)["message"].partition(":")[0] for line in log if line.startswith('{"level"')]
+    assert set(messages) - {"Duplicate"} <= set(RESULTS[path.stem])
+    assert bool(messages) == bool(RESULTS[path.stem])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "holds no event of S3, SQS or RabbitMQ"),
+        (
+            json.dumps({"Records": [{"eventSource": "aws:sqs", "eventSourceARN": OTHER_QUEUE}]}),
+            f"No function of the stack reads {OTHER_QUEUE}",
+        ),
+    ],
+)
+def test_what_is_no_event_is_said_in_one_sentence(stack: Stack, tmp_path: Path, content: str, reason: str) -> None:
+    path = tmp_path / "event.json"
+    path.write_text(content)
+    with pytest.raises(LaptopError, match=reason):
+        sample_events.invoke(stack, Console(file=io.StringIO()), path)
