@@ -53,7 +53,7 @@ class Judge(Protocol):
 
 
 def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
-    """Judge that every dead letter goes back as it came, with the mark by which the functions know it.
+    """Judge that every dead letter goes back unchanged, with the mark by which the functions know it.
 
     Parameters
     ----------

@@ -150,7 +150,7 @@ class DynamoDbOrders:
             raise StockShort(tuple(failed)) from error
 
     def _require_records(self, items: Mapping[str, Mapping[str, Any]], stock: StockMove) -> None:
-        """Raise the operator's mistake, if stock did not move for one: a missing product, a counter that is no number.
+        """Raise the operator's mistake if stock did not move because of one: missing product, invalid counter.
 
         What is given back for a product that was deleted meanwhile has nowhere to go, which is no mistake.
         """
@@ -162,10 +162,10 @@ class DynamoDbOrders:
             for counter in (stock.taken_from, stock.added_to):
                 value = item.get(counter)
                 if item and "N" not in (value or ({} if counter == stock.taken_from else {"N": "0"})):
-                    found = f"{next(iter(value.values()))!r}, which is no number" if value else "missing"
+                    found = f"{next(iter(value.values()))!r}, which is not a number" if value else "missing"
                     raise StockRecordInvalid(
                         f"Product {product}: {counter} is {found} in the inventory table {self.inventory_table}."
-                        " Mend the record and redrive."
+                        " Fix the record and redrive."
                     )
 
     def _write(self, write: Callable[[], object]) -> None:

@@ -123,7 +123,7 @@ _DATA_IS_AT_FAULT = {
 # https://docs.stripe.com/keys#test-live-modes. Only the text tells a key of the wrong mode from an unknown id.
 _OTHER_MODE = re.compile(r"(similar|same) object exists in (live|test) mode", re.IGNORECASE)
 _LIVE_CARD = re.compile(r"in test mode, but used a (non[- ]test|live|real)", re.IGNORECASE)
-# A shop that names another customer than the card's owner. It can be mended, and says nothing of the card.
+# A shop that names another customer than the card's owner. It can be fixed, and says nothing about the card.
 _OF_ANOTHER_CUSTOMER = re.compile(
     r"belongs? to (a different|another|the) customer|not belong to|does not have a payment method"
     r"|must be attached to (this|the) customer|include the customer in the `?customer"

@@ -47,7 +47,7 @@ def _text(secret: str | bytes) -> str:
         try:
             secret = secret.decode(encoding)
         except ValueError:
-            raise NoKey(f"holds {len(secret)} bytes that are no text") from None
+            raise NoKey(f"holds {len(secret)} bytes that are not text") from None
     return _bare(secret)
 
 

@@ -24,7 +24,7 @@ from darkroom.errors import MalformedMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-OURS = {"error_code": "MalformedMessage", "reason": "It is no order.", "task_id": "o-1"}
+OURS = {"error_code": "MalformedMessage", "reason": "It is not an order.", "task_id": "o-1"}
 NAMES = st.sampled_from(["tenant", "traceparent", "reason", "task_id", "dead_letter"]) | st.text("abc", min_size=1)
 VALUES = st.builds(
     lambda kind, text: {"DataType": kind, "StringValue": text}, st.sampled_from(["String", "Number.int"]), st.text("1")

@@ -250,9 +250,9 @@ class TestOrdersOnDynamoDb:
     @pytest.mark.parametrize(
         ("item", "reason"),
         [
-            ({"available": {"S": "50"}}, "Product frame: available is '50', which is no number"),
-            ({"available": {"NULL": True}}, "Product frame: available is True, which is no number"),
-            ({"available": {"N": "5"}, "reserved": {"S": ""}}, "Product frame: reserved is '', which is no number"),
+            ({"available": {"S": "50"}}, "Product frame: available is '50', which is not a number"),
+            ({"available": {"NULL": True}}, "Product frame: available is True, which is not a number"),
+            ({"available": {"N": "5"}, "reserved": {"S": ""}}, "Product frame: reserved is '', which is not a number"),
             ({"sold": {"N": "1"}}, "Product frame: available is missing"),
         ],
     )

@@ -37,7 +37,7 @@ def run(asked: Redrive, queues: FakeQueues, rate: float = 1000) -> Moved:
 
 
 class TestADeadLetter:
-    def test_goes_back_as_it_came_with_the_mark_of_a_redrive(self) -> None:
+    def test_goes_back_unchanged_with_the_mark_of_a_redrive(self) -> None:
         queues = FakeQueues()
         queues.put(DEAD, "body", "NotAnImage", task_id="t-1", tenant="shop-de")
         assert run(redrive(queues), queues).moved == 1

@@ -47,7 +47,7 @@ def test_a_key_is_found_where_the_intent_is_plain(key: str, way: Callable[[str],
         ("sk_test 1", "begins like a key"),
         ("sk_test\nX-Header: 1", "begins like a key"),
         ("sk_schlüssel", "begins like a key"),
-        (b"\xff\xfe\xfd\x80\x81", "holds 5 bytes that are no text"),
+        (b"\xff\xfe\xfd\x80\x81", "holds 5 bytes that are not text"),
         (b"", "holds nothing"),
     ],
 )

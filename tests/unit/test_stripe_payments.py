@@ -780,7 +780,7 @@ class TestTheKey:
         with pytest.raises(PaymentKeyRefused, match="Stripe refuses the secret key of test mode") as raised:
             payments.open(order)
         assert "*" not in str(raised.value)
-        assert payments.open(order) == "pi_1", "once it is mended"
+        assert payments.open(order) == "pi_1", "once it is fixed"
 
     def test_is_read_once_for_many_orders(self) -> None:
         payments = StripePayments(secrets("sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
