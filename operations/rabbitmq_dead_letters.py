@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 
 from darkroom.environment import InvalidSettings
@@ -42,7 +43,12 @@ def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
 
 
 def _delivery(letter: DeadLetter) -> Delivery:
-    """The delivery as it was. Its id was found once already: it stays the same."""
+    """The delivery as it was, with the message_id that it had, if any."""
+    try:
+        properties = json.loads(letter.text("properties"))
+    except ValueError:  # of a release that did not keep them: an id made of the content is no message_id
+        task_id = letter.text("task_id")
+        properties = {"message_id": "" if task_id.startswith("rabbitmq-") else task_id}
     match letter.text("body_encoding"):
         case "base64":
             data = base64.b64decode(letter.body)
@@ -54,6 +60,7 @@ def _delivery(letter: DeadLetter) -> Delivery:
         queue=letter.text("queue"),
         data=data,
         content_encoding=letter.text("content_encoding"),
-        message_id=letter.text("task_id"),
+        message_id=properties.get("message_id") or None,
         headers={},  # they decide nothing
+        content_type=properties.get("content_type", ""),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import ipaddress
+import json
 import logging
 import os
 import ssl
@@ -101,20 +102,21 @@ def declare_queues(url: str, queues: Sequence[str] = QUEUES, *, delivery_limit: 
             dead_letters = dead_letter_queue(queue)
             _declare(channel, dead_letters, {"x-queue-type": "quorum"})
             channel.queue_bind(dead_letters, DEAD_LETTER_EXCHANGE, routing_key=queue)
-            _declare(
-                channel,
-                queue,
-                {
-                    "x-queue-type": "quorum",
-                    "x-delivery-limit": delivery_limit,
-                    "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
-                    "x-dead-letter-routing-key": queue,  # whatever the producer's was
-                    # By default a dead letter is sent once and lost with the node that sent it.
-                    # https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
-                    "x-dead-letter-strategy": "at-least-once",
-                    "x-overflow": "reject-publish",
-                },
-            )
+            _declare(channel, queue, arguments_of(queue, delivery_limit))
+
+
+def arguments_of(queue: str, delivery_limit: int = DELIVERY_LIMIT) -> dict[str, str | int]:
+    """Return the arguments of a queue; a producer that declares it itself must give the same, or gets a 406."""
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": delivery_limit,
+        "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+        "x-dead-letter-routing-key": queue,  # whatever the producer's was
+        # By default a dead letter is sent once and lost with the node that sent it.
+        # https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,6 +139,10 @@ def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> 
         console.print(f"[green]✓[/] {queue}, and {dead_letter_queue(queue)}")
         if redrive:
             console.print(f"  {redrive_queue(url, queue)} messages moved back")
+    console.print("A producer need not declare these queues. One that does must use the same arguments:")
+    for queue in queues:
+        declared = f"durable=True, arguments={json.dumps(arguments_of(queue))}"
+        console.print(f"channel.queue_declare({json.dumps(queue)}, {declared})", markup=False, soft_wrap=True)
     return 0
 
 

@@ -13,6 +13,9 @@ from functions.process_image.images import ImageRecord, State, Tombstone
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+#: Of schemas/image_result.json. It rises when a field goes or changes; a new field leaves it as it is.
+SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True)
 class SqsResults:
@@ -29,7 +32,6 @@ class SqsResults:
         values = asdict(published)
         values.pop("version", None)
         state = State.READY if isinstance(published, ImageRecord) else State.DELETED
+        message = {"schema_version": SCHEMA_VERSION, "task_id": task_id, "state": state.value, **values}
         with aws_faults_as_transient("announce the image"):
-            self.sqs.send_message(
-                QueueUrl=self.queue_url, MessageBody=json.dumps({"task_id": task_id, "state": state.value, **values})
-            )
+            self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=json.dumps(message))

@@ -73,7 +73,7 @@ class DynamoDbTasks:
                     task.task_id,
                     "SET #state = :in_progress, #owner = :owner, claimed_until = :until, expires_at = :expires_at"
                     + "".join(f", #{name} = :{name}" for name in about)
-                    + " ADD attempts :one REMOVE outcome, error_code, processed_at",
+                    + " ADD attempts :one REMOVE outcome, error_code, processed_at, finished_by",
                     "attribute_not_exists(task_id) OR (#state = :in_progress AND claimed_until <= :now)"
                     + dead_letter_may_return,
                     {"#state": "state", "#owner": "owner", **{f"#{name}": name for name in about}},
@@ -121,22 +121,29 @@ class DynamoDbTasks:
             DynamoDB answered with an error, or the claim ran out and another delivery took the task over.
         """
         with aws_faults_as_transient("finish the task"):
-            self._update(
-                claim.task_id,
-                "SET #state = :done, outcome = :outcome, processed_at = :at, expires_at = :expires_at"
-                + (", error_code = :error_code" if error_code else "")
-                + " REMOVE #owner, claimed_until",
-                "#owner = :owner",
-                {"#state": "state", "#owner": "owner"},
-                {
-                    ":done": _DONE,
-                    ":outcome": result.value,
-                    ":at": datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds"),
-                    ":expires_at": self._expiry(),
-                    ":owner": claim.owner,
-                    **({":error_code": error_code} if error_code else {}),
-                },
-            )
+            try:
+                self._update(
+                    claim.task_id,
+                    "SET #state = :done, outcome = :outcome, processed_at = :at, expires_at = :expires_at"
+                    + ", finished_by = :owner"
+                    + (", error_code = :error_code" if error_code else "")
+                    + " REMOVE #owner, claimed_until",
+                    "#owner = :owner",
+                    {"#state": "state", "#owner": "owner"},
+                    {
+                        ":done": _DONE,
+                        ":outcome": result.value,
+                        ":at": datetime.fromtimestamp(self.now(), UTC).isoformat(timespec="milliseconds"),
+                        ":expires_at": self._expiry(),
+                        ":owner": claim.owner,
+                        **({":error_code": error_code} if error_code else {}),
+                    },
+                )
+            except ClientError as error:
+                done: dict[str, Any] = error.response.get("Item", {})  # type: ignore[assignment] # not in the stubs
+                if done.get("finished_by", {}).get("S") != claim.owner:
+                    raise
+                # By this very call: its first answer was lost, and boto3 repeated it.
 
     def release(self, claim: Claim, *, begun: bool) -> None:
         """Release the task. If that fails too, the claim expires by itself."""

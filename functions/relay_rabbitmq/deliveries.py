@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
 from __future__ import annotations
 
 import base64
+import codecs
 import gzip
 import io
 import json
@@ -22,6 +23,12 @@ LARGEST_MESSAGE = 1_048_576
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _NOT_SENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
+_CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
+_SEPARATORS = re.compile(r"[\s,;:+]+")
+_COMPRESSIONS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zlib": "deflate", "base64": "base64"}
+_NO_ENCODING = {"", "identity", "none", "7bit", "8bit", "binary", "plain"}
+_GZIP = b"\x1f\x8b"
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -33,8 +40,8 @@ class Delivery:
         ``queue::vhost``, as Lambda names it.
     data:
         The body as it was published.
-    content_encoding:
-        ``gzip``, another one, or empty.
+    content_encoding, content_type:
+        As the producer wrote them, such as ``gzip:UTF-8`` and ``application/json; charset=latin1``; or empty.
     """
 
     queue: str
@@ -42,37 +49,80 @@ class Delivery:
     content_encoding: str
     message_id: str | None
     headers: Mapping[str, Any]
+    content_type: str = ""
 
     def text(self) -> str:
-        """Decode the body.
+        """Decode the body, without a byte-order mark.
 
         Raises
         ------
         MalformedMessage
-            It is not what its encoding says, or not UTF-8.
+            It is not what its properties say.
         TooLarge
             It is larger than SQS takes.
         """
-        try:
-            text = self._plain().decode()
-        except UnicodeDecodeError as error:
-            raise MalformedMessage(f"The body is not UTF-8: {error}.") from error
-        except (EOFError, OSError, zlib.error) as error:
-            raise MalformedMessage(f"The body is not the gzip that its content-encoding says: {error}.") from error
-        return text
-
-    def _plain(self) -> bytes:
-        match self.content_encoding.lower():
-            case "" | "identity" | "utf-8":
-                plain = self.data
-            case "gzip" | "x-gzip":
-                # No more than is taken anyway: a small body may unpack to any size.
-                plain = gzip.GzipFile(fileobj=io.BytesIO(self.data)).read(LARGEST_MESSAGE + 1)
-            case other:
-                raise MalformedMessage(f"The content-encoding is {other!r}; understood are gzip and none.")
+        compressions, charset = _encodings(self.content_encoding)
+        declared = _CHARSET.search(self.content_type)
+        charset = _charset(declared[1]) if declared else charset
+        plain = self.data
+        for compression in reversed(compressions):  # in the order in which they were applied
+            plain = _unpacked(plain, compression)
         if len(plain) > LARGEST_MESSAGE:
             raise TooLarge(f"the body has more than the {LARGEST_MESSAGE:,} bytes that SQS takes")
-        return plain
+        try:
+            return plain.decode(charset or json.detect_encoding(plain)).removeprefix("\ufeff")
+        except (UnicodeDecodeError, ValueError) as error:
+            hint = " It begins like gzip, but no content-encoding says so." if plain.startswith(_GZIP) else ""
+            name = charset.upper() if charset else "UTF-8, and no charset is declared"
+            raise MalformedMessage(f"The body is not {name}: {error}.{hint}") from error
+
+
+def _encodings(content_encoding: str) -> tuple[list[str], str | None]:
+    """Split what clients write there: compressions, charsets and transfer encodings, in any notation.
+
+    Spring writes ``gzip:UTF-8``, others ``gzip, utf-8``, ``utf8``, ``us-ascii``, ``8bit`` or ``binary``.
+    """
+    compressions, charset = [], None
+    for word in _SEPARATORS.split(content_encoding.lower()):
+        name = word.strip("\"'").removeprefix("charset=")
+        if name in _COMPRESSIONS:
+            compressions.append(_COMPRESSIONS[name])
+        elif name not in _NO_ENCODING:
+            charset = _charset(name, f"The content-encoding {content_encoding!r} is not understood: ")
+    return compressions, charset
+
+
+def _charset(name: str, about: str = "") -> str:
+    try:
+        found = codecs.lookup(name)
+        "".encode(name)  # no codec that turns bytes into bytes
+    except (LookupError, ValueError, TypeError) as error:
+        known = "known are gzip, deflate, base64, the names of charsets, and none"
+        raise MalformedMessage(f"{about}{name[:100]!r} is no charset; {known}.") from error
+    return "utf-8" if found.name == "ascii" else found.name  # of which ASCII is a part
+
+
+def _unpacked(data: bytes, compression: str) -> bytes:
+    """Undo one compression; no more than SQS takes is read, since a small body may unpack to any size."""
+    try:
+        match compression:
+            case "gzip":
+                return gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST_MESSAGE + 1)
+            case "deflate":
+                return _inflated(data)
+        return base64.b64decode(data, validate=False)
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise MalformedMessage(f"The body is not the {compression} that its content-encoding says: {error}.") from error
+
+
+def _inflated(data: bytes) -> bytes:
+    """Undo deflate: some send it with the header of zlib, as the standard says, and some without."""
+    has_header = data[:1] != b"" and data[0] & 0x0F == zlib.DEFLATED
+    decompressor = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    plain = decompressor.decompress(data, LARGEST_MESSAGE + 1)
+    if not decompressor.eof and len(plain) <= LARGEST_MESSAGE:
+        raise EOFError("it ends before its end marker")
+    return plain
 
 
 def is_sendable(text: str) -> bool:
@@ -116,6 +166,7 @@ def _delivery(queue: str, message: Any) -> Delivery:
         content_encoding=_text(properties.get("contentEncoding")) or "",
         message_id=_text(properties.get("messageId")) or None,
         headers=_headers(properties.get("headers")),
+        content_type=_text(properties.get("contentType")) or "",
     )
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from typing import Any, Protocol
+from uuid import uuid4
 
 from darkroom import image_messages, order_messages
+from darkroom.envelopes import open_body
 from darkroom.errors import (
     DarkroomError,
     MalformedMessage,
@@ -45,12 +47,7 @@ class _Kind:
 
     id_field: str
     read: Callable[[str], Sequence[Task]]
-
-
-_KINDS = {
-    Target.IMAGE_TASKS: _Kind("task_id", image_messages.read_body),
-    Target.ORDERS: _Kind("order_id", order_messages.read_body),
-}
+    id_without_any: Callable[[Mapping[str, Any], str], str]
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> A
         known = ", ".join(sorted(routes)) or "none"
         raise NoRoute(f"Nothing says where messages of {delivery.queue} go; there are routes for {known}.")
     kind = _KINDS[target]
-    task_id, body = _identified(delivery.text(), kind, fallback)
+    task_id, body = _identified(delivery, kind, fallback)
     fault = _fault_of(kind.read(body)) or _fault_for_sqs(body, kind)
     return Undeliverable(delivery, task_id, fault) if fault else Accepted(delivery, target, task_id, body)
 
@@ -151,12 +148,20 @@ def _fallback_id(delivery: Delivery) -> str:
     return hash_id("rabbitmq", delivery.queue, delivery.data.decode("latin-1"))
 
 
-def _identified(text: str, kind: _Kind, fallback: str) -> tuple[str, str]:
-    """Return the id in a body, or the body with the fallback id added. A body without a JSON object is unchanged."""
+def _identified(delivery: Delivery, kind: _Kind, fallback: str) -> tuple[str, str]:
+    """Return the id in a body, or the message with an id added. A body without a JSON object is unchanged.
+
+    Raises
+    ------
+    MalformedMessage
+        An order has no id at all.
+    """
+    text = delivery.text()
     try:
-        message: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        return fallback, text
+        opened = open_body(text)
+    except MalformedMessage:
+        return fallback, text  # its reader says why
+    message = opened.message
     if not isinstance(message, dict):
         return fallback, text
     own = message.get(kind.id_field)
@@ -164,9 +169,30 @@ def _identified(text: str, kind: _Kind, fallback: str) -> tuple[str, str]:
         return own if _is_id(own) else fallback, text
     if _fault_of(kind.read(text)) is None:
         return fallback, text  # an S3 event in one of its shapes, which has an id of its own
+    id_ = fallback if _is_id(delivery.message_id) else kind.id_without_any(message, fallback)
     # At the end, after which it counts even if the field is there as null; everything else stays as it was written.
-    start = text.rstrip("\t\n\r ")[:-1]
-    return fallback, f"{start}{', ' if message else ''}{json.dumps({kind.id_field: fallback})[1:]}"
+    start = opened.text.rstrip("\t\n\r ")[:-1]
+    return id_, f"{start}{', ' if message else ''}{json.dumps({kind.id_field: id_})[1:]}"
+
+
+def _id_of_order(message: Mapping[str, Any], of_content: str) -> str:
+    """Two equal orders are two purchases: their content is no id."""
+    del message, of_content
+    raise MalformedMessage(
+        "The order has no order_id, and the RabbitMQ message no message_id. Two equal orders are two purchases, so the"
+        " producer must set one of the two."
+    )
+
+
+def _id_of_image_task(message: Mapping[str, Any], of_content: str) -> str:
+    """One version is rendered once. Without a version the object may be another by now: each message counts."""
+    return of_content if message.get("version_id") else f"rabbitmq-{uuid4().hex}"
+
+
+_KINDS = {
+    Target.IMAGE_TASKS: _Kind("task_id", image_messages.read_body, _id_of_image_task),
+    Target.ORDERS: _Kind("order_id", order_messages.read_body, _id_of_order),
+}
 
 
 def _is_id(value: Any) -> bool:

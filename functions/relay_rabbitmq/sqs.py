@@ -59,6 +59,12 @@ class SqsDeadLetterQueue:
                 "headers": _headers(delivery.headers) if delivery.headers else "",
                 "content_encoding": delivery.content_encoding[:_LONGEST_NAME],
                 "body_encoding": encoding,
+                "properties": json.dumps(
+                    {
+                        "content_type": delivery.content_type[:_LONGEST_NAME],
+                        "message_id": (delivery.message_id or "")[:_LONGEST_NAME],
+                    }
+                ),
                 "part": f"{number}/{len(parts)} of {whole}" if len(parts) > 1 else "",
             }
             letters.send(part, undeliverable.task_id, undeliverable.fault, about)

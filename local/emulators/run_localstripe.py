@@ -102,7 +102,10 @@ def say_what_is_missing() -> None:
     create = resources.PaymentIntent._api_create.__func__  # noqa: SLF001
 
     def missing(kind: str, name: str) -> errors.UserError:
-        return errors.UserError(404, f"No such {kind}: '{name}'", {"code": "resource_missing", "param": kind})
+        kind = "payment_method" if kind in ("card", "source") else kind
+        words = "PaymentMethod" if kind == "payment_method" else kind
+        param = "intent" if kind == "payment_intent" else kind
+        return errors.UserError(404, f"No such {words}: '{name}'", {"code": "resource_missing", "param": param})
 
     def patched_retrieve(cls: Any, /, id: str) -> Any:  # noqa: A002 # its name in localstripe
         if f"{cls.object}:{id}" not in resources.store:
@@ -291,6 +294,19 @@ class Faults:
         return web.Response()  # goes nowhere
 
 
+async def refuse_live_keys(request: web.Request, handler: Handler) -> web.Response:
+    """Answer a key of live mode as Stripe does where all objects are of test mode."""
+    key = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if not key.startswith(("sk_live_", "rk_live_")) or not _is_api(request):
+        return await handler(request)
+    opens = str(request.path) == "/v1/payment_intents"
+    kind, param = ("PaymentMethod", "payment_method") if opens else ("payment_intent", "intent")
+    message = (
+        f"No such {kind}: 'x'; a similar object exists in test mode, but a live mode key was used to make this request."
+    )
+    return _error(404, "invalid_request_error", message, code="resource_missing", param=param)
+
+
 def _is_api(request: web.Request) -> bool:
     return str(request.path).startswith("/v1/")
 
@@ -356,7 +372,8 @@ def build_app(memory: Path) -> web.Application:
     from localstripe.server import app, error_middleware  # type: ignore[import-not-found]
 
     faults, keys = Faults(), IdempotencyKeys()
-    app.middlewares[:0] = [_middleware(refuse_web_pages), _middleware(faults.on_the_wire)]
+    outside = (refuse_web_pages, refuse_live_keys, faults.on_the_wire)
+    app.middlewares[:0] = [_middleware(layer) for layer in outside]
     app.middlewares.extend([_middleware(keys.answer_once), _middleware(faults.in_the_endpoint), error_middleware])
     app.router.add_post("/_config/faults", faults.change)
     app.router.add_get("/_config/faults", faults.tell)

@@ -23,6 +23,7 @@ from darkroom.errors import (
     ServiceUnavailable,
 )
 from darkroom.image_messages import ImageTask
+from darkroom.schema import Schema
 from darkroom.visibility import set_visibility_timeout
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
@@ -244,6 +245,7 @@ class TestTheTasksTable:
             "bucket": BUCKET,
             "key": "a.jpg",
             "attempts": "1",
+            "finished_by": ANY,
             "expires_at": str(1_000_000 + 30 * 86_400),
         }
 
@@ -261,6 +263,7 @@ class TestTheTasksTable:
             "bucket": BUCKET,
             "key": "a.jpg",
             "attempts": "1",
+            "finished_by": ANY,
             "expires_at": str(1_000_005 + 30 * 86_400),
         }
 
@@ -724,6 +727,7 @@ def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClie
     record = image("v1")
     SqsResults(sqs, queue_url).announce("task-1", record)
     message = json.loads(receive(sqs, queue_url)["Body"])
+    assert Schema("image_result").faults(message) == []
     assert (message["task_id"], message["state"], message["image_key"]) == ("task-1", "READY", KEY)
     assert message["version_order"] == record.version_order
     assert message["version_id"] == "v1"

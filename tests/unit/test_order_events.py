@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 from darkroom.order_messages import Order, OrderLine
+from darkroom.schema import Schema
 
 from functions.process_order.events import event_of
 from functions.process_order.orders import HistoryEntry, OrderRecord, Rejection, RejectionCode, State
@@ -41,10 +42,21 @@ RELEASED = OrderRecord(
 )
 
 
+@pytest.mark.parametrize("record", [COMMITTED, RELEASED])
+def test_an_event_keeps_to_its_schema(record: OrderRecord) -> None:
+    assert Schema("order_event").faults(event_of(record).body) == []
+
+
+def test_the_schema_knows_every_rejection_code() -> None:
+    codes = Schema("order_event").definition["properties"]["rejection"]["properties"]["code"]["enum"]
+    assert set(codes) == set(RejectionCode)
+
+
 def test_a_completed_order() -> None:
     event = event_of(COMMITTED)
     assert (event.event_type, event.currency) == ("OrderCompleted", "EUR")
     assert event.body == {
+        "schema_version": 1,
         "event_id": event.event_id,
         "event_type": "OrderCompleted",
         "occurred_at": "2026-11-22T09:30:02+00:00",

@@ -19,7 +19,7 @@ from operations.redrive import HandOver
 from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, ROUTES, StrictSqs, delivery
 
 SETTINGS = Settings(ROUTES, {Target.IMAGE_TASKS: "image-tasks-url", Target.ORDERS: "orders-url"}, "dead-letters-url")
-TASK = json.dumps({"bucket": "uploads", "key": "a.jpg"})
+TASK = json.dumps({"bucket": "uploads", "key": "a.jpg", "version_id": "v-1"})
 
 
 def undeliverable(found: Delivery) -> list[DeadLetter]:
@@ -62,7 +62,7 @@ def test_what_has_a_route_by_now_is_sent_as_the_relay_would_have(found: Delivery
     [
         (delivery(TASK, queue="others::/"), "NoRoute: Nothing says where messages of others::/ go"),
         (delivery("rubbish", queue=ORDERS), "MalformedMessage: The body is not JSON"),
-        (delivery(b"\xff\xfe", queue=IMAGE_TASKS), "MalformedMessage: The body is not UTF-8"),
+        (delivery(b"[\xff", queue=IMAGE_TASKS), "MalformedMessage: The body is not UTF-8"),
         (delivery(b"", queue=IMAGE_TASKS), "MalformedMessage"),
     ],
     ids=["no route", "no order", "no text", "empty"],

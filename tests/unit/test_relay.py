@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from darkroom import sending
-from darkroom.errors import ServiceUnavailable, UnexpectedError
+from darkroom.errors import MalformedMessage, ServiceUnavailable, UnexpectedError
 from darkroom.image_messages import read_body
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +40,7 @@ def relay(
     return list(relay_module.relay(deliveries, routes, queues, dead_letter_queue))
 
 
-TASK = json.dumps({"bucket": BUCKET, "key": "Käthe.jpg"}, ensure_ascii=False)
+TASK = json.dumps({"bucket": BUCKET, "key": "Käthe.jpg", "version_id": "v-1"}, ensure_ascii=False)
 ORDER = {name: value for name, value in json.loads(body_of("order_good")).items() if name != "order_id"}
 
 
@@ -103,6 +103,21 @@ class TestAnId:
         found = [judge(delivery(TASK + " " * n, queue), routes) for n in (0, 1) for queue in (IMAGE_TASKS, "other::/")]
         assert len({outcome.task_id for outcome in found}) == 4
         assert all(outcome.task_id.startswith("rabbitmq-") for outcome in found)
+
+    def test_of_a_task_without_a_version_is_not_its_content(self) -> None:
+        body = json.dumps({"bucket": BUCKET, "key": "a.jpg"})
+        assert accepted(delivery(body)).task_id != accepted(delivery(body)).task_id
+
+    def test_of_an_order_must_be_its_producers(self) -> None:
+        """Two equal orders are two purchases."""
+        fault = undeliverable(delivery(json.dumps(ORDER), ORDERS)).fault
+        assert isinstance(fault, MalformedMessage)
+        assert "has no order_id, and the RabbitMQ message no message_id" in str(fault)
+
+    def test_is_put_into_the_message_that_is_in_an_envelope(self) -> None:
+        body = json.dumps({"Type": "Notification", "Message": json.dumps(ORDER)})
+        outcome = accepted(delivery(body, ORDERS, message_id="m-1"))
+        assert json.loads(outcome.body) == ORDER | {"order_id": "m-1"}
 
     def test_is_the_same_when_the_message_comes_again(self) -> None:
         for properties in ({}, {"messageId": "m-1"}):
@@ -224,7 +239,7 @@ class TestARejection:
         def read(body: str) -> Any:
             raise KeyError(body)
 
-        kinds = relay_module._KINDS | {Target.ORDERS: relay_module._Kind("order_id", read)}
+        kinds = relay_module._KINDS | {Target.ORDERS: relay_module._Kind("order_id", read, relay_module._id_of_order)}
         monkeypatch.setattr(relay_module, "_KINDS", kinds)
         queues, dead_letter_queue = FakeQueues(), FakeDeadLetterQueue()
         # when

@@ -60,6 +60,7 @@ class TestAnUndeliverableMessage:
             "error_code": "MalformedMessage",
             "reason": "it is a text",
             "task_id": "task-1",
+            "properties": '{"content_type": "", "message_id": ""}',
             "queue": IMAGE_TASKS,
             "headers": '{"source": "shop", "n": 1}',
         }
@@ -115,7 +116,7 @@ class TestTheLimitsOfSqs:
     def test_are_kept_by_a_message_with_as_much_as_possible_of_everything(self) -> None:
         found = Delivery("写" * 5000, bytes(2_000_000), "写" * 5000, None, {"写" * 5000: "写" * 50_000})
         messages = self.sent(Undeliverable(found, "x" * 200, NotAcceptedBySqs("写" * 5000)))
-        assert {len(message.attributes) for message in messages} == {8}
+        assert {len(message.attributes) for message in messages} == {9}
         assert {data for _, _, data in put_together(messages)} == {found.data}
 
     @pytest.mark.parametrize("size", [999_999, 1_000_000, 1_000_001, 2_000_000])

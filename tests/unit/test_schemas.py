@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from darkroom.schema import Schema
 
 from api.description import load
+from tests.unit.events import body_of
 
 _NAMES = {"item": "Item", "money": "Money"}
 
@@ -34,3 +36,14 @@ def test_the_api_checks_bodies_by_the_schemas() -> None:
     models = load()["components"]["schemas"]
     for name, schema in expected.items():
         assert models[name] == as_api_gateway_knows_it(schema), json.dumps(as_api_gateway_knows_it(schema))
+
+
+@pytest.mark.parametrize("path", sorted(Path("events").glob("order_*.json")), ids=lambda path: path.stem)
+def test_orders_in_events_keep_to_the_schema(path: Path) -> None:
+    for record in json.loads(path.read_text())["Records"]:
+        faults = Schema("order").faults(json.loads(record["body"]))
+        assert bool(faults) == (path.stem == "order_malformed"), faults
+
+
+def test_the_plain_task_in_events_keeps_to_the_schema() -> None:
+    assert Schema("image_task").faults(json.loads(body_of("sqs_plain_task"))) == []
