@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from darkroom.schema import Schema
 
 from api.description import load
