@@ -12,8 +12,6 @@ from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
-from darkroom.messages import hash_id
-
 from local.chaos import images as chaos_images
 from local.chaos import orders as chaos_orders
 from local.chaos.audit import Audit, dead_lettered_rightly, total
@@ -119,15 +117,13 @@ def _invalid(task_id: str) -> Published:
 
 
 def _message(queue: str, id_field: str, task_id: str, body: Mapping[str, Any], chance: random.Random) -> Published:
-    """Write a message that is known by the id in its body, by the broker's message id, or by its content."""
-    known_by = chance.choice(["message id", "content"]) if chance.random() < _WITHOUT_ID else "body"
-    data = json.dumps({id_field: task_id, **body} if known_by == "body" else body).encode()
+    """Write a message that is known by the id in its body or by the broker's message id."""
+    in_body = chance.random() >= _WITHOUT_ID
+    data = json.dumps({id_field: task_id, **body} if in_body else body).encode()
     encoding = "gzip" if chance.random() < _COMPRESSED else None
     if encoding:
         data = gzip.compress(data, mtime=0)
-    if known_by == "content":
-        task_id = hash_id("rabbitmq", f"{queue}::/", data.decode("latin-1"))
-    message_id = task_id if known_by == "message id" else None
+    message_id = None if in_body else task_id
     return Published(task_id, queue, BrokerMessage(data, message_id=message_id, content_encoding=encoding))
 
 

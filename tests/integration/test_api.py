@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from botocore.credentials import Credentials
 
+from local.inventory import set_stock
 from local.outcomes import wait_for_orders
 from local.stack import Stack
 from tests.api_expectations import READ, SUBMIT
@@ -175,6 +176,7 @@ def test_a_deletion_needs_a_handle_of_this_queue(path: str, call: Caller) -> Non
 
 def test_an_order_is_submitted_and_fulfilled(stack: Stack, call: Caller) -> None:
     order_id = f"api-{uuid4().hex}"
+    set_stock(stack, {"nobody-sells-it": 0})
     status, body, _ = call("POST", "/orders", {**ORDER, "order_id": order_id, "note": "ü & = + %"})
 
     assert (status, list(body)) == (202, ["message_id"])

@@ -744,6 +744,7 @@ def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClie
 def test_a_withdrawn_image_is_announced(sqs: SQSClient, queue_url: str) -> None:
     SqsResults(sqs, queue_url).announce("task-1", Tombstone("a.jpg", BUCKET, "order", "2026-11-22T09:30:00.000+00:00"))
     assert json.loads(receive(sqs, queue_url)["Body"]) == {
+        "schema_version": 1,
         "task_id": "task-1",
         "state": "DELETED",
         "image_key": "a.jpg",

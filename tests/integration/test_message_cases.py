@@ -1,0 +1,145 @@
+"""Messages of other teams' shops, through the deployed stack: all sent at once, and awaited together."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from local.chaos.fault_injection import kill_functions
+from local.config import LocalConfig
+from local.emulators import payments
+from local.inventory import read_stock, set_stock
+from local.outcomes import wait_for_orders
+from local.stack import Stack
+from tests.integration.test_orders import DEAD_LETTERS, new_product, order, send, stock, wait_for
+from tests.integration.uploading import SECONDS, wait_for_dead_letter
+
+CASES = Path(__file__).with_name("cases")
+SQS = ["order_body_with_bom", "order_sent_again_items_reordered", "order_wrapped_by_sns"]
+RABBITMQ = [
+    *("rabbitmq_body_with_bom", "rabbitmq_content_encoding_8bit", "rabbitmq_content_encoding_utf8"),
+    "rabbitmq_spring_gzip_colon",
+]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The orders that were sent, by case, and how many there were of one product."""
+
+    orders: dict[str, str]
+    items: dict[str, dict[str, Any]]
+
+
+def _load(name: str) -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((CASES / f"{name}.json").read_text())
+    return event
+
+
+def _of_this_run(body: str, order_id: str) -> str:
+    return body.replace('"o-1"', f'"{order_id}"').replace('\\"o-1\\"', f'\\"{order_id}\\"')
+
+
+@pytest.fixture(scope="module")
+def sent(stack: Stack) -> Sent:
+    set_stock(stack, {"print-30x40": 100, "frame-oak": 100})
+    orders = {name: f"{name}-{uuid4().hex}" for name in (*SQS, *RABBITMQ)}
+    for name in SQS:
+        for record in _load(name)["Records"]:
+            body = _of_this_run(record["body"], orders[name])
+            stack.sqs.send_message(QueueUrl=stack.outputs["OrderQueueUrl"], MessageBody=body)
+    for name in RABBITMQ:
+        event = _load(name)
+        (message,) = event["rmqMessagesByQueue"]["orders::/"]
+        data = base64.b64decode(message["data"])
+        zipped = data.startswith(b"\x1f\x8b")
+        plain = _of_this_run((gzip.decompress(data) if zipped else data).decode(), orders[name]).encode()
+        message["data"] = base64.b64encode(gzip.compress(plain) if zipped else plain).decode()
+        name_of_relay = stack.outputs["RelayRabbitMqFunctionName"]
+        answer = stack.lambda_.invoke(FunctionName=name_of_relay, Payload=json.dumps(event).encode())
+        assert json.loads(answer["Payload"].read()) == {"messages": 1}
+    return Sent(orders, wait_for_orders(stack, list(orders.values()), seconds=SECONDS))
+
+
+@pytest.mark.parametrize("name", [*SQS, *RABBITMQ])
+def test_an_order_is_fulfilled_however_it_is_written(sent: Sent, name: str) -> None:
+    assert sent.items[sent.orders[name]]["state"] == "COMPLETED"
+
+
+def test_each_is_fulfilled_once(stack: Stack, sent: Sent) -> None:
+    counters = read_stock(stack, ["print-30x40", "frame-oak"])
+    assert (counters["print-30x40"]["sold"], counters["frame-oak"]["sold"]) == (len(sent.orders), 2 * len(sent.orders))
+
+
+def test_a_dead_letter_keeps_the_producers_attributes(stack: Stack) -> None:
+    # given a message with attributes, a message group and a trace
+    (record,) = _load("order_attributes_lost_on_dead_letter")["Records"]
+    order_id, queue = f"attr-{uuid4().hex}", stack.outputs[DEAD_LETTERS]
+    attributes: dict[str, Any] = {
+        name: {"DataType": value["dataType"], "StringValue": value["stringValue"]}
+        for name, value in record["messageAttributes"].items()
+    }
+    stack.sqs.send_message(
+        QueueUrl=stack.outputs["OrderQueueUrl"],
+        MessageBody=record["body"].replace("attr-1", order_id),
+        MessageAttributes=attributes,
+    )
+    # when it becomes a dead letter
+    letter = wait_for_dead_letter(stack, order_id, DEAD_LETTERS)
+    messages = stack.sqs.receive_message(
+        QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]
+    )["Messages"]
+    # then they are there
+    (found,) = (message for message in messages if message["Body"] == letter.body)
+    assert attributes.keys() | {"error_code", "reason", "task_id"} == found["MessageAttributes"].keys()
+
+
+def test_a_card_id_is_an_unknown_payment_method(stack: Stack) -> None:
+    item = wait_for(stack, send(stack, order(new_product(stack, 5), payment_method="card_1abc")))
+    assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "PaymentDeclined")
+
+
+def test_stock_written_as_text_is_the_operators_mistake(stack: Stack) -> None:
+    # given
+    product = f"print-{uuid4().hex}"
+    record = {"product_id": {"S": product}, "available": {"S": "50"}}
+    stack.dynamodb.put_item(TableName=stack.outputs["InventoryTableName"], Item=record)
+    # when
+    letter = wait_for_dead_letter(stack, send(stack, order(product)), DEAD_LETTERS)
+    # then
+    assert letter.error_code == "StockRecordInvalid"
+    assert f"Product {product}: available is '50'" in letter.reason
+    # and the order goes on as soon as the record is corrected
+    set_stock(stack, {product: 50})
+    assert wait_for(stack, send(stack, json.loads(letter.body), error_code=letter.error_code))["state"] == "COMPLETED"
+
+
+def test_a_key_of_the_wrong_mode_holds_the_order_until_the_right_one_is_there(
+    stack: Stack, config: LocalConfig
+) -> None:
+    # given
+    secret, product, message = stack.outputs["PaymentSecretArn"], new_product(stack, 5), order("")
+    message["items"][0]["product_id"] = product
+    stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="sk_live_wrong")
+    kill_functions(config)
+    try:
+        # when
+        letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
+        # then the stock is held, and the customer is told nothing
+        assert letter.error_code == "PaymentKeyRefused"
+        assert "secret key of live mode" in letter.reason
+        assert stock(stack, product) == (4, 1, 0)
+        # and it goes on with the right key, which somebody puts there as JSON
+        stack.secretsmanager.put_secret_value(
+            SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": payments.KEY})
+        )
+        send(stack, json.loads(letter.body), error_code=letter.error_code)
+        assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
+    finally:
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=payments.KEY)
