@@ -93,7 +93,8 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet, *, encoders: 
         for layout, canvas in _cascade(data, photo, {miniature} | _layouts(still)):
             encoding |= {key: submit(canvas, target) for key, target in still.items() if target.layout == layout}
             if layout == miniature:
-                width, height, rgba = rgba_of(canvas)
+                with translate_encoder_errors():
+                    width, height, rgba = rgba_of(canvas)
         placeholder, colour = thumb_hash(width, height, rgba), dominant_colour(rgba)
         encoded |= {key: rendition.result() for key, rendition in encoding.items()}
     finally:
