@@ -429,7 +429,7 @@ class TestTimeRunsOut:
     def test_before_rendering_the_task_is_given_back(self, world: World) -> None:
         world.upload()
         calls = Calls()
-        with pytest.raises(OutOfTime, match="9 s are left, 10 s are needed"):
+        with pytest.raises(OutOfTime, match="Too little time is left"):
             world.deliver(upload_event(), calls, seconds=9.4)
         assert calls.made == ["claim", "look up", "open", "release"]
         assert world.deliver(upload_event()).result is Result.PROCESSED
