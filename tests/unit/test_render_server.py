@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
@@ -72,11 +73,11 @@ def photo(width: int = 64, height: int = 48) -> bytes:
 
 
 @cache
-def takes_long() -> bytes:
+def takes_long(frames: int = 199) -> bytes:
     """An animation that is small as a file and within every limit, and takes some seconds: noise, in turns."""
     head = 13 + 3 * 256
     one, other = (encoded(Image.effect_noise((320, 240), spread), "GIF") for spread in (100, 90))
-    return one[:-1] + (other[head:-1] + one[head:-1]) * 99 + b";"
+    return one[:-1] + (other[head:-1] + one[head:-1]) * (frames // 2) + b";"
 
 
 class AnyTimeWillDo(Deadline):
@@ -91,9 +92,9 @@ def in_seconds(seconds: float = 300) -> Deadline:
 
 
 @contextmanager
-def started(capacity: int = 10**9, cpu_seconds: int = 60) -> Iterator[RenderServer]:
+def started(capacity: int = 10**9, cpu_seconds: int = 60, vcpus: float = 10) -> Iterator[RenderServer]:
     before = psutil.Process().children()  # the server of the handler, where another test has imported that
-    with closing(RenderServer(LIMITS, SIZES, Admission(capacity, vcpus=10), cpu_seconds)) as renderer:
+    with closing(RenderServer(LIMITS, SIZES, Admission(capacity, vcpus), cpu_seconds)) as renderer:
         yield renderer
     assert psutil.Process().children() == before, "it leaves no process behind"
 
@@ -341,6 +342,19 @@ class TestTime:
     def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
         with pytest.raises(NotBegun):
             server.render(photo(), Deadline(time() + 4))
+
+    def test_ten_animations_at_once_are_all_done_in_a_few_receives(self, threads: ThreadPoolExecutor) -> None:
+        left, attempts = list(range(10)), Counter[int]()
+        with started(vcpus=1) as renderer:
+            renderer.wait_until_ready()
+            while left:  # each round is a receive of what is left
+                deadline = in_seconds(20)
+                done = {number: threads.submit(renderer.render, takes_long(20), deadline) for number in left}
+                faults = {number: rendered.exception(60) for number, rendered in done.items()}
+                attempts.update(number for number, fault in faults.items() if not isinstance(fault, NotBegun))
+                left = [number for number, fault in faults.items() if fault]
+                assert all(isinstance(faults[number], OutOfTime) for number in left)
+        assert max(attempts.values()) < 5
 
 
 class TestWhateverBefallsOneImage:
