@@ -19,16 +19,18 @@ _MB = 1_000_000
 _MARGIN = 1.1
 
 #: The interpreter's own, tables of the libraries, the miniature.
-_FIXED = 7 * _MB
+_FIXED = 9.5 * _MB
 
 #: Bytes per pixel of width of the lines between decoder and resizer: for each byte of a sample, and for alpha, which
 #: is premultiplied in floats.
 _LINES, _ALPHA_LINES = 2_700, 6_000
+#: The share of them that malloc keeps while encoders are at work.
+_KEPT = 0.33
 
 #: What two canvases of an animated WebP take, per pixel.
 _WEBP_ANIMATED = 10
 #: And a frame of a GIF.
-_GIF_FRAME = 16
+_GIF_FRAME = 80
 #: Bytes per pixel of an animation's encoded frames, which all stand in memory before they are written.
 _ENCODED = 1
 
@@ -55,10 +57,12 @@ class _Encoder:
 
 
 _ENCODERS = {
-    "webp": _Encoder((7,), (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35), alpha_bytes=30, alpha_micros=0.6),
-    "jpeg": _Encoder((7,), (0.05,)),
-    "png": _Encoder((2.5,), (0.12,), alpha_bytes=3.5),
-    "avif": _Encoder((22, 22, 22, 36), (0.12, 0.17, 0.26, 0.9, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1),
+    "webp": _Encoder((6.8,), (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35), alpha_bytes=35.5, alpha_micros=0.6),
+    "jpeg": _Encoder((7,), (0.05,), alpha_bytes=14),
+    "png": _Encoder((2.5,), (0.12,), alpha_bytes=9),
+    "avif": _Encoder(
+        (22.5, 22.5, 22.5, 22.5, 36), (0.12, 0.17, 0.26, 0.4, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1
+    ),
 }
 
 #: Microseconds of decoding per stored pixel, and per pixel of a photo with ``decoded_whole``.
@@ -110,8 +114,9 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     else:  # all sizes stand in memory while two encoders are at work
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
-    peak = _FIXED + _lines(photo, largest) + max(_whole(photo, largest) + canvas, finishing)
-    return int(peak * _MARGIN)
+    lines = _lines(photo, largest)
+    peak = max(lines + _whole(photo, largest) + canvas, lines * _KEPT + finishing)
+    return int((_FIXED + peak) * _MARGIN)
 
 
 def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
