@@ -12,9 +12,8 @@ _TOGETHER = {
     "with a broker": (
         "test_commands.py::test_the_demo",
         "test_commands.py::test_chaos",
-        "test_alarms.py::TestBacklogOnTheBroker",
+        "test_alarms.py::TestOnABroker",
         "test_trust.py::test_nothing_listens",
-        "fault_and_somebody_is_told[RabbitMq",
         "test_web_pages.py::test_the_broker",
     ),
     "a broker alone": ("test_rabbitmq_broker.py",),

@@ -62,24 +62,22 @@ def told(pager: Listener, name: str, since: int) -> list[str]:
     return [heard["NewStateValue"] for heard in pager.listen()[since:] if heard["AlarmName"] == name]
 
 
-@pytest.mark.parametrize(
-    "logical_id",
-    [
-        pytest.param(name, marks=pytest.mark.usefixtures("broker") if fault is broken_message else ())
-        for name, fault in FAULTS.items()
-    ],
-)
+@pytest.mark.parametrize("logical_id", [name for name, fault in FAULTS.items() if fault is not broken_message])
 def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
     stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener, logical_id: str
 ) -> None:
-    # given
-    name = cloudwatch.physical(logical_id)
-    alarm = cloudwatch.alarm(name)
+    _fires(
+        Scene(stack, config, cloudwatch, cloudwatch.alarm(cloudwatch.physical(logical_id)), time()), pager, logical_id
+    )
+
+
+def _fires(scene: Scene, pager: Listener, logical_id: str) -> None:
+    cloudwatch, name = scene.cloudwatch, scene.alarm.name
     # when
-    data = FAULTS[logical_id](Scene(stack, config, cloudwatch, alarm, since=time()))
+    data = FAULTS[logical_id](scene)
     cloudwatch.calm()
     before = len(pager.listen())
-    cloudwatch.feed(alarm, data)
+    cloudwatch.feed(scene.alarm, data)
     # then
     assert cloudwatch.state(name) == "ALARM"
     assert told(pager, name, before) == ["ALARM"]
@@ -97,8 +95,15 @@ def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:
 
 
 @pytest.mark.usefixtures("broker")
-class TestBacklogOnTheBroker:
-    def test_fires_when_nobody_takes_the_messages(
+class TestOnABroker:
+    def test_the_alarm_of_dead_letters_fires(
+        self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener
+    ) -> None:
+        (logical_id,) = (name for name, fault in FAULTS.items() if fault is broken_message)
+        alarm = cloudwatch.alarm(cloudwatch.physical(logical_id))
+        _fires(Scene(stack, config, cloudwatch, alarm, time()), pager, logical_id)
+
+    def test_the_alarm_of_the_backlog_fires_when_nobody_takes_the_messages(
         self, stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener
     ) -> None:
         # given the alarm as the template has it, for a broker that is not in it

@@ -153,7 +153,7 @@ class TestBroker:
             channel.queue_declare("others", durable=True, arguments={"x-queue-type": "classic"})
         publish(broker.rabbitmq_url, "others", _messages("one"))
         # when
-        with pytest.raises(OperationsError, match=r"Queue others is there .* 'x-"):
+        with pytest.raises(OperationsError, match=r"Queue others exists .* 'x-"):
             declare_queues(broker.rabbitmq_url, ["others"])
         # then
         assert [body for body, _ in _take(broker, "others")] == ["one"]
