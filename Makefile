@@ -160,9 +160,9 @@ bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/s
 bench-page: .local/bench/installed ## write docs/performance.md again from the last results
 	@$(MEASURE) page
 
-cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0)
+cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0 PHOTOS_ONLY=1)
 	@$(RUN) -m benchmarks.cost.calculator $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
-	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS))
+	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS)) $(if $(PHOTOS_ONLY),--photos-only)
 
 cost-page: .local/bench/installed ## write docs/cost.md
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost.page

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from benchmarks.cost import durations
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS
-from benchmarks.cost.template_counts import template_counts
+from benchmarks.cost.template_counts import PHOTOS_ONLY, template_counts
 from functions.process_image.ports import Result
 
 SECONDS_A_MONTH = 30 * 86_400
@@ -116,8 +116,14 @@ def billed_seconds_of_sample(load: Load, measured: Measured) -> float:
     return durations.of_sample(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=False)
 
 
-def bill_of_ours(load: Load, measured: Measured) -> Bill:
-    """The bill of the flow as it stands, with all that the stack costs by the month."""
+def bill_of_ours(load: Load, measured: Measured, parameters: Mapping[str, str] | None = None) -> Bill:
+    """The bill of the flow as it stands, with all that the stack costs by the month.
+
+    Parameters
+    ----------
+    parameters:
+        Of the template, where they are not the defaults.
+    """
     task_units = ceil(measured.tasks_item_bytes / 1024)
     image_units = ceil(measured.images_item_bytes / 1024)
     logs = measured.log_bytes_per_image + measured.log_bytes_per_batch / load.batch
@@ -126,7 +132,7 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
     # https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html
     traced = min(rate, 1 + 0.05 * max(rate - 1, 0)) / rate if rate else 0
     metrics = len(METRICS) + _METRICS_BY_ERROR_CODE
-    template = template_counts()
+    template = template_counts(parameters)
     line = _line_maker(load)
     return Bill(
         running=(
@@ -145,6 +151,7 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
                 load.images * (2 * task_units + image_units),
                 "dynamodb.write",
             ),
+            line("CloudWatch", f"at most {metrics} custom metrics of the image flow", metrics, "cloudwatch.metric"),
             line("DynamoDB", "look the image up, consistently: one unit", load.images, "dynamodb.read"),
             line(
                 "CloudWatch",
@@ -155,7 +162,6 @@ def bill_of_ours(load: Load, measured: Measured) -> Bill:
             line("X-Ray", f"traces: {traced:.0%} of the invocations", load.invocations * traced, "xray.trace"),
         ),
         fixed=(
-            line("CloudWatch", f"at most {metrics} custom metrics of the image flow", metrics, "cloudwatch.metric"),
             line(
                 "CloudWatch",
                 f"{template.alarm_metrics} metrics that alarms read",
@@ -293,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the bill; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="make cost",
-        usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0]",
+        usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0] "
+        "[PHOTOS_ONLY=1]",
         description="Calculate what a month of images costs on AWS, by component, compared with the baseline.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -312,9 +319,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--views", type=number(0), default=usual.views, metavar="VIEWS", help="of each image, sent to the internet"
     )
+    parser.add_argument("--photos-only", action="store_true", help="a stack with Orders=false and HttpApi=false")
     given = parser.parse_args(arguments)
     wanted = Load(given.images, given.mb, int(given.memory), given.arch, given.region, given.batch, given.views)
-    _print(Console(highlight=False, width=None if sys.stdout.isatty() else 110), wanted, load())
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    _print(console, wanted, load(), PHOTOS_ONLY if given.photos_only else {})
     return 0
 
 
@@ -334,8 +343,8 @@ def _number(least: float, most: float = inf) -> Callable[[str], float]:
     return read
 
 
-def _print(console: Console, wanted: Load, measured: Measured) -> None:
-    ours, sample = bill_of_ours(wanted, measured), bill_of_sample(wanted, measured)
+def _print(console: Console, wanted: Load, measured: Measured, parameters: Mapping[str, str]) -> None:
+    ours, sample = bill_of_ours(wanted, measured, parameters), bill_of_sample(wanted, measured)
     table = Table(
         title=f"{wanted.images:,.0f} images of {wanted.megabytes:g} MB a month, {wanted.region}",
         title_justify="left",

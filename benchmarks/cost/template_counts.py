@@ -1,16 +1,25 @@
 """What of template.yaml costs money by the month, whether any image comes or not: counted as AWS bills it.
 
-Of a stack without RabbitMQ, whose broker costs far more than all of this.
+Of a stack without RabbitMQ, whose broker costs far more than all of this, and without what its parameters leave out.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 _TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
+# What a parameter leaves out when it is false: the conditions of resources, and the parameter's default.
+_CONDITIONS = {
+    "Orders": ("true", {"HasOrders", "OffersOrders", "RollsOutGradually"}),
+    "HttpApi": ("true", {"HasHttpApi", "OffersOrders"}),
+    "CreateDashboard": ("false", {"HasDashboard"}),
+    "ResultsAreRead": ("false", {"WatchesResults"}),
+}
+PHOTOS_ONLY: Mapping[str, str] = {"Orders": "false", "HttpApi": "false"}
 _RESOURCE = re.compile(r"^  (?=\w+:$)", re.MULTILINE)
 
 
@@ -35,19 +44,33 @@ class TemplateCounts:
     polled_queues: int
 
 
+def template_counts(parameters: Mapping[str, str] | None = None) -> TemplateCounts:
+    """Count them in the template as it stands, with these parameters and the others' defaults."""
+    values = parameters or {}
+    without = {
+        condition
+        for name, (default, conditions) in _CONDITIONS.items()
+        if values.get(name, default) == "false"
+        for condition in conditions
+    }
+    return count(_TEMPLATE.read_text(), frozenset(without))
+
+
 @cache
-def template_counts() -> TemplateCounts:
-    """Count them in the template as it stands."""
-    return count(_TEMPLATE.read_text())
+def count(template: str, without: frozenset[str] = frozenset()) -> TemplateCounts:
+    """Count them in a template's text, in the layout of ours: resources two columns in, their type four.
 
+    Parameters
+    ----------
+    without:
+        Conditions that do not hold, beside those of RabbitMQ.
+    """
 
-def count(template: str) -> TemplateCounts:
-    """Count them in a template's text, in the layout of ours: resources two columns in, their type four."""
-    blocks = [
-        block
-        for block in _RESOURCE.split(template)
-        if not re.search(r"^    Condition: \w*RabbitMq", block, re.MULTILINE)
-    ]
+    def exists(block: str) -> bool:
+        condition = re.search(r"^    Condition: (\w+)$", block, re.MULTILINE)
+        return not condition or ("RabbitMq" not in condition[1] and condition[1] not in without)
+
+    blocks = [block for block in _RESOURCE.split(template) if exists(block)]
 
     def of_type(kind: str) -> list[str]:
         return [block for block in blocks if re.search(rf"^    Type: {kind}$", block, re.MULTILINE)]

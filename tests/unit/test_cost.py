@@ -23,7 +23,7 @@ from benchmarks.cost.durations import computing_seconds, parallel_share, renditi
 from benchmarks.cost.function_seconds import Measured, Seconds, item_bytes, load
 from benchmarks.cost.page import PAGE, page_of
 from benchmarks.cost.prices import PRICES, REGIONS, SOURCES
-from benchmarks.cost.template_counts import count, template_counts
+from benchmarks.cost.template_counts import PHOTOS_ONLY, count, template_counts
 from benchmarks.function_settings import MEMORY_MB
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
@@ -90,7 +90,7 @@ class TestTheBill:
 
     def test_of_dynamodb_by_started_kilobytes(self) -> None:
         assert dollars(MILLION, "dynamodb.write") == pytest.approx((1 + 1 + 2) * 0.625)
-        assert dollars(MILLION, "dynamodb.read") == pytest.approx(0.5 * 0.125)
+        assert dollars(MILLION, "dynamodb.read") == pytest.approx(0.125)
 
     def test_of_logs_by_image_and_batch(self) -> None:
         assert dollars(MILLION, "cloudwatch.logs") == pytest.approx(2e9 / 2**30 * 0.50)
@@ -124,7 +124,9 @@ class TestWhatIsThereWithoutAnyImage:
     """Against sums made by hand, of the template as it stands."""
 
     def test_costs_by_the_month(self) -> None:
-        fixed = {line.price: line.dollars for line in bill_of_ours(MILLION, MEASURED).fixed}
+        fixed = {
+            line.price: line.dollars for line in bill_of_ours(MILLION, MEASURED, {"CreateDashboard": "true"}).fixed
+        }
         counts = template_counts()
         assert fixed["cloudwatch.alarm"] == pytest.approx(counts.alarm_metrics * 0.10)
         assert fixed["cloudwatch.composite"] == 0.50
@@ -132,6 +134,9 @@ class TestWhatIsThereWithoutAnyImage:
         assert fixed["kms.key"] == 1.00
         assert fixed["secrets.secret"] == 0.40
         assert fixed["sqs.request"] == pytest.approx(2 * 5 * 30 * 86_400 / 20 * 0.40e-6)
+
+    def test_costs_less_than_three_dollars_with_photos_only(self) -> None:
+        assert sum(line.dollars for line in bill_of_ours(MILLION, MEASURED, PHOTOS_ONLY).fixed) < 3
 
     def test_an_alarm_is_billed_for_every_metric_that_it_reads(self) -> None:
         counts = count(
@@ -173,7 +178,9 @@ class TestWhatIsThereWithoutAnyImage:
         # Counted another way: every metric that an alarm reads stands under a name.
         text = (Path(cost.__file__).resolve().parents[2] / "template.yaml").read_text()
         alarms = re.findall(r"^    Type: AWS::CloudWatch::Alarm$.*?(?=^  \w+:$)", text, re.MULTILINE | re.DOTALL)
-        names = sum(alarm.count("MetricName: ") for alarm in alarms if "Condition: HasRabbitMqBroker" not in alarm)
+        names = sum(
+            alarm.count("MetricName: ") for alarm in alarms if not re.search("Condition: .*(RabbitMq|Results)", alarm)
+        )
         assert template_counts().alarm_metrics == names
 
     def test_the_metrics_are_those_that_the_function_reports(self, capsys: pytest.CaptureFixture[str]) -> None:
