@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY = 0
 # Without bytecode every command would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive env chaos \
+.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive rerender erase env chaos \
   rabbitmq-queues invoke sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
@@ -132,6 +132,14 @@ redrive: setup ## move dead letters back to their source queue (QUEUE=images, or
 	@test -n "$(QUEUE)" || { echo "Which queue? make redrive QUEUE=images (or orders, results, rabbitmq)"; exit 1; }
 	@$(RUN) -m operations redrive $(IN_AWS) --queue "$(QUEUE)" $(if $(CODE),--code "$(CODE)") $(if $(LIMIT),--limit "$(LIMIT)") \
 	  $(if $(RATE),--rate "$(RATE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
+
+rerender: setup ## render older photos again by the deployed rendition set (PREFIX= CODE= MISSING=1 ANY_NAME=1 BUDGET=25 PROFILE=name YES=1)
+	@$(RUN) -m operations rerender $(IN_AWS) $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(CODE),--code "$(CODE)") \
+	  $(if $(MISSING),--missing) $(if $(ANY_NAME),--any-name) $(if $(BUDGET),--budget "$(BUDGET)") $(if $(YES),--yes)
+
+erase: setup ## show all that is kept of photos, and remove it (KEY= or PREFIX=; YES=1 removes; PROFILE=name)
+	@test -n "$(KEY)$(PREFIX)" || { echo "Which photos? make erase KEY=trip/lake.jpg, or PREFIX=trip/"; exit 1; }
+	@$(RUN) -m operations erase $(IN_AWS) $(if $(KEY),--key "$(KEY)",--prefix "$(PREFIX)") $(if $(YES),--yes)
 
 env: ## print the stack's address and outputs, for eval in a shell
 	@$(RUN) -m local env

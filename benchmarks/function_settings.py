@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "TASKS_TABLE": "tasks",
     "IMAGES_TABLE": "images",
     "TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
+    "RERENDER_QUEUE_URL": "http://127.0.0.1/rerenders",
     "RESULTS_QUEUE_URL": "http://127.0.0.1/results",
     "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
     "MAX_RECEIVES": "30",

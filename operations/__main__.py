@@ -1,4 +1,4 @@
-"""`python -m operations COMMAND`: the commands behind `make status`, `make redrive` and `make rabbitmq-queues`.
+"""`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `erase` and `rabbitmq-queues`.
 
 Without a profile they use the laptop stack, with one a stack in AWS.
 """
@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.prompt import Confirm
 
-from operations import rabbitmq_queues, redrive_command, status
+from operations import erase_command, rabbitmq_queues, redrive_command, rerender_command, status
 from operations.deployed import DeployedStack, in_aws
+from operations.erase import Selection
 from operations.errors import OperationsError
 from operations.flows import FLOWS
+from operations.rerender import RerenderOptions
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,6 +42,22 @@ to; and for rabbitmq lambda:GetFunctionConfiguration on the relay, whose routes 
 Nothing is lost if it is interrupted, even by kill -9: a message may arrive twice, and is processed once. After
 kill -9, messages that were being read become visible again after their visibility timeout, half a minute or more.
 """
+_RERENDER_NEEDS = """
+Uploads are rendered again that have no record, a record of another rendition set, or lost renditions (--missing).
+Ctrl-C stops sending: what is sent is finished, and the next run does the rest. Each photo is rendered once.
+In AWS the profile needs cloudformation:DescribeStacks on the stack, lambda:GetFunctionConfiguration and
+lambda:ListEventSourceMappings, s3:ListBucketVersions on the uploads bucket, dynamodb:BatchGetItem on the images table,
+sqs:SendMessage and sqs:GetQueueAttributes on the re-render queue; with --missing s3:GetObjectTagging on the renditions.
+"""
+_ERASE_NEEDS = """
+In AWS the profile needs cloudformation:DescribeStacks on the stack; s3:ListBucketVersions and s3:DeleteObjectVersion on
+the uploads bucket, s3:ListBucket and s3:DeleteObject on the renditions bucket; dynamodb:Scan and dynamodb:DeleteItem on
+the images and the tasks table, dynamodb:GetItem on the latter; sqs:ReceiveMessage, sqs:DeleteMessage and
+sqs:ChangeMessageVisibility on the results queue and the dead-letter queues of images and results;
+lambda:GetFunctionConfiguration, logs:DescribeLogGroups. An interrupted run is continued by the next one.
+"""
+# Beside the project's other output, which no commit includes.
+_RECEIPTS = Path(__file__).resolve().parent.parent / ".local" / "receipts"
 
 
 def main() -> int:
@@ -52,7 +71,14 @@ def main() -> int:
         stack, look_around = _reach(arguments)
         if arguments.command == "status":
             return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
+        if arguments.command == "erase":
+            selection = Selection(arguments.key, arguments.prefix)
+            return erase_command.run(stack, selection, _RECEIPTS, console, is_real=arguments.yes)
         asks = bool(arguments.profile) and sys.stdin.isatty() and not arguments.yes
+        confirm = (lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True
+        if arguments.command == "rerender":
+            options = RerenderOptions(arguments.prefix, arguments.code, arguments.missing, arguments.any_name)
+            return rerender_command.run(stack, options, arguments.budget, console, _ended_by_a_person(), confirm)
         return redrive_command.run(
             stack,
             redrive_command.RedriveOptions(
@@ -60,7 +86,7 @@ def main() -> int:
             ),
             console,
             _ended_by_a_person(),
-            confirm=(lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True,
+            confirm=confirm,
         )
     except OperationsError as error:
         errors.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
@@ -123,6 +149,27 @@ def _parse() -> argparse.Namespace:
     redrive_parser.add_argument("--rate", type=_positive, default=10.0, help="messages per second; by default 10")
     redrive_parser.add_argument("--dry-run", action="store_true", help="show what would be moved, and move nothing")
     redrive_parser.add_argument("--yes", action="store_true", help="do not ask before moving anything in AWS")
+    rerender_parser = commands.add_parser(
+        "rerender",
+        parents=[where],
+        help="render older photos again, by the deployed rendition set",
+        epilog=_RERENDER_NEEDS,
+    )
+    rerender_parser.add_argument("--prefix", default="", help="only keys that begin with this")
+    rerender_parser.add_argument("--code", default="", help="only uploads that failed with this error code")
+    rerender_parser.add_argument("--missing", action="store_true", help="also check that every rendition exists")
+    rerender_parser.add_argument("--any-name", action="store_true", help="also uploads without an image suffix")
+    rerender_parser.add_argument(
+        "--budget", type=_positive, default=0, help="US dollars; stop before they are exceeded"
+    )
+    rerender_parser.add_argument("--yes", action="store_true", help="do not ask before sending anything in AWS")
+    erase_parser = commands.add_parser(
+        "erase", parents=[where], help="show all that is kept of photos; with --yes remove it", epilog=_ERASE_NEEDS
+    )
+    which = erase_parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--key", default="", help="of one photo")
+    which.add_argument("--prefix", default="", help="of all photos whose keys begin with this")
+    erase_parser.add_argument("--yes", action="store_true", help="remove it, and write a receipt")
     rabbitmq_queues.add_arguments(
         commands.add_parser("rabbitmq-queues", help="declare the RabbitMQ queues on a broker")
     )

@@ -16,9 +16,10 @@ from darkroom.reporting import logger, metrics
 
 from functions.process_image.reporting import report
 from functions.process_image.settings import Settings
-from functions.process_image.wiring import build_message_handler
+from functions.process_image.wiring import build_message_handlers
 
-messages = build_message_handler(Settings.from_environment(os.environ))
+handlers = build_message_handlers(Settings.from_environment(os.environ))
+messages = next(iter(handlers.values()))
 # A batch in which every message failed is not a failed invocation: each message has its own retries.
 processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
@@ -31,7 +32,7 @@ def lambda_handler(event: Any, context: LambdaContext) -> Any:
     if _is_from_sqs(event):
 
         async def take(record: SQSRecord) -> None:
-            await messages.take(record, deadline)
+            await handlers.get(record.event_source_arn.rpartition(":")[2], messages).take(record, deadline)
 
         return async_process_partial_response(event, take, processor, context)
     return _render_now(event, deadline)

@@ -55,7 +55,7 @@ from functions.process_image.ports import (
     Upload,
     Uploads,
 )
-from functions.process_image.rendition_set import RenditionSet
+from functions.process_image.rendition_set import RenditionSet, record_form
 
 # Deliveries for one key that meet are rare; more of them than this are left to the queue.
 _TRIES = 5
@@ -94,6 +94,11 @@ class Dependencies:
     dead_letters: DeadLetters
     download_budget: Budget
     note_taken_over: Callable[[ImageTask | Unreadable], None]
+
+    @property
+    def record_form(self) -> str:
+        """Identify all settings that shape a record, as its ``rendition_set``."""
+        return record_form(self.rendition_set, keep_location=self.keep_location)
 
 
 def process(
@@ -232,7 +237,7 @@ def _publish(image: KnownImage, upload: Upload, delivery: _Delivery) -> Outcome 
     task, dependencies = delivery.task, delivery.dependencies
     if task.cause is not Cause.DELETE and task.version_id not in (None, upload.version_id):
         return _superseded(image, delivery)
-    version = ImageVersion(upload.source, dependencies.rendition_set.fingerprint)
+    version = ImageVersion(upload.source, dependencies.record_form)
     made = delivery.made if delivery.made and delivery.made.source == upload.source else None
     shown = image.record_of(version)
     # Whoever asks for what is published asks for renditions that were lost.
@@ -292,7 +297,7 @@ def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
                 return None
             _clean(now, delivery)
         else:
-            mine = ImageVersion(task.version_id or "", dependencies.rendition_set.fingerprint)
+            mine = ImageVersion(task.version_id or "", dependencies.record_form)
             dependencies.renditions.mark_stale(_rendition_keys(image, mine, dependencies.rendition_set))
     return delivery.ended(Result.SUPERSEDED)
 

@@ -121,6 +121,11 @@ def rendition_set_of(specs: tuple[RenditionSpec, ...]) -> RenditionSet:
     return RenditionSet(specs=specs, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:12])
 
 
+def record_form(rendition_set: RenditionSet, *, keep_location: bool) -> str:
+    """Identify what shapes a record: the rendition set, and whether the record keeps the position."""
+    return rendition_set.fingerprint + ("-location" if keep_location else "")
+
+
 def _what_affects_output(spec: RenditionSpec) -> dict[str, Any]:
     fields = asdict(spec)
     if not spec.output.takes_quality:

@@ -27,6 +27,7 @@ class Settings(EnvironmentSettings):
     tasks_table: str
     images_table: str
     tasks_queue_url: str
+    rerender_queue_url: str
     results_queue_url: str
     dead_letter_queue_url: str
     max_receives: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -41,8 +42,11 @@ _CLIENTS = Config(
 )
 
 
-def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unreadable, Outcome]:
-    """Build what the handler works with. Raises InvalidRenditionSet, or RenderDefect if the libraries do not load."""
+ImageMessages = MessageHandler[ImageTask | Unreadable, Outcome]
+
+
+def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
+    """Build a handler of the messages of each queue, by the queue's name; the first is of live uploads. Raises InvalidRenditionSet, or RenderDefect if the libraries do not load."""
     free = (settings.memory_mb - _MB_AT_REST) * 2**20
     rendition_set = load_rendition_set(_RENDITION_SET)
     # First, because it loads the image libraries while this process makes its clients.
@@ -78,8 +82,15 @@ def build_message_handler(settings: Settings) -> MessageHandler[ImageTask | Unre
         set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.tasks_queue_url),
         report=report,
     )
+    rerenders = replace(
+        handler, set_visibility_timeout=partial(set_visibility_timeout, sqs, settings.rerender_queue_url)
+    )
     renderer.wait_until_ready()
-    return handler
+    return {_queue_name(settings.tasks_queue_url): handler, _queue_name(settings.rerender_queue_url): rerenders}
+
+
+def _queue_name(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def cpu_seconds(memory_mb: int) -> int:

@@ -60,6 +60,7 @@ _STACK_UUID = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
 _NAMED = {
     "UploadsBucket": "its queue's policy names it, and its notification names that queue",
     "ImageTasksQueue": "its dead-letter queue names it, and its redrive policy names that queue",
+    "RerenderQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "ResultsQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "OrderQueue": "its dead-letter queue names it, and its redrive policy names that queue",
     "RabbitMqBroker": "AWS makes no broker without one",

@@ -21,6 +21,7 @@ os.environ |= {
     "TASKS_TABLE": "tasks",
     "IMAGES_TABLE": "images",
     "TASKS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/tasks",
+    "RERENDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rerenders",
     "RESULTS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/results",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "MAX_RECEIVES": "5",

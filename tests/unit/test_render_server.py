@@ -48,7 +48,7 @@ from functions.process_image.render_messages import OVERHEAD_BYTES, RenderDefect
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
 from functions.process_image.settings import Settings
-from functions.process_image.wiring import build_message_handler, cpu_seconds
+from functions.process_image.wiring import build_message_handlers, cpu_seconds
 from tests.unit.fakes import FakeRenderer
 
 LIMITS = Limits(max_bytes=60_000_000, max_pixels=100_000_000, max_frames=300)
@@ -453,7 +453,7 @@ class TestTheServer:
         python_with("pyvips", "raise ImportError('libvips.so is missing')")
         before = psutil.Process().children()
         with pytest.raises(RenderDefect, match="did not start"):
-            build_message_handler(Settings.from_environment(os.environ))
+            build_message_handlers(Settings.from_environment(os.environ))
         assert psutil.Process().children() == before
 
     def test_whose_successor_is_there_is_not_taken_for_it(self, server: RenderServer) -> None:

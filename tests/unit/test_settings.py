@@ -15,6 +15,7 @@ COMPLETE = {
     "TASKS_TABLE": "tasks",
     "IMAGES_TABLE": "images",
     "TASKS_QUEUE_URL": "https://sqs/tasks",
+    "RERENDER_QUEUE_URL": "https://sqs/rerenders",
     "RESULTS_QUEUE_URL": "https://sqs/results",
     "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
     "MAX_RECEIVES": "5",
