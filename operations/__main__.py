@@ -1,4 +1,4 @@
-"""`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `erase` and `rabbitmq-queues`.
+"""`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `erase`, `rabbitmq-queues`.
 
 Without a profile they use the laptop stack, with one a stack in AWS.
 """
@@ -152,16 +152,14 @@ def _parse() -> argparse.Namespace:
     rerender_parser = commands.add_parser(
         "rerender",
         parents=[where],
-        help="render older photos again, by the deployed rendition set",
+        help="render older photos again",
         epilog=_RERENDER_NEEDS,
     )
     rerender_parser.add_argument("--prefix", default="", help="only keys that begin with this")
     rerender_parser.add_argument("--code", default="", help="only uploads that failed with this error code")
     rerender_parser.add_argument("--missing", action="store_true", help="also check that every rendition exists")
     rerender_parser.add_argument("--any-name", action="store_true", help="also uploads without an image suffix")
-    rerender_parser.add_argument(
-        "--budget", type=_positive, default=0, help="US dollars; stop before they are exceeded"
-    )
+    rerender_parser.add_argument("--budget", type=_positive, default=0, help="US dollars that the run may cost")
     rerender_parser.add_argument("--yes", action="store_true", help="do not ask before sending anything in AWS")
     erase_parser = commands.add_parser(
         "erase", parents=[where], help="show all that is kept of photos; with --yes remove it", epilog=_ERASE_NEEDS

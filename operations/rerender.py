@@ -171,7 +171,7 @@ def check_progress(stack: DeployedStack, form: str, tasks: Iterable[PlainTask]) 
     forms = {record["rendition_set"] for record in records.values() if record.get("state") == "READY"}
     if forms and form not in forms:
         raise OperationsError(
-            "The deployed function has another rendition set than this folder's renditions.toml. Deploy, then run again."
+            "The deployed function has another rendition set than this folder's renditions.toml. Deploy it first."
         )
 
 

@@ -54,6 +54,7 @@ def test_a_complete_environment_is_read() -> None:
         tasks_table="tasks",
         images_table="images",
         tasks_queue_url="https://sqs/tasks",
+        rerender_queue_url="https://sqs/rerenders",
         results_queue_url="https://sqs/results",
         dead_letter_queue_url="https://sqs/dead-letters",
         max_receives=5,
