@@ -46,7 +46,13 @@ ImageMessages = MessageHandler[ImageTask | Unreadable, Outcome]
 
 
 def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
-    """Build a handler of the messages of each queue, by the queue's name; the first is of live uploads. Raises InvalidRenditionSet, or RenderDefect if the libraries do not load."""
+    """Build a handler of the messages of each queue, by the queue's name; the first is for live uploads.
+
+    Raises
+    ------
+    InvalidRenditionSet, RenderDefect
+        The rendition set is not valid, or the image libraries do not load.
+    """
     free = (settings.memory_mb - _MB_AT_REST) * 2**20
     rendition_set = load_rendition_set(_RENDITION_SET)
     # First, because it loads the image libraries while this process makes its clients.
