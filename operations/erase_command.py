@@ -39,7 +39,7 @@ def run(stack: DeployedStack, selection: Selection, receipts: Path, console: Con
     """
     with console.status("Looking for everything that names these photos ..."):
         found = _find(stack, selection)
-    console.print(_table(found))
+    console.print(_table(found) if found else "Nothing is kept of such photos in the buckets and tables.")
     if not is_real:
         console.print("Unread results and dead letters are looked for only when they are removed.")
         console.print("Dry run: nothing was removed. Remove it with YES=1.")
@@ -50,6 +50,7 @@ def run(stack: DeployedStack, selection: Selection, receipts: Path, console: Con
         with console.status("Removing ...") as status:
             gone = [trace for trace in found if trace.kind in ("upload", "delete marker")]
             erase.remove_objects(stack, gone, removal)
+            erase.remove_objects(stack, [trace for trace in found if trace.kind == "rendition"], removal)
             receipt.write(removal)
             settled = erase.wait_until_settled(
                 stack, gone, lambda done: status.update(f"Waiting for the function: {done:,} of {len(gone):,} ...")
@@ -94,7 +95,10 @@ def _find(stack: DeployedStack, selection: Selection) -> list[Trace]:
 def _table(found: list[Trace]) -> Table:
     counts = Counter((trace.kind, trace.where) for trace in found)
     photos = len({trace.key for trace in found if trace.key})
-    table = Table(title=f"Kept of {photos:,} photos", title_justify="left", header_style="bold")
+    title = f"Kept of {photos:,} photo{'' if photos == 1 else 's'}"
+    table = Table(title=title, title_justify="left", header_style="bold")
+        title=f"Kept of {photos:,} photo{'' if photos == 1 else 's'}", title_justify="left", header_style="bold"
+    )
     table.add_column("what", no_wrap=True)
     table.add_column("how many", justify="right")
     table.add_column("where", overflow="fold")

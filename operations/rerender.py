@@ -111,7 +111,7 @@ def plan(
             for upload in uploads:
                 found.seen += 1
                 record = records.get(upload.key, {})
-                reason = _reason(upload, record, form, options)
+                reason = reason_for(upload, record, form, options)
                 if not reason and options.missing and record.get("state") == "READY":
                     keys = {rendition["key"] for rendition in record["renditions"]}
                     reason = "" if renditions.are_live(keys) else "renditions are lost"
@@ -125,7 +125,8 @@ def plan(
     return found
 
 
-def _reason(upload: CurrentUpload, record: dict[str, Any], form: str, options: RerenderOptions) -> str:
+def reason_for(upload: CurrentUpload, record: dict[str, Any], form: str, options: RerenderOptions) -> str:
+    """Return why an upload has to be rendered again; empty if it does not."""
     fault = record.get("latest_fault", {})
     failed = fault.get("version_source") == upload.source
     if options.code:

@@ -347,7 +347,7 @@ class FakeDeadLetters:
     calls: Calls
 
     def send(self, body: str, task_id: str, fault: DarkroomError) -> None:
-        with self.calls.call("send"):
+        with self.calls.call("dead letter"):
             self.letters.append(DeadLetter(body, task_id, fault.error_code, str(fault)))
 
 

@@ -371,14 +371,14 @@ class TestPermanentFaults:
         world.deliver(plain_task(bucket="somebody-elses-bucket"), calls)
         assert [letter.error_code for letter in world.dead_letters] == ["BucketNotAllowed"]
         assert "somebody-elses-bucket" in world.dead_letters[0].reason
-        assert calls.made == ["claim", "send", "finish"]
+        assert calls.made == ["claim", "dead letter", "finish"]
         assert world.images == {}
 
     def test_a_malformed_message_is_dead_lettered_once(self, world: World) -> None:
         calls = Calls()
         outcome = world.deliver("hello", calls)
         assert outcome.result is Result.DEAD_LETTERED
-        assert calls.made == ["claim", "send", "finish"]
+        assert calls.made == ["claim", "dead letter", "finish"]
         assert world.deliver("hello").result is Result.DUPLICATE
         assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
 
