@@ -97,8 +97,6 @@ def _table(found: list[Trace]) -> Table:
     photos = len({trace.key for trace in found if trace.key})
     title = f"Kept of {photos:,} photo{'' if photos == 1 else 's'}"
     table = Table(title=title, title_justify="left", header_style="bold")
-        title=f"Kept of {photos:,} photo{'' if photos == 1 else 's'}", title_justify="left", header_style="bold"
-    )
     table.add_column("what", no_wrap=True)
     table.add_column("how many", justify="right")
     table.add_column("where", overflow="fold")
