@@ -5,8 +5,8 @@
 Every case is a file and a rendition set. The file is rendered in a process that was forked for it, as the render server
 forks one, and the kernel says how far its resident memory grew (``VmHWM``) beside the file's own bytes. Contents are
 the worst that each codec meets: noise, also in the alpha channel. Two encoders overlap differently each time, so a case
-that is measured again keeps its highest peak; remove the results to begin anew. With words, only cases whose names have
-all of them are measured.
+that is measured again keeps its highest peak; remove the results to start again. With words, only cases whose names
+have all of them are measured.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from time import time
 from darkroom.deadline import Deadline
 from darkroom.errors import NotBegun
 
-#: With so many seconds left an image is begun although it is expected to take longer: no invocation has many more.
+#: With so many seconds left an image begins although it is expected to take longer: no invocation has many more.
 SECONDS_OF_A_WHOLE_INVOCATION = 35
 #: Kept from a function's time for writing the renditions and for answering.
 _SECONDS_TO_PUBLISH = 5
@@ -24,7 +24,7 @@ _WEIGHT = 0.3
 
 @dataclass(eq=False)
 class _Image:
-    """An image that renders, or waits for it. ``seconds`` is the estimate of its computing time on one vCPU."""
+    """An image that renders, or waits for it. ``seconds`` is the estimate of its CPU time on one vCPU."""
 
     seconds: float
     began: float = 0

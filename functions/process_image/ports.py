@@ -36,7 +36,7 @@ class Claim:
     """The right to do a task, until it is finished, released or out of date.
 
     ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released. ``not_begun``:
-    how many claims before were released with the task not begun.
+    how many claims before were released before the task began.
     """
 
     task_id: str
@@ -132,7 +132,7 @@ class Tasks(Protocol):
         """Remember that the task is done."""
 
     def release(self, claim: Claim, *, begun: bool) -> None:
-        """Give the task back for another attempt; one that was not ``begun`` is counted by the next claim."""
+        """Give the task back for another attempt; the next claim counts one that did not begin."""
 
 
 class Images(Protocol):

@@ -6,7 +6,7 @@ import json
 from email.message import Message
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 from botocore.auth import SigV4Auth
@@ -34,7 +34,7 @@ class Caller:
         content_type: str = "application/json",
         **parameters: Any,
     ) -> Answer:
-        url = self._stack.outputs["ApiUrl"] + path + ("?" + urlencode(parameters) if parameters else "")
+        url = self._stack.outputs["ApiUrl"] + path + ("?" + urlencode(parameters, quote_via=quote) if parameters else "")
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = {"x-api-key": self._key} | ({"Content-Type": content_type} if data is not None else {})
         request = AWSRequest(method, url, headers, data)

@@ -12,6 +12,7 @@ _TOGETHER = {
     "with a broker": (
         "test_commands.py::test_the_demo",
         "test_commands.py::test_chaos",
+        "test_operations.py::test_a_dead_letter_is_seen",
         "test_alarms.py::TestOnABroker",
         "test_trust.py::test_nothing_listens",
         "test_web_pages.py::test_the_broker",

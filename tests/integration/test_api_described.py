@@ -31,6 +31,8 @@ class _Signed(AuthBase):
 
     def __call__(self, request: PreparedRequest) -> PreparedRequest:
         sleep(_SECONDS_BETWEEN)
+        assert request.url
+        request.url = request.url.replace("+", "%20")  # as SigV4 signs a space
         body: Any = request.body
         unsigned = AWSRequest(request.method, request.url, {}, body)
         self._signer.add_auth(unsigned)

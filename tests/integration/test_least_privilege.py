@@ -366,9 +366,14 @@ def _without(policy: dict[str, Any], permission: Permission) -> dict[str, Any]:
 
 
 def _refused(answer: str, action: str) -> bool:
-    """Whether a function's log names the missing action, or the API, which tells its callers less, has no answer."""
-    return f"not authorized to perform: {action}" in answer or answer.startswith(
-        '502 {"error": {"code": "QUEUE_UNAVAIL'
+    """Whether a function's log names the missing action.
+
+    The API tells its callers less. So does S3 where it answers HEAD: such an answer has no body.
+    """
+    return (
+        f"not authorized to perform: {action}" in answer
+        or "(403) when calling the HeadObject operation: Forbidden" in answer
+        or answer.startswith('502 {"error": {"code": "QUEUE_UNAVAIL')
     )
 
 

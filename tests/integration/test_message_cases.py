@@ -135,7 +135,7 @@ def test_a_key_of_the_wrong_mode_holds_the_order_until_the_right_one_is_there(
         assert letter.error_code == "PaymentKeyRefused"
         assert "secret key of live mode" in letter.reason
         assert stock(stack, product) == (4, 1, 0)
-        # and it goes on with the right key, which somebody puts there as JSON
+        # and it continues with the right key, which somebody puts there as JSON
         stack.secretsmanager.put_secret_value(
             SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": payments.KEY})
         )

@@ -123,7 +123,7 @@ def test_a_slow_machine_begins_fewer(pool: ThreadPoolExecutor) -> None:
         pass
 
 
-def test_an_image_that_no_invocation_is_long_enough_for_is_begun_with_a_whole_one() -> None:
+def test_an_image_that_no_invocation_is_long_enough_for_begins_with_a_whole_one() -> None:
     clock = Clock()
     admission = Admission(100 * MB, 1, now=clock)
     with admission.turn(MB, 1000, in_seconds(clock, 50)):
@@ -132,7 +132,7 @@ def test_an_image_that_no_invocation_is_long_enough_for_is_begun_with_a_whole_on
         pass
 
 
-def test_who_waits_for_memory_when_the_time_is_over_has_not_begun() -> None:
+def test_who_waits_for_memory_when_the_time_is_over_does_not_begin() -> None:
     admission = Admission(100 * MB, 2)
     with (
         admission.turn(90 * MB, 0.01, Deadline(time() + 50)),

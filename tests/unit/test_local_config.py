@@ -44,7 +44,7 @@ def test_without_port_the_one_that_the_stack_was_started_on_is_meant(
 @pytest.mark.parametrize(
     ("given", "last"),
     [
-        (["deploy"], "GradualRollout=false"),
+        (["deploy"], "ResultsAreRead=true"),
         (["deploy", "--parameter-overrides", "MaxImageBytes=1000000", "KeepLocation=true"], "KeepLocation=true"),
         (["deploy", "--parameter-overrides", "ProcessOrderConcurrency=9", "--no-progressbar"], "--no-progressbar"),
         (["deploy", "--parameter-overrides=ProcessOrderConcurrency=9"], "ProcessOrderConcurrency=9"),
