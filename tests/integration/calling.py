@@ -34,7 +34,8 @@ class Caller:
         content_type: str = "application/json",
         **parameters: Any,
     ) -> Answer:
-        url = self._stack.outputs["ApiUrl"] + path + ("?" + urlencode(parameters, quote_via=quote) if parameters else "")
+        query = "?" + urlencode(parameters, quote_via=quote) if parameters else ""
+        url = self._stack.outputs["ApiUrl"] + path + query
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         headers = {"x-api-key": self._key} | ({"Content-Type": content_type} if data is not None else {})
         request = AWSRequest(method, url, headers, data)
