@@ -25,6 +25,7 @@ _AT_ONCE = 100
 _MESSAGES_PER_INVOCATION = 10
 _SECONDS_BETWEEN_LOOKS = 1.0
 _DEFAULT_REGION = "eu-central-1"
+_METRIC = "cloudwatch.metric"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def estimate(stack: DeployedStack, found: RerenderPlan) -> Estimate:
     )
     measured = load()
     bill = bill_of_ours(expected, measured)
+    # A metric is paid by the month, and live uploads have these already.
+    bill = replace(bill, running=tuple(line for line in bill.running if line.price != _METRIC))
     seconds = count * billed_seconds_of_ours(expected, measured) / _concurrency(stack)
     return Estimate(seconds, bill, bill.running_dollars / count)
 
