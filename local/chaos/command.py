@@ -51,7 +51,8 @@ _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
 # What passes by itself, so that a message that met it too often is done once it is put back.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
 _REDRIVEN_A_SECOND = 100
-_SECONDS_OF_SILENCE = 20
+# Longer than the poller may hold a batch that fails again and again: the broker does not count it as waiting.
+_SECONDS_OF_SILENCE = 90
 _ROUNDS_OF_REDRIVING = 3
 
 

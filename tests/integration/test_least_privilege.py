@@ -171,10 +171,17 @@ def _ask_again(bench: Bench) -> Callable[[], str]:
 
 
 def _delete(bench: Bench) -> Callable[[], str]:
-    """Delete a photo that is published."""
-    key = _published(bench)
-    bench.stack.s3.delete_object(Bucket=bench.stack.outputs["UploadsBucketName"], Key=key)
-    return partial(bench.invoke, "ProcessImage", _task(bench, key))
+    """Delete a photo that is published, and be faster than the event of it."""
+    task, outputs = _task(bench, _published(bench)), bench.stack.outputs
+
+    def work() -> str:
+        with held_back_messages(bench.stack, outputs["ImageTasksQueueArn"]):
+            bench.stack.s3.delete_object(Bucket=task["bucket"], Key=task["key"])
+            answer = bench.invoke("ProcessImage", task)
+            bench.stack.sqs.purge_queue(QueueUrl=outputs["ImageTasksQueueUrl"])
+        return answer
+
+    return work
 
 
 def _published(bench: Bench) -> str:

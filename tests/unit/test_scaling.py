@@ -151,7 +151,7 @@ class TestNothingIsLost:
         coarse = flow_through(burst_rate(images, 20), setting, batches, use=use, faults=faults, horizon=horizon)
         assert accounted_for(coarse) == pytest.approx(images)
         for outcome in (fine, coarse):
-            assert outcome.peak_concurrency <= setting.most
+            assert outcome.peak_concurrency <= setting.most * (1 + 1e-9)  # sums of fractions
             assert sum(count for _, count in outcome.latencies) == pytest.approx(outcome.published)
 
     def test_a_message_is_dead_lettered_after_its_last_receive(self) -> None:
