@@ -1,1 +1,1 @@
-"""The commands of a person on call, for the laptop stack and for one in AWS."""
+"""The commands of the engineer on call, for the laptop stack and for a stack in AWS."""

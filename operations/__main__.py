@@ -1,6 +1,6 @@
 """`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `erase`, `rabbitmq-queues`.
 
-Without a profile they use the laptop stack, with one a stack in AWS.
+They use the laptop stack without a profile, and a stack in AWS with one.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _RECEIPTS = Path(__file__).resolve().parent.parent / ".local" / "receipts"
 
 
 def main() -> int:
-    """Run one command; returns its exit code: 0 done, 1 something went wrong, 130 ended by a person."""
+    """Run one command; returns its exit code: 0 done, 1 something went wrong, 130 interrupted."""
     arguments = _parse()
     console = Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
     errors = Console(stderr=True, highlight=False)
@@ -98,12 +98,12 @@ def main() -> int:
 
 
 def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, Callable[[], status.Surroundings]]:
-    """Find the stack, and what tells of its surroundings."""
+    """Find the stack, and the function that reports on its surroundings."""
     if arguments.profile:
         return in_aws(arguments.profile, arguments.stack, arguments.region), status.Surroundings
     if arguments.stack or arguments.region:
         raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
-    # Only here: a machine that operates a stack in AWS needs nothing of the laptop's.
+    # Imported here: a machine that operates a stack in AWS needs nothing of the laptop stack.
     from local.config import keep_out_the_person, local_config
     from local.stack import load, look_around
 
@@ -114,7 +114,7 @@ def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, Callable[[], s
 
 
 def _ended_by_a_person() -> Event:
-    """Make an event that Ctrl-C sets, so that work in progress finishes; a second Ctrl-C ends at once."""
+    """Make an event that Ctrl-C sets, so that work in progress finishes. A second Ctrl-C ends the command at once."""
     ended = Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The messages of a dead-letter queue: look at them, and take away those that stand elsewhere by now."""
+"""Read the messages of a dead-letter queue, and delete those that have been sent elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DeadLetter:
     Attributes
     ----------
     sent:
-        When, in seconds since the epoch; of what SQS moved itself, when it was first sent.
+        Seconds since the epoch. For a message that SQS moved itself: when it was first sent.
     """
 
     message_id: str
@@ -43,30 +43,30 @@ class DeadLetter:
 
     @property
     def error_code(self) -> str:
-        """Why it is here; empty where the function died, or a reader gave up, and SQS moved it itself."""
+        """Why it is here. Empty if SQS moved it itself, because the function died or a reader gave up."""
         return self.text(came_with.ERROR_CODE) if came_with.is_redriven(self.came.attributes) else ""
 
     @property
     def reason(self) -> str:
-        """The same for people."""
+        """The reason in words."""
         return self.text("reason")
 
 
 @dataclass
 class QueueScan:
-    """A scan of a queue: every message is seen once, is hidden meanwhile, and shows again at the end.
+    """A scan of a queue: it reads every message once, hides it meanwhile, and makes it visible again at the end.
 
     Parameters
     ----------
     hidden_for:
-        Seconds until messages show again if this process is killed. What shows again during the scan is known by
-        its id.
+        Seconds until messages become visible again if this process is killed. A message that becomes visible
+        during the scan is recognised by its id.
     patience:
-        How many times the queue may have nothing to show before the scan is over: somebody else may be looking.
+        How many empty receives end the scan. Another reader may hide messages for a while.
     wait:
-        Seconds for which SQS looks for messages, at least 1: only then does it ask all of its servers.
+        Seconds of long polling, at least 1: SQS asks all of its servers only then.
     is_over:
-        Asked before each call, so that a person can end the scan.
+        Called before each request, so that the user can end the scan.
     """
 
     sqs: SQSClient
@@ -83,7 +83,7 @@ class QueueScan:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Show what is hidden again; if that fails, SQS does when its time is over."""
+        """Make hidden messages visible again. If that fails, SQS does it after the visibility timeout."""
         for handles in _tens(self._hidden.values()):
             try:
                 self.sqs.change_message_visibility_batch(
@@ -97,7 +97,7 @@ class QueueScan:
                 return
 
     def letters(self) -> Iterator[list[DeadLetter]]:
-        """Read up to ten at a time, until all were seen. Raises ClientError, BotoCoreError."""
+        """Read up to ten messages at a time, until all were seen. Raises ClientError, BotoCoreError."""
         nothing = again = 0
         while nothing < self.patience and again <= len(self._hidden) and not self.is_over():
             received = self.sqs.receive_message(
@@ -110,16 +110,16 @@ class QueueScan:
             ).get("Messages", [])
             new = [m for m in received if m["MessageId"] not in self._hidden and m["MessageId"] not in self._gone]
             self._hidden |= {message["MessageId"]: message["ReceiptHandle"] for message in received}
-            # SQS delivers at least once: what was deleted may come again.
+            # SQS delivers at least once: a deleted message may arrive again.
             self.delete([message["MessageId"] for message in received if message["MessageId"] in self._gone])
             nothing = 0 if received else nothing + 1
-            # What was hidden for long enough shows again. When as much came again as there is, nothing new is left.
+            # Messages become visible again. When as many repeats as messages arrived, nothing new is left.
             again = 0 if new else again + len(received)
             if new:
                 yield [_letter(message) for message in new]
 
     def delete(self, message_ids: Sequence[str]) -> int:
-        """Take messages that were seen off the queue for good; returns how many SQS did not delete.
+        """Delete messages that were seen; returns how many SQS did not delete.
 
         Raises ClientError, BotoCoreError.
         """

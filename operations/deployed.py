@@ -1,4 +1,4 @@
-"""A deployed stack, wherever it stands: its outputs and its clients."""
+"""A deployed stack, on the laptop or in AWS: its outputs and its clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 _SAMCONFIG = Path(__file__).resolve().parent.parent / "samconfig.toml"
-# A person waits: a lost network should be told within a minute.
+# A person waits, so report a lost network within a minute.
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
 
 
@@ -42,16 +42,16 @@ class DeployedStack(ABC):
 
     @property
     def feeds_all_metrics(self) -> bool:
-        """Whether every metric that an alarm looks at can have data, as in AWS."""
+        """Whether every metric that an alarm evaluates can have data, as in AWS."""
         return True
 
     @abstractmethod
     def client(self, service: Any) -> Any:
-        """Make a client of a service, by boto3's name of it."""
+        """Make a client of a service, by its name in boto3."""
 
     @property
     def account(self) -> str:
-        """The number of the AWS account, as the stack's ARNs have it."""
+        """The AWS account id, as in the stack's ARNs."""
         return self.outputs["ImageTasksQueueArn"].split(":")[4]
 
     @cached_property
@@ -102,7 +102,7 @@ class DeployedStack(ABC):
 
 @dataclass(frozen=True)
 class AwsStack(DeployedStack):
-    """A stack in AWS, reached as a profile of the person's."""
+    """A stack in AWS, reached with one of the user's profiles."""
 
     profile: str
 
@@ -118,14 +118,14 @@ def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
     Parameters
     ----------
     stack_name:
-        By default what samconfig.toml calls the stack of the environment named like the profile, or else of `default`.
+        By default the stack name in samconfig.toml, of the environment named like the profile, or else of `default`.
     region:
         By default the profile's.
 
     Raises
     ------
     OperationsError
-        There is no such profile, region or stack, or AWS does not let it be seen.
+        There is no such profile, region or stack, or the profile lacks the permission to see it.
     """
     stack_name = stack_name or stack_name_for(profile, tomllib.loads(_SAMCONFIG.read_text()))
     try:
@@ -139,7 +139,7 @@ def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
             raise OperationsError(f"There is no stack {stack_name} in {region}. Name yours: STACK=name") from error
         raise OperationsError(f"AWS does not let profile {profile} see stack {stack_name}: {error}") from error
     except BotoCoreError as error:
-        raise OperationsError(f"Profile {profile} reaches nothing: {error}") from error
+        raise OperationsError(f"Profile {profile} cannot reach AWS: {error}") from error
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description.get("Outputs", [])})
     if "ImageTasksQueueArn" not in stack.outputs:
         raise OperationsError(f"Stack {stack_name} in {region} is not a Darkroom stack. Name yours: STACK=name")

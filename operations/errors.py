@@ -1,7 +1,7 @@
-"""Errors that the person who runs a command can fix."""
+"""Errors that the user of a command can fix."""
 
 from __future__ import annotations
 
 
 class OperationsError(Exception):
-    """Something the person at the terminal can fix; ``str()`` of it says what and how."""
+    """An error that the user can fix; ``str()`` says what is wrong and how to fix it."""

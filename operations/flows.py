@@ -1,4 +1,4 @@
-"""The flows of a stack, under the names that a person on call uses."""
+"""The flows of a stack, under the names that an engineer on call uses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from darkroom.messages import Task
 
 @dataclass(frozen=True)
 class Flow:
-    """A flow, by the outputs of the stack that hold its queues' URLs.
+    """A flow, described by the stack outputs that hold the URLs of its queues.
 
     Attributes
     ----------
     waiting:
-        Of the queue of its messages; empty where they do not wait in SQS.
+        Output of its message queue; empty if its messages do not wait in SQS.
     dead_letters:
-        Of its dead-letter queue.
+        Output of its dead-letter queue.
     read_body:
-        What its function reads from a message's body; None where no function of ours does.
+        Parses a message's body as the flow's function does; None if no function of Darkroom reads it.
     """
 
     waiting: str
@@ -37,5 +37,5 @@ FLOWS = {
 
 
 def flows_of(outputs: Mapping[str, str]) -> dict[str, Flow]:
-    """The flows that a stack has, by its outputs: its parameters may leave some out."""
+    """The flows that a stack has, found by its outputs. Parameters may leave flows out."""
     return {name: flow for name, flow in FLOWS.items() if flow.dead_letters in outputs}

@@ -1,4 +1,4 @@
-"""The RabbitMQ intake's dead letters, judged again: by the relay's own rules, with the routes that it has by now."""
+"""Check the RabbitMQ intake's dead letters again, with the relay's own rules and its present routes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from operations.redrive import HandOver
 
 
 def read_settings(stack: DeployedStack) -> Settings:
-    """Read the deployed relay's settings, of which the routes count. Raises OperationsError, ClientError."""
+    """Read the deployed relay's settings; only the routes matter. Raises OperationsError, ClientError."""
     name = stack.outputs["RelayRabbitMqFunctionName"]
     function = stack.lambda_.get_function_configuration(FunctionName=name)
     try:
@@ -29,7 +29,7 @@ def read_settings(stack: DeployedStack) -> Settings:
 
 
 def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
-    """Make the judge of dead letters: where one goes by now, or why it must stay."""
+    """Make the function that decides where a dead letter goes now, or why it must stay."""
 
     def judged(letter: DeadLetter) -> HandOver | str:
         if part := letter.text("part"):

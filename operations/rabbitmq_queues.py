@@ -1,7 +1,7 @@
-"""The queues of a RabbitMQ broker that Lambda reads: declare them, on the laptop's broker or on one of Amazon MQ.
+"""Declare the queues that Lambda reads, on the laptop's RabbitMQ broker or on one of Amazon MQ.
 
-A template makes the broker but nothing in it: CloudFormation has no resource for a queue of Amazon MQ. They are
-declared once, over AMQP, by whoever may reach the broker.
+CloudFormation creates a broker but has no resource for its queues. Somebody who can reach the broker declares them
+once, over AMQP.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ DEAD_LETTER_EXCHANGE = "darkroom.dead-letters"
 DELIVERY_LIMIT = 10_000
 _PRECONDITION_FAILED = 406
 
-# What goes wrong it also raises.
+# pika logs every error that it also raises.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def dead_letter_queue(queue: str) -> str:
-    """Name the queue that keeps what could not be delivered."""
+    """Return the name of a queue's dead-letter queue."""
     return f"{queue}.dead-letters"
 
 
 def connection_parameters(url: str) -> pika.URLParameters:
-    """Read an AMQP URL; TLS is verified, and nothing but the loopback address does without.
+    """Parse an AMQP URL. TLS is verified, and required except on the loopback address.
 
     Raises
     ------
     OperationsError
-        The URL is none, or the password would cross a network in clear.
+        The URL is not an AMQP URL, or it would send the password over a network in clear text.
     """
     try:
         parameters = pika.URLParameters(url)
     except (ValueError, TypeError):  # its message may hold the password
         raise OperationsError("The URL is not an AMQP URL such as amqps://user@broker.example:5671") from None
     if urlsplit(url).scheme == "amqps":
-        # Whatever the URL says of it.
+        # Overrides the URL.
         parameters.ssl_options = pika.SSLOptions(ssl.create_default_context(), parameters.host)
     elif not _is_loopback(parameters.host):
         raise OperationsError(f"amqp:// would send the password to {parameters.host} in clear text. Use amqps://")
@@ -72,7 +72,7 @@ def open_channel(url: str) -> Iterator[BlockingChannel]:
     Raises
     ------
     OperationsError
-        There is no connection, or the broker refuses what is asked of it.
+        There is no connection, or the broker refuses the request.
     """
     parameters = connection_parameters(url)
     where = f"the broker at {parameters.host}:{parameters.port}"
@@ -86,19 +86,19 @@ def open_channel(url: str) -> Iterator[BlockingChannel]:
 
 
 def declare_queues(url: str, queues: Sequence[str] = QUEUES, *, delivery_limit: int = DELIVERY_LIMIT) -> None:
-    """Declare each queue and the queue for its dead letters, all of them durable and replicated where the broker is.
+    """Declare each queue and its dead-letter queue: durable, and replicated if the broker is a cluster.
 
-    A second run changes nothing, and no run changes a queue that is there.
+    An existing queue is never changed, so the command can be repeated.
 
     Raises
     ------
     OperationsError
-        There is no connection, or a queue is there with other arguments; says which.
+        There is no connection, or a queue exists with other arguments; the message names it.
     """
     with open_channel(url) as channel:
         channel.exchange_declare(DEAD_LETTER_EXCHANGE, "direct", durable=True)
         for queue in queues:
-            # The dead letters' queue first: a queue must not work before its dead letters have a place.
+            # The dead-letter queue comes first: a queue must not work before its dead letters have a place.
             dead_letters = dead_letter_queue(queue)
             _declare(channel, dead_letters, {"x-queue-type": "quorum"})
             channel.queue_bind(dead_letters, DEAD_LETTER_EXCHANGE, routing_key=queue)
@@ -124,7 +124,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         required=True,
-        help="of the broker: amqps://user@host:5671, then /name of a virtual host. The password comes from"
+        help="URL of the broker: amqps://user@host:5671, then /name of a virtual host. The password comes from"
         " RABBITMQ_PASSWORD, from a prompt, or from the first line of standard input",
     )
     parser.add_argument("--queues", nargs="+", default=QUEUES, help="names of the queues, if the template has others")
@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> int:
-    """Declare the queues on a broker of one's own, and redrive; returns an exit code. Raises OperationsError."""
+    """Declare the queues on a broker, and redrive them if asked; returns an exit code. Raises OperationsError."""
     url = _with_password(url)
     declare_queues(url, queues)
     for queue in queues:
@@ -147,15 +147,15 @@ def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> 
 
 
 def redrive_queue(url: str, queue: str) -> int:
-    """Put a queue's dead letters back, as many as stand there now; returns how many that were.
+    """Move a queue's present dead letters back; returns how many were moved.
 
-    A message leaves the dead-letter queue only when the broker has confirmed it on the other: interrupted, it may stand
-    in both, and is done once by its id.
+    A message leaves the dead-letter queue only when the broker has confirmed it on the other. After an interruption it
+    may be in both; it is still processed once, by its id.
 
     Raises
     ------
     OperationsError
-        There is no connection, or the broker does not take one.
+        There is no connection, or the broker does not accept a message.
     """
     with open_channel(url) as channel:
         channel.confirm_delivery()
@@ -183,7 +183,7 @@ def _declare(channel: BlockingChannel, queue: str, arguments: dict[str, str | in
 
 
 def _with_password(url: str) -> str:
-    """Add the password to a URL that has a user only: a command line is there for everybody to read."""
+    """Add the password to a URL that has a user only: every user of a machine can read its command lines."""
     parts = urlsplit(url)
     if parts.scheme not in ("amqp", "amqps"):
         raise OperationsError("Where is the broker? URL=amqps://user@broker.example:5671")

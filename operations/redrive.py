@@ -1,11 +1,11 @@
-"""`make redrive`: dead letters go back to the queue they came from.
+"""`make redrive`: move dead letters back to their source queue.
 
-A message is sent first, and deleted from the dead-letter queue only after SQS has taken it: whatever happens in
-between, it stands in one of the two. It may stand in both, and then comes twice: tasks and orders have ids by which the
-functions do them once, and readers of results know a `task_id` that they have seen.
+A message is sent first, and deleted from the dead-letter queue only after SQS has accepted it. Whatever happens in
+between, it is in at least one of the two. If it is in both, it arrives twice: the functions process each task and order
+id once, and readers of results recognise a `task_id` that they have seen.
 
-It takes two visits. The first finds what is to be moved, by message id; the second moves that and nothing else, so
-what fails once more while it runs, and comes back as another message, is not sent round in a circle.
+A redrive scans the queue twice. The first scan finds the messages to move, by message id. The second moves those and
+no others, so a message that fails again during the redrive is not moved a second time.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 NO_CODE = "none"
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LARGEST_MESSAGE = 1_048_576
-# Of the 120,000 messages that a queue lets be hidden at a time.
+# A queue allows 120,000 messages in flight.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html
 MOST_AT_ONCE = 100_000
-# How fast a queue is looked through at least; it decides how long messages stay hidden if the command is killed.
+# The slowest scan; it decides how long messages stay hidden if the command is killed.
 _MESSAGES_PER_SECOND = 50
 _SECONDS_TO_SPARE = 30
 _LONGEST_HIDDEN = 43_200
-# Somebody else may be looking at a message, such as `make status`, which hides it for ten seconds.
+# Another reader may hide a message: `make status` does so for ten seconds.
 _PATIENCE, _WAIT = 3, 5
 
 
 @dataclass(frozen=True)
 class HandOver:
-    """What is to be sent, and where."""
+    """What to send, and where."""
 
     queue_url: str
     message: OutgoingMessage
@@ -49,17 +49,17 @@ class Judge(Protocol):
     """Decides on a dead letter."""
 
     def __call__(self, letter: DeadLetter, /) -> HandOver | str:
-        """Return where it goes, or why it must stay."""
+        """Return what to send where, or why the message must stay."""
 
 
 def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
-    """Judge that every dead letter goes back unchanged, with the mark by which the functions know it.
+    """Move every dead letter back unchanged, with the attribute by which the functions recognise a redrive.
 
     Parameters
     ----------
     largest:
-        The most bytes that the queue accepts. A message without room for the mark must stay: without it, an image task
-        would count as done.
+        The most bytes that the queue accepts. A message without room for the attribute must stay: without it, an image
+        task would count as done.
     """
 
     def judged(letter: DeadLetter) -> HandOver | str:
@@ -67,7 +67,7 @@ def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
         attributes = came_with.given_back(came, letter.error_code)
         message = OutgoingMessage(letter.body, attributes, letter.came.system_parameters())
         if message.size > largest:
-            return f"With the mark of a redrive it has {message.size:,} bytes, and the queue takes {largest:,}."
+            return f"With the attribute of a redrive it has {message.size:,} bytes, and the queue accepts {largest:,}."
         return HandOver(queue_url, message)
 
     return judged
@@ -75,7 +75,7 @@ def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
 
 @dataclass
 class Group:
-    """The dead letters of one error code: how many go, were not asked for, or must stay; and one of the reasons."""
+    """The dead letters of one error code: how many go, were not requested, or must stay; and one of the reasons."""
 
     reason: str
     go: int = 0
@@ -96,7 +96,7 @@ class Plan:
 
 @dataclass
 class Moved:
-    """What the second scan did; what SQS refused is counted by its reason."""
+    """What the second scan did. Messages that SQS refused are counted by reason."""
 
     moved: int = 0
     refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -105,14 +105,14 @@ class Moved:
 
 @dataclass(frozen=True)
 class Pace:
-    """So many messages a second, by a clock; ``sleep`` may end early, when a person ends the run."""
+    """Limits the messages per second. ``sleep`` may return early when the user ends the run."""
 
     rate: float
     clock: Callable[[], float]
     sleep: Callable[[float], object]
 
     def keep(self, started: float, moved: int) -> None:
-        """Wait until as many messages as were moved since ``started`` may have been."""
+        """Wait until the rate permits the number of messages moved since ``started``."""
         early = started + moved / self.rate - self.clock()
         if early > 0:
             self.sleep(early)
@@ -120,7 +120,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Redrive:
-    """A dead-letter queue, and what is asked of it.
+    """A dead-letter queue, and which of its messages to move.
 
     Attributes
     ----------
@@ -129,9 +129,9 @@ class Redrive:
     limit:
         The most to move; 0 for all.
     is_over:
-        Asked between batches, so that a person can end the run.
+        Called between batches, so that the user can end the run.
     progress:
-        Told how many messages were seen, or moved.
+        Called with the number of messages seen, or moved.
     """
 
     sqs: SQSClient
@@ -143,13 +143,13 @@ class Redrive:
     progress: Callable[[int], object] = lambda _: None
 
     def count(self) -> int:
-        """About how many dead letters stand there."""
+        """The approximate number of dead letters."""
         return count_waiting(self.sqs, self.queue_url)
 
     def plan(self) -> Plan:
-        """Look at what stands there, and change nothing. Raises ClientError, BotoCoreError."""
+        """Read the dead letters without a change. Raises ClientError, BotoCoreError."""
         count = self.count()
-        # SQS counts approximately; but messages that arrive faster than they are read must not keep it running forever.
+        # SQS counts approximately. Messages that arrive faster than they are read must not keep the scan running.
         most = min(2 * count + 10, MOST_AT_ONCE)
         plan = Plan()
         with QueueScan(self.sqs, self.queue_url, _hidden_for(count), is_over=self.is_over) as scan:
@@ -175,12 +175,12 @@ class Redrive:
             plan.message_ids.add(letter.message_id)
 
     def move(self, plan: Plan, pace: Pace, done: Moved) -> None:
-        """Move what is planned, and keep in ``done`` what was moved, also for the case that it cannot go on.
+        """Move the planned messages, and record in ``done`` what was moved, even if the run fails.
 
         Raises
         ------
         ServiceUnavailable, ClientError, BotoCoreError
-            SQS does not answer, or refuses.
+            SQS does not answer, or refuses the request.
         """
         left = set(plan.message_ids)
         started = pace.clock()
@@ -216,7 +216,7 @@ class Redrive:
 
 
 def count_waiting(sqs: SQSClient, queue_url: str) -> int:
-    """About how many messages of a queue can be received."""
+    """The approximate number of messages that can be received."""
     name: Final = "ApproximateNumberOfMessages"
     return int(sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=[name])["Attributes"][name])
 

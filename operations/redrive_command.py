@@ -1,4 +1,4 @@
-"""What a person sees of a redrive: what stands there, how it goes, and what has become of it."""
+"""The output of `make redrive`: the plan, the progress and the outcome."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
 
 @dataclass(frozen=True)
 class RedriveOptions:
-    """What a person asks for; ``code`` empty and ``limit`` 0 for all, ``rate`` in messages a second."""
+    """The command's options; an empty ``code`` and a ``limit`` of 0 mean all, ``rate`` is in messages per second."""
 
     queue: str
     code: str = ""
@@ -42,9 +42,9 @@ def run(
     Parameters
     ----------
     ended:
-        Set when the person ends the run: work in progress finishes.
+        Set when the user ends the run; work in progress finishes.
     confirm:
-        Asks the person a question.
+        Asks the user a yes-or-no question.
 
     Raises
     ------

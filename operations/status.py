@@ -1,4 +1,4 @@
-"""`make status`: what waits, dead letters by reason, and which alarms are on."""
+"""`make status`: waiting messages, dead letters by reason, and alarms that are on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATES = {"ALARM": "[bold red]ALARM[/]", "INSUFFICIENT_DATA": "[yellow]no data[
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue as it stands; ``oldest`` is the age of its oldest message in seconds, where it is known."""
+    """The state of a queue; ``oldest`` is the age of its oldest message in seconds, if known."""
 
     waiting: int
     worked_on: int
@@ -44,9 +44,9 @@ class Queue:
 
 @dataclass(frozen=True)
 class Alarm:
-    """An alarm of the stack; ``name`` is what the template calls it.
+    """An alarm of the stack; ``name`` is its name in the template.
 
-    ``can_go_off`` is false where nothing feeds its metrics, as on the laptop.
+    ``can_go_off`` is false if nothing feeds its metrics, as on the laptop.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Observation:
-    """What there is to see of a stack at one time, by names that a person knows. ``letters`` may be a sample."""
+    """The state of a stack at one time, under the names that users know. ``letters`` may be a sample."""
 
     queues: Mapping[str, Queue]
     letters: Mapping[str, Sequence[DeadLetter]]
@@ -68,7 +68,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the laptop stack has beside AWS: what is wrong with it, and how many messages wait on RabbitMQ's queues."""
+    """The laptop stack's services other than AWS: what is wrong, and how many messages wait in RabbitMQ's queues."""
 
     troubles: Sequence[str] = ()
     broker_queues: Mapping[str, int] = field(default_factory=dict)
@@ -98,21 +98,21 @@ def run(
                     lost = f"No answer since {observation.at:%H:%M:%S}, when these numbers are from: {error}"
                     around = replace(around, troubles=[*around.troubles, lost])
                 live.update(_screen(stack, observation, around), refresh=True)
-        except KeyboardInterrupt:  # the way to end it
+        except KeyboardInterrupt:  # the usual way to end the command
             pass
     console.print(_screen(stack, observation, around))
     return 1 if around.troubles else 0
 
 
 def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observation | None = None) -> Observation:
-    """Look at a stack.
+    """Read the state of a stack.
 
     Parameters
     ----------
     alarm_names:
-        What the template calls each alarm, by its name in CloudWatch.
+        Each alarm's name in the template, by its name in CloudWatch.
     before:
-        What was seen last: dead letters are only read again if their number has changed.
+        The previous observation: dead letters are read again only if their number has changed.
 
     Raises
     ------
@@ -135,12 +135,12 @@ def observe(stack: DeployedStack, alarm_names: Mapping[str, str], before: Observ
             letters[name] = before.letters[name]
         else:
             letters[name] = sample(stack.sqs, urls[name], min(queues[name].waiting, SAMPLE))
-    now = datetime.now()  # noqa: DTZ005 # the person's time
+    now = datetime.now()  # noqa: DTZ005 # local time
     return Observation(queues, letters, read_alarms(stack, alarm_names), now)
 
 
 def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
-    """Look at some ``count`` dead letters; they are hidden from others only meanwhile, and stay where they are."""
+    """Read about ``count`` dead letters. They stay in the queue, hidden from others only during the scan."""
     found: list[DeadLetter] = []
     with QueueScan(sqs, queue_url, _SECONDS_HIDDEN) as scan:
         for letters in scan.letters() if count else ():
@@ -151,7 +151,7 @@ def sample(sqs: SQSClient, queue_url: str, count: int) -> list[DeadLetter]:
 
 
 def read_alarms(stack: DeployedStack, alarm_names: Mapping[str, str]) -> list[Alarm]:
-    """The stack's alarms, those that are on first, then those that have changed last."""
+    """The stack's alarms: first those that are on, then the most recently changed."""
     names, found = list(alarm_names), []
     fed = None if stack.feeds_all_metrics else _fed_metrics(stack)
     for start in range(0, len(names), _ALARMS_PER_CALL):
@@ -175,7 +175,7 @@ def read_alarms(stack: DeployedStack, alarm_names: Mapping[str, str]) -> list[Al
 
 
 def _metrics_of(alarm: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Namespace and name of each metric that an alarm looks at; none for one that looks at other alarms."""
+    """Namespace and name of each metric that an alarm evaluates; empty for a composite alarm."""
     metrics = [alarm, *(query.get("MetricStat", {}).get("Metric", {}) for query in alarm.get("Metrics", []))]
     return {(metric.get("Namespace", ""), metric["MetricName"]) for metric in metrics if metric.get("MetricName")}
 
@@ -204,7 +204,7 @@ def _queue(sqs: SQSClient, url: str, oldest: float | None) -> Queue:
 
 
 def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
-    """Seconds since the oldest message of each queue was sent, as CloudWatch has it; an emulator may not."""
+    """Age in seconds of each queue's oldest message, from CloudWatch; an emulator may lack it."""
     queries: list[MetricDataQueryTypeDef] = [
         {
             "Id": f"queue{number}",
@@ -250,7 +250,7 @@ def _queues_table(observation: Observation, broker_queues: Mapping[str, int]) ->
         letters = observation.letters.get(name, ())
         oldest = queue.oldest
         if letters and len(letters) >= queue.waiting:
-            oldest = time() - min(letter.sent for letter in letters)  # fresher than the metric, and known everywhere
+            oldest = time() - min(letter.sent for letter in letters)  # fresher than the metric, and always known
         counts = [str(queue.waiting), str(queue.worked_on), str(queue.delayed)]
         style = "yellow" if name in observation.letters and queue.waiting else ""
         is_empty = queue == Queue(0, 0, 0, queue.oldest)
@@ -274,7 +274,7 @@ def _reasons_table(name: str, letters: Sequence[DeadLetter], waiting: int) -> Ta
 
 
 def _alarms(alarms: Sequence[Alarm]) -> Iterator[RenderableType]:
-    """Those that somebody should look at, and how many are fine: a terminal has few lines."""
+    """The alarms that need attention, and the number of the others: a terminal has few lines."""
     if not alarms:
         yield "The stack has no alarms."
         return
@@ -292,13 +292,13 @@ def _alarms(alarms: Sequence[Alarm]) -> Iterator[RenderableType]:
     silent = sum(not alarm.can_go_off and alarm.state == "OK" for alarm in alarms)
     fine = len(alarms) - len(others) - silent
     if silent:
-        yield f"{silent} of {len(alarms)} alarms say nothing: the laptop stack lacks their metrics. {fine} are OK."
+        yield f"{silent} of {len(alarms)} alarms cannot go off: the laptop stack lacks their metrics. {fine} are OK."
     else:
         yield f"{fine} of {len(alarms)} alarms are {_STATES['OK']}."
 
 
 def age(seconds: float) -> str:
-    """A length of time as people read it: the two units that say most."""
+    """A duration in its two largest units."""
     minutes, rest = divmod(max(int(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -236,5 +236,5 @@ class TestAStackInAws:
         assert stack_name_for("my-company", samconfig) == "darkroom-dev"
 
     def test_needs_a_profile_that_exists(self) -> None:
-        with pytest.raises(OperationsError, match="Profile nobody-has-this reaches nothing"):
+        with pytest.raises(OperationsError, match="Profile nobody-has-this cannot reach AWS"):
             in_aws("nobody-has-this")
