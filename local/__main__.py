@@ -22,8 +22,8 @@ from operations.errors import OperationsError
 def main() -> int:
     """Run one command; returns its exit code."""
     arguments = _parse()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was disturbed is set right on the way out
-    # A pipe has no width of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that injected faults are removed on exit
+    # A pipe has no width.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120)
     foreign = keep_out_the_person(os.environ)
     try:

@@ -1,4 +1,4 @@
-"""Where things stand on this machine, and what the machine is."""
+"""The laptop stack's folders, ports, keys and tools, and the machine's properties."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ RABBITMQ_USER = "darkroom"
 
 
 class LaptopError(OperationsError):
-    """Something the person at the laptop can fix; ``str()`` of it says what and how."""
+    """An error that the user can fix; ``str()`` says what is wrong and how to fix it."""
 
 
 @dataclass(frozen=True)
 class Keys:
-    """What proves to the emulators that a caller belongs to this stack: made by chance, known to this user alone."""
+    """Random keys that authenticate clients of this stack to the emulators; only this user can read them."""
 
     aws_access_key_id: str
     aws_secret_access_key: str
@@ -40,14 +40,14 @@ class Keys:
 
 @dataclass(frozen=True)
 class LocalConfig:
-    """One laptop stack: its folder, its ports and its name. The integration tests have another than the person."""
+    """One laptop stack: its folder, ports and name. The integration tests have stacks of their own."""
 
     folder: Path
     port: int
 
     @property
     def endpoint_url(self) -> str:
-        """Where clients of this laptop find the emulator."""
+        """The emulator's URL for clients on this laptop."""
         return f"http://{self.address}"
 
     @property
@@ -57,37 +57,37 @@ class LocalConfig:
 
     @property
     def tls_port(self) -> int:
-        """Where the deployed functions find it."""
+        """The emulator's URL for the deployed functions."""
         return self.port + 1
 
     @property
     def payments_port(self) -> int:
-        """Where the payment provider stands."""
+        """Host and port of the payment provider."""
         return self.port + 2
 
     @property
     def payments_url(self) -> str:
-        """How clients and functions find the payment provider."""
+        """The payment provider's URL."""
         return f"http://127.0.0.1:{self.payments_port}"
 
     @property
     def rabbitmq_port(self) -> int:
-        """Where the RabbitMQ broker stands."""
+        """The RabbitMQ broker's port."""
         return self.port + 3
 
     @property
     def rabbitmq_node_port(self) -> int:
-        """Where the broker's node would talk to other nodes; it cannot do without."""
+        """The port for other RabbitMQ nodes, which a broker always opens."""
         return self.port + 4
 
     @property
     def rabbitmq_url(self) -> str:
-        """Its clients' address, with the user and the password that the broker starts with."""
+        """The broker's URL, with the user and the password that it starts with."""
         return f"amqp://{RABBITMQ_USER}:{self.keys.rabbitmq_password}@127.0.0.1:{self.rabbitmq_port}"
 
     @property
     def keys(self) -> Keys:
-        """The keys of the stack, made at its first start and good until `forget_start`."""
+        """The keys of the stack, made at its first start and valid until `forget_start`."""
         if not self._start_file.exists():
             write_for_this_user(self._start_file, {"port": self.port, **asdict(Keys.by_chance())})
         started = json.loads(self._start_file.read_text())
@@ -95,11 +95,11 @@ class LocalConfig:
 
     @property
     def started_port(self) -> int | None:
-        """On which port the stack was started, also where it was killed since; None where it was not."""
+        """The port that the stack was started on, even if it was killed since; None if it was not started."""
         return int(json.loads(self._start_file.read_text())["port"]) if self._start_file.exists() else None
 
     def forget_start(self) -> None:
-        """Let the next start have other keys and any port."""
+        """Forget keys and port, so that the next start chooses them again."""
         self._start_file.unlink(missing_ok=True)
 
     @property
@@ -108,17 +108,17 @@ class LocalConfig:
 
     @property
     def stack_file(self) -> Path:
-        """How any client reaches the deployed stack."""
+        """The file that says how clients reach the deployed stack."""
         return self.folder / "stack.json"
 
     @property
     def pid_file(self) -> Path:
-        """Which process the emulator is."""
+        """The file with the emulator's process id."""
         return self.folder / "emulator.pid"
 
     @property
     def logs(self) -> Path:
-        """What the tools said."""
+        """The folder of the tools' logs."""
         return self.folder / "logs"
 
 
@@ -134,12 +134,14 @@ def write_for_this_user(path: Path, content: Any) -> None:
 
 
 def local_config() -> LocalConfig:
-    """Read the place from DARKROOM_FOLDER and PORT; by default ``.local``, and the port it was started on or 4566.
+    """Read the configuration from DARKROOM_FOLDER and PORT.
+
+    The defaults are ``.local``, and the port that the stack was started on or 4566.
 
     Raises
     ------
     LaptopError
-        PORT is none.
+        PORT is not a valid port.
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
     port = os.environ.get("PORT") or str(LocalConfig(folder, 0).started_port or 4566)
@@ -157,7 +159,7 @@ def tool(environment: str, name: str) -> Path:
 
 
 def machine_architecture() -> str:
-    """What Lambda calls this machine's processor."""
+    """The name of this machine's architecture in Lambda."""
     return "arm64" if platform.machine().lower() in ("arm64", "aarch64") else "x86_64"
 
 
@@ -165,7 +167,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
     """Template parameters that fit this machine: its interpreter, its payment provider, and few functions at once.
 
     Every function of the emulator is a process with its own copy of the layers. One that renders keeps a core busy;
-    one that takes orders mostly waits.
+    one that processes orders mostly waits.
     """
     return {
         "PythonRuntime": f"python{sys.version_info.major}.{sys.version_info.minor}",
@@ -174,7 +176,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         "ProcessOrderConcurrency": "4",
         "PaymentsUrl": config.payments_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
-        # Every flow, with all that watches it.
+        # Every flow, with its alarms.
         "RabbitMqIntake": "true",
         "CreateDashboard": "true",
         "ResultsAreRead": "true",
@@ -184,10 +186,10 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
 def sam_command(config: LocalConfig, arguments: Sequence[str]) -> list[str | Path]:
     """A command of the SAM CLI with the laptop stack's settings. Raises LaptopError if the SAM CLI is missing."""
     command: list[str | Path] = [tool("sam", "sam"), *arguments]
-    if arguments[0] == "sync":  # it builds into the folder where it stands: see run_sam
+    if arguments[0] == "sync":  # it builds into the working folder: see run_sam
         command += ["--template-file", PROJECT / "template.yaml", "--config-file", PROJECT / "samconfig.toml"]
     if arguments[0] in _WITH_PARAMETERS:
-        # The person's come after ours and win; SAM takes the option once, with its values one by one or in one word.
+        # The user's values come last and win. SAM accepts the option once, with its values one by one or in one word.
         option, parameters = "--parameter-overrides", template_parameters(config)
         ours = [f"{name}={value}" for name, value in parameters.items()]
         at = [number for number, word in enumerate(command) if str(word).partition("=")[0] == option]
@@ -212,7 +214,7 @@ def build_environment() -> dict[str, str]:
 
 
 def keep_out_the_person(environment: MutableMapping[str, str]) -> list[str]:
-    """Take out of an environment what a person has set for AWS and for proxies; returns which variables of AWS."""
+    """Remove the user's variables for AWS and proxies from an environment; returns the names of those for AWS."""
     foreign = [name for name in environment if name.startswith("AWS_")]
     for name in foreign:
         del environment[name]

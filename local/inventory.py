@@ -1,4 +1,4 @@
-"""The stock of products, as a shop's operator keeps it."""
+"""The stock of products, as the shop's operator sets it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COUNTERS = ("available", "reserved", "sold")
 
 
 def set_stock(deployed: Stack, available: Mapping[str, int]) -> None:
-    """Say how many of each product there are to sell; what is reserved and sold stays as it is."""
+    """Set how many of each product are available; the reserved and sold counters stay unchanged."""
     for product_id, quantity in available.items():
         deployed.dynamodb.update_item(
             TableName=deployed.outputs["InventoryTableName"],

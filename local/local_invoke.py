@@ -1,6 +1,6 @@
 """What `sam local invoke` needs to run the functions in Docker against the laptop stack.
 
-That is a build for Lambda's Python and this machine's processor, whose template holds the deployed settings.
+It is a build for Lambda's Python and this machine's processor; its template holds the deployed settings.
 `samconfig.toml` names the template: `make up` makes it, and `make down` removes it.
 """
 
@@ -19,13 +19,13 @@ from local.config import PROJECT, LocalConfig, machine_architecture
 from local.emulators.docker_bridge import docker_answers
 from local.stack import Stack, run_sam
 
-_BUILD = PROJECT / ".local" / "run-make-up-first"  # SAM names it where it is missing
+_BUILD = PROJECT / ".local" / "run-make-up-first"  # SAM's error names this folder if it is missing
 _GATE = Path(__file__).with_name("local_invoke_gate.py")
 _HOST = "host.docker.internal"
 
 
 def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
-    """Build the functions for Docker if one runs, and write into their template how they reach the stack.
+    """Build the functions for Docker if it runs, and write into their template how they reach the stack.
 
     Raises
     ------

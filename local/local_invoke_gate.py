@@ -1,4 +1,4 @@
-"""Goes beside a function in Docker: says in one sentence where no laptop stack is reached, else calls the function.
+"""Wraps a function in Docker: reports in one sentence if the laptop stack is unreachable, else calls the function.
 
 The standard library alone. https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html
 """
@@ -21,6 +21,6 @@ def lambda_handler(event: Any, context: Any) -> Any:
     try:
         socket.create_connection((url.hostname or "", url.port or 80), _SECONDS).close()
     except OSError as error:
-        sys.exit(f"The laptop stack at {url.netloc} is not reached from Docker ({error}). Start it: make down, make up")
+        sys.exit(f"Docker cannot reach the laptop stack at {url.netloc} ({error}). Start it: make down, make up")
     module, _, name = os.environ["DARKROOM_HANDLER"].rpartition(".")
     return getattr(import_module(module), name)(event, context)

@@ -1,4 +1,4 @@
-"""What subscribers of the orders' topic are told: a queue of our own listens to it for a while."""
+"""The events of the orders' topic: a temporary queue subscribes to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Listener:
     heard: list[dict[str, Any]] = field(default_factory=list)
 
     def listen(self) -> list[dict[str, Any]]:
-        """Take what has arrived; returns all that was heard so far."""
+        """Receive new events; returns all events received so far."""
         sqs = self.deployed.sqs
         while messages := sqs.receive_message(QueueUrl=self.queue_url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
@@ -32,7 +32,7 @@ class Listener:
 
 @contextmanager
 def listening(deployed: Stack, topic: str = "OrderEventsTopicArn") -> Iterator[Listener]:
-    """Subscribe a queue to the topic that an output names, for as long as the block lasts."""
+    """Subscribe a queue to the topic of a stack output for the duration of the block."""
     sqs, sns, topic_arn = deployed.sqs, deployed.sns, deployed.outputs[topic]
     queue_url = sqs.create_queue(QueueName=f"darkroom-listener-{uuid4()}")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

@@ -1,4 +1,4 @@
-"""What became of tasks: read from the deployed stack's tables, queues and logs, as an operator would."""
+"""The outcomes of tasks and orders, read from the deployed stack's tables, queues and logs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIRef
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A dead letter. What SQS moved itself, because the function died, has no code, no reason and no task id."""
+    """A dead letter. One that SQS moved itself, because the function died, has no code, reason or task id."""
 
     message_id: str
     task_id: str
@@ -32,7 +32,7 @@ class DeadLetter:
 
 
 def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: float, every: float = 0.2) -> T:
-    """Read until what is read is complete, or the time is over; returns what was read last."""
+    """Read until the result is complete or the time is over; returns the last result."""
     end = monotonic() + seconds
     while True:
         found = read()
@@ -59,12 +59,12 @@ def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> 
 def wait_for_tasks(
     stack: Stack, task_ids: Sequence[str], *, seconds: float, progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, dict[str, Any]]:
-    """Wait until every task is done, or the time is over; returns the tasks' items as they then are.
+    """Wait until every task is done or the time is over; returns the tasks' items.
 
     Parameters
     ----------
     progress:
-        Told how many are done.
+        Called with the number of finished tasks.
     """
     return _wait_for_items(
         lambda: read_items(stack, stack.outputs["TasksTableName"], "task_id", task_ids),
@@ -78,12 +78,12 @@ def wait_for_tasks(
 def wait_for_orders(
     stack: Stack, order_ids: Sequence[str], *, seconds: float, progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, dict[str, Any]]:
-    """Wait until every order is completed or rejected, or the time is over; returns the orders as they then are.
+    """Wait until every order is completed or rejected, or the time is over; returns the orders.
 
     Parameters
     ----------
     progress:
-        Told how many are at their end.
+        Called with the number of finished orders.
     """
     return _wait_for_items(
         lambda: read_items(stack, stack.outputs["OrdersTableName"], "order_id", order_ids),
@@ -110,7 +110,7 @@ def _wait_for_items(
 
 
 def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
-    """Look at every dead letter; they stay where they are."""
+    """Read every dead letter; all stay in the queue."""
     with QueueScan(stack.sqs, queue_url, hidden_for=60, wait=0) as scan:
         return [
             DeadLetter(letter.message_id, letter.text("task_id"), letter.error_code, letter.reason, letter.body)
@@ -120,7 +120,7 @@ def read_dead_letters(stack: Stack, queue_url: str) -> list[DeadLetter]:
 
 
 def take_results(stack: Stack) -> Iterator[dict[str, Any]]:
-    """Take every message off the results queue, as its reader would."""
+    """Receive and delete every message of the results queue, as its reader would."""
     sqs, queue_url = stack.sqs, stack.outputs["ResultsQueueUrl"]
     ten = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 0}
     while messages := sqs.receive_message(**ten).get("Messages"):  # type: ignore[arg-type]
@@ -146,7 +146,7 @@ def read_log(stack: Stack, function_name: str, *, since: float) -> Iterator[dict
 
 
 def count_messages(stack: Stack, queue_url: str) -> tuple[int, int]:
-    """Messages waiting in a queue, and messages being worked on."""
+    """Messages waiting in a queue, and messages in flight."""
     attributes = stack.sqs.get_queue_attributes(
         QueueUrl=queue_url,
         AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],

@@ -1,4 +1,4 @@
-"""The events of ``events/``, as they are, against the laptop stack: what they name, and `make invoke`."""
+"""Run the events of ``events/`` unchanged on the laptop stack: the objects that they name, and `make invoke`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.inventory import read_stock, set_stock
 from local.stack import Stack
 
 _SAMPLES = PROJECT / "samples"
-# S3 sends no event for a name without an ending: the image is rendered when an event of the folder asks for it.
+# S3 sends no event for a name without a suffix: the image is rendered only by an event of the folder.
 _PHOTOS = {
     "events/Käthe 1": "Käthe + Otto am See.jpg",
     "events/Otto": "globe.png",
@@ -26,7 +26,7 @@ _STOCK = {"print-30x40": 50, "frame-oak": 50, "album-linen": 0}
 
 
 def provide(stack: Stack) -> None:
-    """Put what the events name where they name it: photos that are not there, and products that nobody sells yet."""
+    """Create the photos and the products that the events name, if they are missing."""
     bucket = stack.outputs["UploadsBucketName"]
     there = {found["Key"] for found in stack.s3.list_objects_v2(Bucket=bucket, Prefix="events/").get("Contents", [])}
     for key in _PHOTOS.keys() - there:
@@ -40,7 +40,7 @@ def invoke(stack: Stack, console: Console, path: Path) -> int:
     Raises
     ------
     LaptopError
-        The file is no event of a function of the stack.
+        The file does not hold an event of a function of the stack.
     """
     try:
         event = json.loads(path.read_text())
@@ -59,7 +59,7 @@ def invoke(stack: Stack, console: Console, path: Path) -> int:
 
 
 def function_of(stack: Stack, event: Any) -> tuple[str, str]:
-    """Find which function an event is for: the name in the template, and the name to call. Raises LaptopError."""
+    """Find the function that an event is for: its name in the template, and the name to call. Raises LaptopError."""
     match event:
         case {"Records": [{"eventSource": "aws:sqs", "eventSourceARN": str(arn)}, *_]}:
             mappings = stack.lambda_.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]

@@ -44,7 +44,7 @@ from operations.status import Surroundings
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What a deployment is made of; a change of anything else needs no new one.
+# The sources of a deployment; a change of any other file needs no new one.
 _SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
 _BUILD = PROJECT / ".local" / "build"  # as samconfig.toml has it
 _BUILT_FROM = _BUILD.with_name("build.sources")
@@ -63,11 +63,11 @@ class Stack(DeployedStack):
 
     @property
     def feeds_all_metrics(self) -> bool:
-        """No: the emulator knows those of invocations alone."""
+        """No: the emulator has only the metrics of invocations."""
         return False
 
     def client(self, service: Any) -> Any:
-        """Make a client of a service; in a session of its own, since the person's AWS profile has no say here."""
+        """Make a client of a service, in a new session that ignores the user's AWS profile."""
         session = boto3.Session(
             aws_access_key_id=self.credentials["aws_access_key_id"],
             aws_secret_access_key=self.credentials["aws_secret_access_key"],
@@ -77,11 +77,11 @@ class Stack(DeployedStack):
 
 
 class NotDeployed(LaptopError):
-    """The emulator runs, but the stack that `stack_file` tells of is not in it, or not any more."""
+    """The emulator runs, but the stack in `stack_file` is not deployed to it."""
 
 
 def load(config: LocalConfig) -> Stack:
-    """Reach the deployed stack: what the file says of it is checked against the emulator. Raises LaptopError."""
+    """Find the deployed stack, and check its file against the emulator. Raises LaptopError."""
     if aws_emulator.running(config) is None:
         raise LaptopError("The laptop stack is not running. Start it: make up")
     check_port(config)
@@ -95,20 +95,20 @@ def load(config: LocalConfig) -> Stack:
 
 
 def check_port(config: LocalConfig) -> None:
-    """Raise LaptopError if what runs of the stack was started on another port than is meant."""
+    """Raise LaptopError if the stack was started on another port than the configured one."""
     port = config.started_port or config.port
     running = any(server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller))
     if port != config.port and running:
-        raise LaptopError(f"The laptop stack is already up, on port {port}. Say PORT={port}, or stop it: make down")
+        raise LaptopError(f"The laptop stack is already up, on port {port}. Use PORT={port}, or stop it: make down")
 
 
 def environment_of(deployed: Stack, foreign: Iterable[str]) -> list[str]:
-    """Commands for a shell, after which any client of AWS speaks to the stack and its outputs are variables.
+    """Shell commands that point every AWS client to the stack and set its outputs as variables.
 
     Parameters
     ----------
     foreign:
-        Variables that the shell has for other stacks, such as AWS_PROFILE.
+        The shell's variables for other stacks, such as AWS_PROFILE.
     """
     variables = {
         "AWS_ENDPOINT_URL": deployed.endpoint_url,
@@ -123,23 +123,23 @@ def environment_of(deployed: Stack, foreign: Iterable[str]) -> list[str]:
         *(f"unset {name}" for name in foreign),
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *(f'export {name}="{loopback}${{{name}:+,${name}}}"' for name in ("NO_PROXY", "no_proxy")),
-        # Version 1 of the AWS CLI asks the real SQS, whatever AWS_ENDPOINT_URL says.
+        # Version 1 of the AWS CLI ignores AWS_ENDPOINT_URL for SQS.
         'aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }',
     ]
 
 
 def up(config: LocalConfig, console: Console, *, broker: bool = True) -> Stack:
-    """Bring the stack up: start the emulator unless it runs, and deploy unless what is deployed is what stands here.
+    """Start the stack: start the emulator unless it runs, and deploy unless the deployed code is up to date.
 
     Parameters
     ----------
     broker:
-        Without it RabbitMQ is not started; a later call may start it.
+        Whether to start RabbitMQ; a later call may start it.
 
     Raises
     ------
     LaptopError
-        With one sentence on what is in the way.
+        The stack cannot start; the message says why in one sentence.
     """
     _check_rendition_set()
     with _alone(config):
@@ -151,9 +151,9 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     if broker:
         servers.append((rabbitmq, (config.rabbitmq_port, config.rabbitmq_node_port)))
     check_port(config)
-    if config.started_port != config.port:  # nothing of it runs
+    if config.started_port != config.port:  # nothing is running
         config.forget_start()
-    config.keys  # noqa: B018 # made here, before two servers ask for them at once
+    config.keys  # noqa: B018 # created here, before two servers read them at once
     if (process := aws_emulator.running(config)) is not None:
         aws_emulator.check_age(process)
     missing = [server for server, _ in servers if server.running(config) is None]
@@ -166,13 +166,13 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
                 aws_emulator.start(config)
             console.print(f"[green]✓[/] emulator at {config.endpoint_url}")
         else:
-            aws_emulator.set_faults(config, {})  # those of a run that was killed
+            aws_emulator.set_faults(config, {})  # of a run that was killed
         if payments in missing:
             with console.status("Starting the payment provider ..."):
                 payments.start(config)
             console.print(f"[green]✓[/] payment provider at {config.payments_url}")
         else:
-            payments.set_faults(config.payments_url, 0)  # those of a run that was killed
+            payments.set_faults(config.payments_url, 0)  # of a run that was killed
         stack = _deploy(config, console)
         if start_of_broker:
             with console.status("Starting RabbitMQ ..."):
@@ -215,12 +215,12 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
     stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
     write_for_this_user(config.stack_file, asdict(stack))
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
-    mq_poller.stop(config)  # the function that it invokes may have another name now
+    mq_poller.stop(config)  # the function that it invokes may have a new name
     return stack
 
 
 def _build(config: LocalConfig) -> None:
-    """Build once for all stacks of this folder: what is built depends on the sources and the interpreter alone."""
+    """Build once for all stacks of this folder: the build depends only on the sources and the interpreter."""
     with _BUILD.with_name("build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         parameters = template_parameters(config)
@@ -232,7 +232,7 @@ def _build(config: LocalConfig) -> None:
 
 
 def look_around(config: LocalConfig, stack: Stack) -> Surroundings:
-    """What there is beside the emulator of AWS, and what of it is missing or says nothing."""
+    """The services other than AWS, with those that are missing or do not answer."""
     troubles, waiting = [], {}
     if not payments.answers(stack.payments_url):
         troubles.append(f"The payment provider at {stack.payments_url} does not answer; run make up")
@@ -248,7 +248,7 @@ def look_around(config: LocalConfig, stack: Stack) -> Surroundings:
 
 @contextmanager
 def _alone(config: LocalConfig) -> Iterator[None]:
-    """Hold the place against another make that brings it up. Raises LaptopError where one does already."""
+    """Lock the stack's folder against another `make up`. Raises LaptopError if one is running."""
     config.folder.mkdir(parents=True, exist_ok=True)
     with (config.folder / "lock").open("w") as lock:
         try:
@@ -259,7 +259,7 @@ def _alone(config: LocalConfig) -> Iterator[None]:
 
 
 def down(config: LocalConfig) -> bool:
-    """Stop the stack, and what was in it is gone; returns whether anything was running."""
+    """Stop the stack and delete its contents; returns whether anything was running."""
     stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, aws_emulator)]
     config.forget_start()
     return any(stopped)
@@ -271,19 +271,19 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
     Parameters
     ----------
     log:
-        File name for what it says; without one it speaks to the terminal.
+        File name for the output; without one it goes to the terminal.
     for_lambda:
-        Whether it builds for Lambda's runtime instead of this machine's Python.
+        Whether to build for Lambda's runtime instead of this machine's Python.
 
     Returns
     -------
     int
-        Its exit code, where it speaks to the terminal.
+        Its exit code, if the output goes to the terminal.
 
     Raises
     ------
     LaptopError
-        It failed; with its last words. Only where it speaks to a log.
+        It failed; the message has the line of the log that explains it. Only if the output goes to a log.
     """
     environment = build_environment() | {
         "AWS_ENDPOINT_URL": config.endpoint_url,
@@ -291,14 +291,14 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
         "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "AWS_DEFAULT_REGION": _setting("region"),
         "SAM_CLI_TELEMETRY": "0",
-        "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # and not the home folder
+        "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # instead of the home folder
     }
     if for_lambda:
         del environment["DARKROOM_BUILD_FOR_THIS_MACHINE"]
     elif arguments[0] == "build":
         _BUILT_FROM.unlink(missing_ok=True)
     path = config.logs / log if log else None
-    # SAM leaves its temporary files behind: empty folders of every build, the layers' archives of every sync.
+    # SAM does not remove its temporary files: empty folders of every build, the layers' archives of every sync.
     with (
         tempfile.TemporaryDirectory(prefix="sam-", dir=config.folder, ignore_cleanup_errors=True) as temporary,
         path.open("wb") if path else nullcontext() as output,
@@ -319,7 +319,7 @@ def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = 
 
 
 def _check_rendition_set() -> None:
-    """Say now what the deployed function would say at every start, where nobody looks."""
+    """Raise now what the deployed function would raise at every start."""
     try:
         load_rendition_set(PROJECT / "functions" / "process_image" / "renditions.toml")
     except InvalidRenditionSet as error:
@@ -346,7 +346,7 @@ def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> 
     except ClientError:
         raise NotDeployed("The stack is not in the emulator any more. Deploy it again: make up") from None
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
-    # The emulator serves the API under a path of its own: the names of AWS are not ours.
+    # The emulator serves the API under another path: AWS's host names do not resolve to it.
     api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
     key = stack.client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)
     stack.outputs["ApiKey"] = key["value"]
@@ -355,7 +355,7 @@ def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> 
 
 
 def _deployed_code(stack: Stack) -> dict[str, list[str]]:
-    """Of each function of the stack what its code is and which layers it has."""
+    """The code and the layers of each function of the stack."""
     pages = stack.lambda_.get_paginator("list_functions").paginate()
     return {
         function["FunctionName"]: [function["CodeSha256"], *(layer["Arn"] for layer in function.get("Layers", []))]
@@ -385,7 +385,7 @@ def _source_files() -> Iterator[Path]:
 
 
 def _why(log: Path) -> str:
-    """The line of a SAM log that says most."""
+    """The most informative line of a SAM log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("Error", "ERROR", "make:"))]
     return (telling or lines or ["it printed nothing"])[-1]

@@ -1,4 +1,4 @@
-"""The sums that have to be right after any disturbance."""
+"""The sums that must be right after any fault."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Audit:
     Attributes
     ----------
     dead_lettered:
-        Moved to the dead-letter queue with the reason that they must have.
+        Number moved to the dead-letter queue with the expected reason.
     faulty:
-        How many could only be moved to the dead-letter queue.
+        Number of items that can only be moved to the dead-letter queue.
     twice:
-        How many had an effect more than once.
+        Number of items with an effect more than once.
     details:
-        Further figures, as people read them.
+        Further figures, as displayed.
     findings:
-        Whatever is not as it should be, one sentence each.
+        What is wrong, one sentence each.
     """
 
     accepted: int
@@ -58,7 +58,7 @@ class Audit:
 
 
 def total(audits: Sequence[Audit]) -> Audit:
-    """Add audits of different things up; of details with the same name the last stands."""
+    """Add up audits of different things. For details with the same name, the last one is kept."""
     return Audit(
         accepted=sum(audit.accepted for audit in audits),
         done=sum(audit.done for audit in audits),
@@ -71,23 +71,23 @@ def total(audits: Sequence[Audit]) -> Audit:
 
 
 def dead_lettered_rightly(expected: Mapping[str, str], letters: Sequence[DeadLetter]) -> tuple[set[str], list[str]]:
-    """Compare the dead letters with those that had to be there.
+    """Compare the dead letters with the expected ones.
 
     Parameters
     ----------
     expected:
-        By task id the error code that it must have; empty for what must not be among the dead letters.
+        Expected error code by task id; empty for a task that must not become a dead letter.
 
     Returns
     -------
     tuple
-        The ids of those that were moved to the dead-letter queue as they had to be, and findings.
+        The ids of the expected dead letters, and findings.
     """
     rightly: set[str] = set()
     findings = []
     for letter in letters:
         if letter.task_id not in expected:
-            continue  # another's
+            continue  # not ours
         code = expected[letter.task_id]
         if not letter.error_code or not letter.reason:
             findings.append(f"{letter.task_id} was moved to the dead-letter queue without a reason.")

@@ -1,4 +1,4 @@
-"""`make chaos`: disturb the flows in every way that production does, then audit that nothing was lost or done twice."""
+"""`make chaos`: inject the faults that production has, then audit that nothing was lost or done twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PREPARE: dict[str, Callable[[Stack, str, int, random.Random], PreparedFlow]] = 
 }
 _SHARES_OF_ALL = {"images": 0.15, "orders": 0.25, "rabbitmq": 0.6}
 CHOICES = ("all", *_PREPARE)
-# The next portion is offered when all but so many portions are done, so that the flows keep pace with one another.
+# The next portion is sent when at most this many are unfinished, so that the flows keep pace with one another.
 _PORTIONS_UNDER_WAY = 3
 _ITEMS_PER_KILL = 50
 _MOST_KILLS = 20
@@ -48,7 +48,7 @@ _LONGEST_OUTAGE = 15.0
 _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
     flow.dead_letters: (flow.waiting, flow.read_body) for flow in FLOWS.values() if flow.read_body
 }
-# What passes by itself, so that a message that met it too often is done once it is put back.
+# Faults that pass by themselves: a message that met one too often succeeds after a redrive.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
 _REDRIVEN_A_SECOND = 100
 # Longer than the poller may hold a batch that fails again and again: the broker does not count it as waiting.
@@ -57,17 +57,17 @@ _ROUNDS_OF_REDRIVING = 3
 
 
 def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
-    """Disturb one flow, or all of them at once, and print the audit; returns 0 only if the sums are right.
+    """Inject faults into one flow, or all at once, and print the audit; returns 0 only if the sums are right.
 
     Raises LaptopError.
     """
     deployed = stack.up(config, console)
     started = time()
-    chance = random.Random(items)  # noqa: S311 # the same disturbance each time, for whoever has to look into it
+    chance = random.Random(items)  # noqa: S311 # the same faults in every run, so that a failure can be reproduced
     faults = FaultInjector(config, chance, min(items / _ITEMS_PER_SECOND_OF_OUTAGE, _LONGEST_OUTAGE))
     counts = _split(flow, items)
     for _ in take_results(deployed):
-        pass  # those of earlier runs
+        pass  # drops the messages of earlier runs
     with ExitStack() as until_the_end:
         for queue, _ in _QUEUES.values():
             until_the_end.enter_context(short_visibility(deployed, deployed.outputs[queue]))
@@ -89,7 +89,7 @@ def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
 
 
 def _split(flow: str, items: int) -> dict[str, int]:
-    """How many items each flow gets, at least one."""
+    """The number of items of each flow, at least one."""
     if flow != "all":
         return {flow: items}
     counts = {name: max(1, int(items * share)) for name, share in _SHARES_OF_ALL.items()}
@@ -99,7 +99,7 @@ def _split(flow: str, items: int) -> dict[str, int]:
 def _plan(
     faults: FaultInjector, counts: Mapping[str, int], chance: random.Random
 ) -> list[tuple[float, Callable[[], None]]]:
-    """What goes wrong with these flows, and when which share of the items is done."""
+    """The faults to inject into these flows, and after which share of the items."""
     outage = faults.aws_outage
     plan: list[tuple[float, Callable[[], None], set[str]]] = [
         (0.15, faults.restart_broker, {"rabbitmq"}),
@@ -125,7 +125,7 @@ def _run_through(
     plan: Sequence[tuple[float, Callable[[], None]]],
     console: Console,
 ) -> None:
-    """Offer everything, portion by portion, while things go wrong, until all is done or nothing moves any more."""
+    """Send all portions while faults are injected, until everything is done or nothing progresses."""
     expected = sum(flow.expected for flow in flows)
     offered, to_come = 0, list(plan)
     under_way: list[Future[Any]] = []
@@ -156,12 +156,12 @@ def _run_through(
 
 
 def _tick(expected: int) -> float:
-    """Seconds between two looks, which take the emulator a while, too."""
+    """Seconds between two checks, which themselves cost the emulator time."""
     return min(max(0.2, expected / 2000), 3)
 
 
 def _wait_for_silence(deployed: Stack, config: LocalConfig, is_done: Callable[[], bool]) -> None:
-    """Wait until the queues are empty and everything is done, or has stayed undone for a while."""
+    """Wait until the queues are empty and everything is done, or nothing progresses for a while."""
     empty_since = monotonic()
     while True:
         waiting = sum(sum(count_messages(deployed, deployed.outputs[queue])) for queue, _ in _QUEUES.values())
@@ -175,9 +175,9 @@ def _wait_for_silence(deployed: Stack, config: LocalConfig, is_done: Callable[[]
 
 
 def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[str]:
-    """Put back what met passing faults until its last receive, by the command that a person has for it.
+    """Redrive the messages that met transient faults until their last receive, with the `redrive` command.
 
-    Returns how many messages that were, by error code; `none` for those that SQS moved because the function died.
+    Returns the number of messages by error code; `none` for those that SQS moved because the function died.
     """
     redriven: Counter[str] = Counter()
     pace = Pace(_REDRIVEN_A_SECOND, monotonic, sleep)
@@ -199,7 +199,7 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
 
 
 def _see(deployed: Stack, flows: Sequence[PreparedFlow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:
-    """Look at what there is at the end, once all that must be moved to the dead-letter queue has been."""
+    """Read the final state, once all expected dead letters have arrived."""
 
     def read_letters() -> dict[str, list[DeadLetter]]:
         return {name: _named(name, read_dead_letters(deployed, deployed.outputs[name])) for name in outputs}
@@ -219,7 +219,7 @@ def _see(deployed: Stack, flows: Sequence[PreparedFlow], listen: Callable[[], It
 
 
 def _named(dead_letters: str, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Letters that SQS moved itself, with the task id that their bodies have."""
+    """Dead letters that SQS moved itself, with the task id from their bodies."""
     if dead_letters not in _QUEUES:
         return list(letters)
     read = _QUEUES[dead_letters][1]

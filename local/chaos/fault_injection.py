@@ -1,4 +1,4 @@
-"""What chaos does to the deployed stack, whichever flows run through it."""
+"""The faults that chaos injects into the deployed stack, the same for all flows."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from local.config import LocalConfig
 from local.emulators import aws_emulator, payments, rabbitmq
 from local.stack import Stack
 
-# A killed function's messages come back after the visibility timeout. The template's 300 s are right for production;
-# for a run that people wait for, a little more than the function's 50 s must do.
+# A killed function's messages become visible after the visibility timeout. The template's 300 s suit production; a run
+# that people wait for uses a little more than the function's 50 s.
 _VISIBILITY_TIMEOUT = "60"
-# Some 5 % of all calls. Few hang: that takes as long as the client waits, and the rest of its batch waits with it.
+# About 5 % of all calls. Few hang: the call, and the rest of its batch, then waits for the client's timeout.
 _AWS_FAULTS = {
     "500 before": 0.01,
     "500 after": 0.005,
@@ -37,7 +37,7 @@ _FAILING_PAYMENT_REQUESTS = 0.1
 
 @contextmanager
 def short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
-    """Let a killed function's messages come back soon; it holds for messages received inside the block."""
+    """Shorten the visibility timeout of messages that are received inside the block."""
     sqs = deployed.sqs
     before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
     sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
@@ -49,7 +49,7 @@ def short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
 
 @contextmanager
 def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
-    """Keep a queue's messages from its function inside the block."""
+    """Stop a function from reading its queue inside the block."""
     lambda_ = deployed.lambda_
     (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
     lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
@@ -60,19 +60,19 @@ def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
 
 
 def kill_functions(config: LocalConfig) -> int:
-    """Kill the processes that run functions and wait until they are dead; returns how many that were."""
+    """Kill the processes that run functions and wait until they have ended; returns their number."""
     processes = aws_emulator.function_processes(config)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-            while process.status() != psutil.STATUS_ZOMBIE:  # it is the emulator's to bury
+            while process.status() != psutil.STATUS_ZOMBIE:  # the emulator reaps it
                 sleep(0.01)
     return len(processes)
 
 
 @dataclass
 class FaultInjector:
-    """What goes wrong with a stack, and how often it did."""
+    """The faults injected into a stack, and how often."""
 
     config: LocalConfig
     chance: random.Random
@@ -82,7 +82,7 @@ class FaultInjector:
 
     @contextmanager
     def failing(self) -> Iterator[None]:
-        """Let a share of all calls of AWS and of the payment provider fail inside the block."""
+        """Make a share of all calls to AWS and to the payment provider fail inside the block."""
         self._fail()
         try:
             yield
@@ -90,7 +90,7 @@ class FaultInjector:
             self._set_faults({}, 0)
 
     def kill_functions(self) -> None:
-        """Kill every function where it stands."""
+        """Kill every function process."""
         self.done["function processes killed"] += kill_functions(self.config)
 
     def restart_broker(self) -> None:
@@ -99,19 +99,19 @@ class FaultInjector:
         self.done["broker restarts"] += 1
 
     def restart_payments(self) -> None:
-        """Restart the payment provider: for a while nobody answers there, and what was in its hands breaks off."""
+        """Restart the payment provider: requests in progress break off, and new ones fail for a while."""
         self._count_failed_payments()
         payments.restart(self.config)
         self.done["payment provider restarts"] += 1
         self._fail()
 
     def payments_outage(self) -> None:
-        """Let the payment provider answer 500 for a while, and save these answers under their idempotency keys."""
+        """Make the payment provider answer 500 for a while, and save these answers under their idempotency keys."""
         self._set_faults(_aws_faults(), 1, "500 before")
         self._wait_for_the_end_of("payment provider")
 
     def aws_outage(self, service: str) -> None:
-        """Let a service of AWS answer nothing but 500 and 503 for a while."""
+        """Make an AWS service answer only 500 and 503 for a while."""
         self._set_faults(_aws_faults() | {service: _AWS_OUTAGE}, _FAILING_PAYMENT_REQUESTS)
         self._wait_for_the_end_of(service)
 

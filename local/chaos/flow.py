@@ -1,4 +1,4 @@
-"""What the flows of ``make chaos`` have in common: something to offer, a way to see it done, and an audit."""
+"""What the flows of ``make chaos`` have in common: items to send, a way to count finished ones, and an audit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from local.stack import Stack
 
 T = TypeVar("T")
 
-# So many times each flow is offered something: all flows are on their way from the start to the end.
+# Number of portions per flow, so that all flows run from the start to the end.
 PORTIONS = 20
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the stack shows to all at the end.
+    """The final state of the stack that all audits share.
 
     Attributes
     ----------
     results, events:
         Every message of the results queue, and of the orders' topic.
     payments:
-        By order every payment that was charged.
+        Every charged payment, by order.
     letters:
-        Every dead letter, by the output that names its queue.
+        Every dead letter, by the stack output of its queue.
     """
 
     results: Sequence[Mapping[str, Any]]
@@ -40,16 +40,16 @@ class Seen:
 
 @dataclass(frozen=True)
 class PreparedFlow:
-    """One flow, prepared.
+    """One flow, ready to run.
 
     Attributes
     ----------
     portions:
-        Each offers a part of the items.
+        Functions that send a part of the items each.
     count_done:
-        How many are at their end by now, of ``expected``.
+        Returns how many of ``expected`` items have reached a final state.
     faulty:
-        By the output that names the dead-letter queue, the ids that have to come there.
+        Ids that must reach a dead-letter queue, by the stack output of the queue.
     """
 
     name: str
@@ -62,14 +62,14 @@ class PreparedFlow:
 
 @dataclass
 class InFlight:
-    """Items of a table that come to their end; those that have are not asked for again.
+    """Counts a table's items in a final state. An item in a final state is not read again.
 
     Attributes
     ----------
     table:
-        The output that names it.
+        The stack output of the table.
     final:
-        The states that an item ends in.
+        The final states of an item.
     """
 
     deployed: Stack
@@ -80,11 +80,11 @@ class InFlight:
     _done: int = 0
 
     def watch(self, ids: Iterable[str]) -> None:
-        """Ask for these, too."""
+        """Count these items, too."""
         self._open.update(ids)
 
     def count_done(self) -> int:
-        """How many are at their end."""
+        """The number of items in a final state."""
         items = read_items(self.deployed, self.deployed.outputs[self.table], self.key_name, list(self._open))
         ended = {key for key, item in items.items() if item["state"] in self.final}
         self._open -= ended
@@ -93,6 +93,6 @@ class InFlight:
 
 
 def in_portions(items: Sequence[T]) -> list[Sequence[T]]:
-    """Cut into `PORTIONS` parts of about the same length, some of them empty if there are few items."""
+    """Split into `PORTIONS` parts of about the same length; some are empty if there are few items."""
     bounds = [len(items) * number // PORTIONS for number in range(PORTIONS + 1)]
     return [items[start:end] for start, end in pairwise(bounds)]

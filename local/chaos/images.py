@@ -1,4 +1,4 @@
-"""The images flow under disturbance: events twice and in any order, keys overwritten, files that cannot be rendered."""
+"""The images flow under faults: events twice and in any order, keys overwritten, files that cannot be rendered."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from operations.flows import FLOWS
 
 DEAD_LETTERS = FLOWS["images"].dead_letters
 _PHOTO = PROJECT / "samples" / "raccoon.jpg"
-_SIZE = (400, 300)  # what is disturbed is the way of a photo, not the rendering
-# Of ten uploads two overwrite a key that was uploaded before.
+_SIZE = (400, 300)  # small: the faults concern a photo's way, not its rendering
+# Two of ten uploads overwrite an earlier key.
 _OVERWRITTEN = 0.2
 _FAULTY = 0.05
 _FAULTY_FILES = {
@@ -39,7 +39,7 @@ _FAULTY_FILES = {
     "bomb.png": "TooManyPixels",
     "too-many-frames.gif": "TooManyFrames",
 }
-# Half of the events are taken off the queue and put back twice and in any order; S3 sends the others while all flows.
+# Half of the events are taken off the queue and sent twice and in any order; S3 sends the others during the run.
 _REORDERED = 0.5
 _TICK = timedelta(seconds=2)  # S3 dates objects in whole seconds
 
@@ -56,16 +56,16 @@ class Upload:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a run's images at the end.
+    """The final state of a run's images.
 
     Attributes
     ----------
     tasks, images:
         Items of the two tables, by key.
     written:
-        Every rendition, and when it was written last.
+        Every rendition, and when it was last written.
     stale:
-        Those of them that the lifecycle rule will delete.
+        The renditions that the lifecycle rule will delete.
     """
 
     tasks: Mapping[str, Mapping[str, Any]]
@@ -77,12 +77,12 @@ class Found:
 
 
 def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> PreparedFlow:
-    """Upload the half whose events come twice and in any order, and get ready to upload the other. Raises LaptopError.
+    """Upload the half whose events arrive twice and in any order; prepare the other half. Raises LaptopError.
 
     Parameters
     ----------
     run:
-        What all keys of this run begin with.
+        The prefix of all keys of this run.
     """
     queue_url = deployed.outputs[FLOWS["images"].waiting]
     early = int(items * _REORDERED)
@@ -154,7 +154,7 @@ def _upload_faulty(deployed: Stack, folder: str, number: int, chance: random.Ran
 
 
 def _upload_early(deployed: Stack, folder: str, photo: Image.Image, count: int, chance: random.Random) -> list[Upload]:
-    """Upload photos that all differ; some keys twice, the later one being the newest."""
+    """Upload photos that all differ, some of them twice under one key."""
     fresh = count - int(count * _OVERWRITTEN)
     keys = [f"{folder}/{number:05}.jpg" for number in range(fresh)]
     keys += [chance.choice(keys) for _ in range(count - fresh)]
@@ -163,7 +163,7 @@ def _upload_early(deployed: Stack, folder: str, photo: Image.Image, count: int, 
         return upload(deployed, keys[number], numbered(photo, number))
 
     with ThreadPoolExecutor(4) as pool:
-        # Overwriting comes after, one by one, so that the last upload of a key is its newest version.
+        # The overwriting uploads follow one by one, so that the last upload of a key is its newest version.
         return list(chain(pool.map(upload_one, range(fresh)), map(upload_one, range(fresh, count))))
 
 
@@ -178,12 +178,12 @@ def _take_events(deployed: Stack, expected: int) -> list[str]:
             bodies.append(message["Body"])
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
     if len(bodies) < expected:
-        raise LaptopError(f"S3 told of {len(bodies)} uploads, not of {expected}.")
+        raise LaptopError(f"S3 sent {len(bodies)} events; {expected} were expected.")
     return bodies
 
 
 def find(deployed: Stack, uploads: Sequence[Upload], folder: str, seen: Seen) -> Found:
-    """Look at what there is of uploads whose keys begin with ``folder``."""
+    """Read the state of uploads whose keys begin with ``folder``."""
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [u.key for u in uploads])
     written = _written(deployed, folder)
     told = {rendition["key"] for image in images.values() for rendition in image.get("renditions", [])}
@@ -198,12 +198,12 @@ def find(deployed: Stack, uploads: Sequence[Upload], folder: str, seen: Seen) ->
 
 
 def audit(uploads: Sequence[Upload], found: Found) -> Audit:
-    """Sum up what became of uploads, given in the order they were made."""
+    """Audit the uploads, given in the order they were made."""
     faulty = {u.task_id for u in uploads if u.error_code}
     dead, findings = dead_lettered_rightly({u.task_id: u.error_code for u in uploads}, found.letters)
     outcomes = {task_id: task.get("outcome") for task_id, task in found.tasks.items()}
     done = {u.task_id for u in uploads if outcomes.get(u.task_id) in ("Processed", "Superseded")}
-    findings += [f"{task_id} cannot be rendered, and was." for task_id in sorted(done & faulty)]
+    findings += [f"{task_id} was rendered, although it cannot be." for task_id in sorted(done & faulty)]
     newest = {u.key: u for u in uploads if not u.error_code}
     announced = Counter(result["task_id"] for result in found.results)
 
@@ -212,16 +212,16 @@ def audit(uploads: Sequence[Upload], found: Found) -> Audit:
     for key, upload in newest.items():
         image = found.images.get(key, {})
         if image.get("version_id") != upload.version_id:
-            findings.append(f"{key} does not stand in its newest version.")
+            findings.append(f"{key} is not published in its newest version.")
             continue
         standing += 1
         if not announced[upload.task_id]:
-            findings.append(f"{key} was never announced.")
+            findings.append(f"{key} has no result.")
         processed_at = found.tasks.get(upload.task_id, {}).get("processed_at")
         for rendition in image["renditions"]:
             told.add(rendition["key"])
             if rendition["key"] not in found.written:
-                findings.append(f"{key} lacks a rendition.")
+                findings.append(f"{key} has a missing rendition.")
             elif processed_at and found.written[rendition["key"]] > datetime.fromisoformat(processed_at) + _TICK:
                 again.add(upload.task_id)
     again |= _announced_as_others(uploads, found.results)
@@ -238,16 +238,16 @@ def audit(uploads: Sequence[Upload], found: Found) -> Audit:
             "processed": sum(outcomes.get(task_id) == "Processed" for task_id in done),
             "superseded by a newer version": sum(outcomes.get(task_id) == "Superseded" for task_id in done),
             "moved to the dead-letter queue, cannot be rendered": len(dead & faulty),
-            "images standing in their newest version": standing,
-            "renditions of replaced versions that nobody would delete": len(forgotten),
-            "results announced more than once, with the same task id": sum(announced[i] > 1 for i in done),
+            "images published in their newest version": standing,
+            "renditions of replaced versions that nothing deletes": len(forgotten),
+            "results sent more than once, with the same task id": sum(announced[i] > 1 for i in done),
         },
         findings=findings,
     )
 
 
 def _announced_as_others(uploads: Sequence[Upload], results: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The tasks whose image was announced under another task id as well."""
+    """The tasks whose image also has a result under another task id."""
     mine = {(u.key, u.version_id): u.task_id for u in uploads}
     ids = defaultdict(set)
     for result in results:
@@ -256,7 +256,7 @@ def _announced_as_others(uploads: Sequence[Upload], results: Iterable[Mapping[st
 
 
 def _written(deployed: Stack, folder: str) -> dict[str, datetime]:
-    """Every rendition of uploads in a folder, and when it was written last."""
+    """Every rendition of uploads in a folder, and when it was last written."""
     bucket = deployed.outputs["RenditionsBucketName"]
     pages = deployed.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{folder}/")
     return {o["Key"]: o["LastModified"] for page in pages for o in page.get("Contents", [])}

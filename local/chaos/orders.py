@@ -1,6 +1,6 @@
-"""The orders flow under disturbance: messages twice and in any order, scarce stock, cards that are declined.
+"""The orders flow under faults: messages twice and in any order, scarce stock, declined cards.
 
-The audit sums up what an accountant would: the stock of every product, and the money at the payment provider.
+The audit sums up the stock of every product, and the money at the payment provider.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from operations.flows import FLOWS
 
 DEAD_LETTERS = FLOWS["orders"].dead_letters
 _PRODUCTS = 20
-# Of each product there is less than is asked for, so that about a third of the orders finds an empty shelf.
+# There is less of each product than the orders contain, so that about a third of them find it out of stock.
 _STOCK_PER_ORDER = 0.1
 _DECLINED = 0.1
 _UNKNOWN_CUSTOMERS = 0.02
@@ -48,16 +48,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a run's orders at the end.
+    """The final state of a run's orders.
 
     Attributes
     ----------
     orders, stock:
-        Items of the two tables, by key; of a product its counters.
+        Items of the two tables, by key; a product's item is its counters.
     payments:
-        By order every payment that was charged.
+        Every charged payment, by order.
     events:
-        Everything that the topic told.
+        Every event that the topic published.
     """
 
     orders: Mapping[str, Mapping[str, Any]]
@@ -68,12 +68,12 @@ class Found:
 
 
 def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> PreparedFlow:
-    """Fill the shelves and write the orders.
+    """Set the stock and write the orders.
 
     Parameters
     ----------
     run:
-        What all ids of this run begin with.
+        The prefix of all ids of this run.
     """
     stock = fill_shelves(deployed, f"{run}-orders", items)
     orders = [place_order(f"{run}-orders-{number:05}", list(stock), chance) for number in range(items)]
@@ -103,7 +103,7 @@ def orders_in_flight(deployed: Stack) -> InFlight:
 
 
 def fill_shelves(deployed: Stack, run: str, orders: int) -> dict[str, int]:
-    """Make products of this run's own, and too few of each; returns how many there are."""
+    """Create products for this run, too few of each; returns the number of each."""
     stock = {f"{run}-product-{number:02}": max(1, int(orders * _STOCK_PER_ORDER)) for number in range(_PRODUCTS)}
     set_stock(deployed, stock)
     return stock
@@ -125,13 +125,13 @@ def place_order(order_id: str, products: Sequence[str], chance: random.Random) -
 
 
 def without_items(order: Placed) -> Placed:
-    """The order as nobody can fulfil it."""
+    """The order with an error, so that nobody can fulfil it."""
     message = {name: value for name, value in order.message.items() if name != "items"}
     return Placed(order.order_id, {}, order.amount, message, "MalformedMessage")
 
 
 def find(deployed: Stack, orders: Sequence[Placed], stock: Mapping[str, int], seen: Seen) -> Found:
-    """Look at what there is of orders and their products."""
+    """Read the state of orders and their products."""
     return Found(
         orders=read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", [o.order_id for o in orders]),
         stock=read_stock(deployed, stock),
@@ -142,7 +142,7 @@ def find(deployed: Stack, orders: Sequence[Placed], stock: Mapping[str, int], se
 
 
 def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> Audit:
-    """Sum up what became of orders, and of the stock that there was at the start."""
+    """Audit the orders, and the stock against its state at the start."""
     faulty = {o.order_id for o in orders if o.error_code}
     dead, findings = dead_lettered_rightly({o.order_id: o.error_code for o in orders}, found.letters)
     states = {o.order_id: found.orders.get(o.order_id, {}).get("state", "never received") for o in orders}
@@ -180,7 +180,7 @@ def audit(orders: Sequence[Placed], stock: Mapping[str, int], found: Found) -> A
             "charged, net of refunds": readable(sum(p.charged - p.refunded for p in made), _CURRENCY),
             "payments charged": len(made),
             "payments refunded": sum(p.refunded > 0 for p in made),
-            "events told more than once, with the same id": len(mine) - len(set(mine)),
+            "events published more than once, with the same id": len(mine) - len(set(mine)),
         },
         findings=findings,
     )
@@ -194,7 +194,7 @@ def _stock_findings(
         counter = counters[product]
         bought = sum(order.quantities.get(product, 0) for order in completed)
         if sum(counter.values()) != at_the_start:
-            findings.append(f"{product}: {dict(counter)} is not the {at_the_start} that there were.")
+            findings.append(f"{product}: {dict(counter)} does not add up to the {at_the_start} at the start.")
         if counter["reserved"]:
             findings.append(f"{product}: {counter['reserved']} are still reserved.")
         if counter["sold"] != bought:
@@ -224,5 +224,5 @@ def _word_findings(states: Mapping[str, str], told: Sequence[Mapping[str, Any]])
     for order_id, state in states.items():
         words = heard.get(order_id, set())
         if {event_type for event_type, _ in words} != {types.get(state)} or len(words) != 1:
-            findings.append(f"{order_id} is {state}; its customer was told {sorted(words) or 'nothing'}.")
+            findings.append(f"{order_id} is {state}; the events published are {sorted(words) or 'none'}.")
     return findings

@@ -1,4 +1,4 @@
-"""Image tasks and orders by way of RabbitMQ, followed to their ends; and messages that can only be rejected."""
+"""Image tasks and orders sent over RabbitMQ, followed to the end; and messages that become dead letters."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ DEAD_LETTERS = FLOWS["rabbitmq"].dead_letters
 _INVALID = 0.05
 _PUBLISHED_TWICE = 0.1
 _COMPRESSED = 0.1
-# Of the valid messages some have no id in their body: the broker's message id, or their content, identifies these.
+# Some valid messages have no id in their body: the broker's message id, or their content, identifies them.
 _WITHOUT_ID = 0.2
 _SECONDS_TO_PUBLISH = 120
 
 
 @dataclass(frozen=True)
 class Published:
-    """One message for a queue of the broker. ``task_id`` is what it must be known by."""
+    """One message for a queue of the broker. ``task_id`` is the id that it must get."""
 
     task_id: str
     queue: str
@@ -50,7 +50,7 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Pre
     Parameters
     ----------
     run:
-        What all ids of this run begin with.
+        The prefix of all ids of this run.
     """
     if not deployed.rabbitmq_url:
         raise LaptopError(rabbitmq_install.why_left_out())
@@ -128,7 +128,7 @@ def _message(queue: str, id_field: str, task_id: str, body: Mapping[str, Any], c
 
 
 def _publish(deployed: Stack, published: Sequence[Published]) -> None:
-    """Publish everything, each confirmed; again what a restart of the broker left unconfirmed."""
+    """Publish every message with a confirm; repeat those that a restart of the broker left unconfirmed."""
     for queue in ("image-tasks", "orders"):
         messages = [p.message for p in published if p.queue == queue]
         end = monotonic() + _SECONDS_TO_PUBLISH
@@ -143,7 +143,7 @@ def _publish(deployed: Stack, published: Sequence[Published]) -> None:
 
 
 def audit(rejected: Sequence[Published], letters: Sequence[DeadLetter]) -> Audit:
-    """Sum up what became of the messages that had to be rejected."""
+    """Audit the messages that had to become dead letters."""
     dead, findings = dead_lettered_rightly({p.task_id: "MalformedMessage" for p in rejected}, letters)
     return Audit(
         accepted=len(rejected),
@@ -151,6 +151,6 @@ def audit(rejected: Sequence[Published], letters: Sequence[DeadLetter]) -> Audit
         dead_lettered=len(dead),
         faulty=len(rejected),
         twice=0,
-        details={"messages rejected, not valid": len(dead)},
+        details={"messages moved to the dead-letter queue, not valid": len(dead)},
         findings=findings,
     )

@@ -1,4 +1,4 @@
-"""What `make chaos` tells at its end: as tables for the terminal, as JSON, and as Markdown for the documents."""
+"""The report of `make chaos`: tables for the terminal, JSON, and Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from local.config import LocalConfig
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table before it is printed; of each row the first value names it."""
+    """A table to print; the first value of each row is its name."""
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
 
     def for_terminal(self) -> Table:
-        """As rich prints it."""
+        """As a rich table."""
         table = Table(title=self.title, title_justify="left", header_style="bold")
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left")
@@ -51,11 +51,11 @@ def show(
     Parameters
     ----------
     audits:
-        By flow.
+        The audits by flow.
     disturbed:
-        What went wrong, and how often.
+        The injected faults, and how often.
     failed_calls:
-        How many calls failed on purpose, by service and kind.
+        Number of calls that failed on purpose, by service and kind.
     """
     sums = total(list(audits.values()))
     told = {

@@ -1,1 +1,1 @@
-"""`make demo`: photos, orders and RabbitMQ messages, and what became of each."""
+"""`make demo`: send photos, orders and RabbitMQ messages, and report each outcome."""

@@ -1,4 +1,4 @@
-"""`make demo`: photos, orders and RabbitMQ messages through the deployed stack, and what became of each."""
+"""`make demo`: send photos, orders and RabbitMQ messages to the deployed stack, and report each outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     Parameters
     ----------
     photos:
-        A folder of photos to send in instead of the project's; then there is nothing else.
+        A folder of photos to upload instead of the sample photos, orders and messages.
     """
     samples = demo_images.own_photos(photos) if photos else demo_images.shipped_samples()
     deployed = stack.up(config, console)
@@ -100,7 +100,7 @@ def _tell_what_is_wrong(
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
 ) -> bool:
-    """Print a line for whatever did not end as expected; returns whether there was any."""
+    """Print a line for each unexpected outcome; returns whether there was any."""
     faults = [
         f"{row.name}: expected {row.expected or 'an end'}, but it is {row.error_code or row.outcome}. {row.reason}"
         for row in images
@@ -142,7 +142,7 @@ def _write_json(
         "rabbitmq": [_told(row) for row in messages],
         "dead_letters": [asdict(letter) for letter in dead_letters],
     }
-    # DynamoDB's numbers are decimals; all of ours are whole but for positions.
+    # DynamoDB's numbers are decimals; all of Darkroom's are whole, except positions.
     text = json.dumps(content, indent=2, ensure_ascii=False, default=lambda n: int(n) if n == int(n) else float(n))
     (config.folder / "demo.json").write_text(text + "\n")
 

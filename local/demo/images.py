@@ -1,4 +1,4 @@
-"""The demo's photos: sent in through the uploads bucket, and what became of each."""
+"""The demo's photos: upload them, and report each outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SECONDS_TO_FINISH = 120
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo to send in. ``expected`` is "processed", an error code, or None where either is fine."""
+    """A photo to upload. ``expected`` is "processed", an error code, or None if either is fine."""
 
     path: Path
     expected: str | None
@@ -42,7 +42,7 @@ class Sample:
 
 
 def shipped_samples() -> list[Sample]:
-    """The photos that come with the project, and what must become of them."""
+    """The sample photos, and the expected outcomes."""
     table = tomllib.loads((_SAMPLES / "expected.toml").read_text())
     return [Sample(_SAMPLES / row["file"], row["outcome"], row.get("shows", "")) for row in table["sample"]]
 
@@ -62,7 +62,7 @@ def own_photos(folder: Path) -> list[Sample]:
 
 
 def send_in(deployed: Stack, samples: Sequence[Sample], console: Console) -> list[Shown]:
-    """Upload every photo; S3 tells the queue."""
+    """Upload every photo; S3 sends the events."""
     s3, bucket = deployed.s3, deployed.outputs["UploadsBucketName"]
 
     def upload(sample: Sample) -> Shown:
@@ -80,7 +80,7 @@ def send_in(deployed: Stack, samples: Sequence[Sample], console: Console) -> lis
 
 
 def send_odd_messages(deployed: Stack) -> list[Shown]:
-    """Send what other programs might: a task for an object that is not there, and no task at all."""
+    """Send what other programs might: a task for a missing object, and a message that is not a task."""
     sqs, queue_url = deployed.sqs, deployed.outputs[FLOWS["images"].waiting]
     gone = PlainTask(f"demo-{time():.3f}", deployed.outputs["UploadsBucketName"], f"{_PREFIX}deleted.jpg")
     submit_tasks(sqs, queue_url, [gone])
@@ -106,7 +106,7 @@ def wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
 
 
 def learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> list[DeadLetter]:
-    """Fill in how each ended; returns the dead letters of this run."""
+    """Fill in each outcome; returns the dead letters of this run."""
     wanted = {row.task_id for row in shown}
     tasks = read_items(deployed, deployed.outputs["TasksTableName"], "task_id", list(wanted))
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [r.key for r in shown if r.key])
@@ -128,7 +128,7 @@ def learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> l
 
 
 def _dead_letters(deployed: Stack, wanted: set[str]) -> list[DeadLetter]:
-    """All dead letters, once those of the wanted tasks can be seen; SQS may hide one for a moment."""
+    """All dead letters, once those of the given tasks are visible; SQS may hide one for a moment."""
     return poll(
         lambda: read_dead_letters(deployed, deployed.outputs[FLOWS["images"].dead_letters]),
         lambda letters: wanted <= {letter.task_id for letter in letters},

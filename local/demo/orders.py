@@ -1,4 +1,4 @@
-"""The demo's orders: put on their queue, and what became of each."""
+"""The demo's orders: send them, and report each outcome."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _STOCK = {"print-30x40": 50, "frame-oak": 50, "album-linen": 0}
 
 @dataclass
 class ShownOrder:
-    """What became of one order: a row of the table, an entry of ``demo.json``.
+    """The outcome of one order: a row of the table, an entry of ``demo.json``.
 
-    ``charged`` is what the payment provider took and did not give back, in minor units; ``told`` what subscribers
-    heard.
+    ``charged`` is the amount charged and not refunded, in minor units; ``told`` lists the events that subscribers
+    received.
     """
 
     order_id: str
@@ -53,19 +53,19 @@ class ShownOrder:
 
     @property
     def word(self) -> str:
-        """What subscribers were told, as people read it."""
+        """The events that subscribers received, as displayed."""
         return ", ".join(f"{event} ×{n}, one event_id" if n > 1 else event for event, n in Counter(self.told).items())
 
     @property
     def as_expected(self) -> bool:
-        """Whether it ended as it should, charged if and only if it was completed, and its customer was told."""
+        """Whether the outcome is as expected, it was charged if and only if completed, and the event was published."""
         right_charge = self.charged == (self.amount if self.outcome == "COMPLETED" else 0)
         right_word = bool(self.told) == (self.outcome in ("COMPLETED", "REJECTED"))
         return self.outcome == self.expected and right_charge and right_word
 
 
 def send(deployed: Stack) -> list[ShownOrder]:
-    """Fill the shelves and put the orders on their queue."""
+    """Set the stock and send the orders."""
     set_stock(deployed, _STOCK)
     run = f"demo-{time():.0f}"
     prints, frame, album = ("print-30x40", 2, 3450), ("frame-oak", 1, 2900), ("album-linen", 1, 4200)
@@ -122,7 +122,7 @@ def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None
 
 
 def learn_outcomes(deployed: Stack, shown: Sequence[ShownOrder], listener: Listener) -> None:
-    """Fill in how each ended, what the payment provider took, and what subscribers were told."""
+    """Fill in each outcome, the amount charged, and the events published."""
     order_ids = [row.order_id for row in shown if row.amount]
     orders = read_items(deployed, deployed.outputs["OrdersTableName"], "order_id", order_ids)
     wanted = {row.order_id for row in shown if row.expected not in ("COMPLETED", "REJECTED")}

@@ -1,4 +1,4 @@
-"""The demo's messages to RabbitMQ: published as other services would, and where they arrived."""
+"""The demo's messages to RabbitMQ: publish them as other services would, and report where they arrived."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SECONDS_TO_FINISH = 60
 
 @dataclass
 class ShownMessage:
-    """What became of one message: a row of the table, an entry of ``demo.json``."""
+    """The outcome of one message: a row of the table, an entry of ``demo.json``."""
 
     message_id: str
     shows: str
@@ -36,12 +36,12 @@ class ShownMessage:
 
     @property
     def as_expected(self) -> bool:
-        """Whether it ended as it should."""
+        """Whether the outcome is as expected."""
         return self.outcome == self.expected
 
 
 def send(deployed: Stack, photo_key: str) -> list[ShownMessage]:
-    """Publish a task for a photo that is there, an order, and what is neither."""
+    """Publish a task for an uploaded photo, an order, and a message that is neither."""
     run = f"demo-rabbitmq-{time():.0f}"
     task = {"bucket": deployed.outputs["UploadsBucketName"], "key": photo_key}
     order = {
@@ -81,7 +81,7 @@ def send(deployed: Stack, photo_key: str) -> list[ShownMessage]:
 
 
 def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Console) -> None:
-    """Wait for each, and fill in where it arrived and how it ended."""
+    """Wait for each, and fill in where it arrived and its outcome."""
     task, order, invalid = shown
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Relaying", total=3)

@@ -1,4 +1,4 @@
-"""The demo's page: every picture beside its original, what went wrong with the others, and the orders."""
+"""The demo's report page: the renditions beside their originals, the dead letters, and the orders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local.outcomes import DeadLetter
 from local.stack import Stack
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-# What every browser shows as it is; of anything else the page shows a preview.
+# Formats that every browser shows. For any other format the page shows a preview.
 _SHOWN_BY_BROWSERS = {".jpg", ".jpeg", ".png", ".gif", ".webp", ".avif"}
 _PREVIEW = (800, 800)
 
@@ -35,7 +35,7 @@ pi_heif.register_heif_opener()
 
 @dataclass
 class Shown:
-    """What became of one sample: a card of the page, a row of the table, an entry of ``demo.json``. Times in ms."""
+    """The outcome of one photo: a card of the page, a row of the table, an entry of ``demo.json``. Times in ms."""
 
     name: str
     key: str
@@ -53,7 +53,7 @@ class Shown:
 
     @property
     def as_expected(self) -> bool:
-        """Whether it ended as it should."""
+        """Whether the outcome is as expected."""
         ended = self.error_code or self.outcome.lower()
         return self.outcome != "unfinished" if self.expected is None else ended == self.expected
 
@@ -140,7 +140,7 @@ def _figure(source: str, name: str, size: str, byte_count: int) -> str:
 
 
 def _original(folder: Path, original: Path) -> str:
-    """Put the original, or what a browser can show of it, beside the page."""
+    """Write the original, or a preview that browsers can show, beside the page."""
     if original.suffix.lower() in _SHOWN_BY_BROWSERS:
         target = folder / "pictures" / original.name
         shutil.copyfile(original, target)
@@ -151,13 +151,13 @@ def _original(folder: Path, original: Path) -> str:
                 preview = ImageOps.exif_transpose(image)
                 preview.thumbnail(_PREVIEW)
                 preview.convert("RGB").save(target)
-        except (OSError, ValueError):  # Pillow opens fewer kinds of TIFF than the function; the page shows none then
+        except (OSError, ValueError):  # Pillow opens fewer kinds of TIFF than the function; no preview then
             shutil.copyfile(original, target)
     return f"pictures/{target.name}"
 
 
 def _placeholder(thumb_hash: str) -> str:
-    """The picture that a ThumbHash stands for, as a data address."""
+    """The picture that a ThumbHash encodes, as a data URL."""
     width, height, rgba = decode(base64.b64decode(thumb_hash))
     buffer = io.BytesIO()
     Image.frombytes("RGBA", (width, height), rgba).save(buffer, "PNG")

@@ -1,4 +1,4 @@
-"""The picture that a ThumbHash stands for, as https://github.com/evanw/thumbhash decodes it."""
+"""Decode a ThumbHash, as https://github.com/evanw/thumbhash does."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def decode(hashed: bytes) -> tuple[int, int, bytes]:
 
 
 class _Channel:
-    """A constant and the waves laid over it."""
+    """A channel: a constant plus waves."""
 
     def __init__(self, constant: float, scale: float, across: int, down: int, nibbles: Iterator[int]) -> None:
         self._constant = constant
@@ -54,7 +54,7 @@ class _Channel:
         ]
 
     def value(self, x: float, y: float) -> float:
-        """The channel at a place from 0 to 1 each way."""
+        """The channel's value at a point; both coordinates are from 0 to 1."""
         return self._constant + sum(
             2 * factor * math.cos(math.pi * x * cx) * math.cos(math.pi * y * cy) for cx, cy, factor in self._waves
         )

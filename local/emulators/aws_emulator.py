@@ -17,7 +17,7 @@ from local.config import PROJECT, LaptopError, LocalConfig, tool
 from local.emulators.docker_bridge import docker_bridge
 from local.emulators.processes import Server, check_free
 
-# What the template uses; fewer services start faster and open no further ports.
+# The services that the template uses; fewer services start faster and open fewer ports.
 _SERVICES = (
     "apigateway,cloudcontrol,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
     "s3,secretsmanager,sns,sqs,ssm,sts"
@@ -41,7 +41,7 @@ def start(config: LocalConfig) -> None:
     Raises
     ------
     LaptopError
-        A port is taken, or it does not come up; says which.
+        A port is taken, or the emulator does not start; the message says which.
     """
     for port in (config.port, config.tls_port):
         check_free(port)
@@ -74,9 +74,9 @@ def start(config: LocalConfig) -> None:
 
 
 def check_age(process: psutil.Process, program: Iterable[Path] = _PROGRAM) -> None:
-    """Raise LaptopError if the emulator's program has changed since it was started: it may lack what we rely on."""
+    """Raise LaptopError if the emulator's program has changed since it was started."""
     if any(path.stat().st_mtime > process.create_time() for path in program):
-        raise LaptopError("The emulator is older than the code here. Stop it, and what is in it is gone: make down")
+        raise LaptopError("The emulator is older than the code here. Stop it, which deletes its contents: make down")
 
 
 def stop(config: LocalConfig) -> bool:
@@ -94,14 +94,14 @@ def function_processes(config: LocalConfig) -> list[psutil.Process]:
 def set_faults(
     config: LocalConfig, shares: Mapping[str, Mapping[str, float]], seed: int | None = None
 ) -> dict[str, dict[str, int]]:
-    """Let calls of the functions fail from now on; returns how many failed before, by service and kind.
+    """Make a share of the functions' calls fail; returns how many failed before, by service and kind.
 
     Parameters
     ----------
     shares:
-        By service and kind, as ``ministack_faults.py`` lists them, which share of the calls; none ends it.
+        Share of the calls by service and kind, as ``ministack_faults.py`` lists them; empty ends the faults.
     seed:
-        The same calls in the same order then fail in the same way.
+        With the same seed, the same sequence of calls fails in the same way.
     """
     body = json.dumps({"shares": shares, "seed": seed}).encode()
     url, keys = f"{config.endpoint_url}/_ministack/faults", config.keys
@@ -114,7 +114,7 @@ def set_faults(
 
 
 def _command(process: psutil.Process) -> list[str]:
-    """How a process was called; empty for one that has just ended."""
+    """The command line of a process; empty if it has just ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -133,7 +133,7 @@ def _server(config: LocalConfig) -> Server:
 
 
 def _clean_up(config: LocalConfig) -> None:
-    """Remove what is worth nothing without the process; what was deployed lives in its memory."""
+    """Remove the files that are useless without the process, whose memory holds the deployed stack."""
     for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
         (config.folder / name).unlink(missing_ok=True)
     shutil.rmtree(config.folder / "scratch", ignore_errors=True)

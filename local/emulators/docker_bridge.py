@@ -1,4 +1,4 @@
-"""The network between this machine and its Docker containers, by which a function in one reaches the emulators."""
+"""The network between this machine and its Docker containers: functions in a container reach the emulators over it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ipaddress import ip_network
 
 @dataclass(frozen=True)
 class DockerBridge:
-    """An address of this machine, which containers call host.docker.internal, and the network that they are in."""
+    """The address of this machine for containers (host.docker.internal), and the containers' network."""
 
     address: str
     network: str
 
 
 def docker_answers() -> bool:
-    """Whether there is a Docker that runs."""
+    """Whether Docker is running."""
     return _docker("version", "--format", "{{.Server.Version}}") is not None
 
 
 def docker_bridge() -> DockerBridge | None:
-    """Find the network; None where no Docker runs, or where containers reach the loopback address as on macOS."""
+    """Find the network; None if Docker is not running, or if containers reach the loopback address, as on macOS."""
     if sys.platform != "linux":
         return None
     told = _docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}")
@@ -38,7 +38,7 @@ def docker_bridge() -> DockerBridge | None:
 
 
 def _docker(*arguments: str) -> str | None:
-    """What a command of Docker's says, or None if it does not."""
+    """The output of a Docker command, or None if it fails."""
     program = shutil.which("docker")
     try:
         result = subprocess.run([program or "", *arguments], capture_output=True, text=True, timeout=5, check=True)

@@ -1,7 +1,7 @@
-"""What MiniStack's API Gateway lacks for api/openapi.yaml: the import, and the way from a request to SQS and back.
+"""What MiniStack's API Gateway lacks for api/openapi.yaml: the import, and the mapping of requests to SQS and back.
 
-Runs in the emulator's own environment, patched in by ``run_ministack.py``, which checks the version. All of it can go
-when ``tests/integration/test_api.py`` passes without it; each part says what it fixes.
+``run_ministack.py``, which checks the version, installs it in the emulator's own environment. It can be removed when
+``tests/integration/test_api.py`` passes without it; each part says what it fixes.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def _import_all_of_it(gateway: Any) -> None:
 
     def whole_api(spec: dict[str, Any], base_data: Any = None) -> Any:
         validators.clear()
-        # Its id is known only once the paths are imported: the operations find what they need by name.
+        # Its id is unknown until the paths are imported, so the operations refer to their parts by name.
         api_id = import_api(spec, base_data)
         for response, settings in spec.get("x-amazon-apigateway-gateway-responses", {}).items():
             gateway._put_gateway_response(api_id, response, settings)  # noqa: SLF001
         schemas = spec.get("components", {}).get("schemas", {})
-        for name in schemas:  # each with the others beside it, so that its references are found
+        for name in schemas:  # each with all the others, so that its references resolve
             schema = json.dumps({"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}})
             gateway._create_model(api_id, {"name": name, "schema": schema})  # noqa: SLF001
         validates = spec.get("x-amazon-apigateway-request-validators", {})
@@ -78,7 +78,7 @@ def _import_all_of_it(gateway: Any) -> None:
 
 
 def _quote_what_templates_take_from_json(gateway: Any) -> None:
-    """Let ``$input.json`` answer JSON, as API Gateway does. MiniStack leaves the quotes out."""
+    """Let ``$input.json`` answer JSON, as API Gateway does. MiniStack omits the quotes."""
     take = gateway._vtl_input  # noqa: SLF001
 
     def patched(steps: Any, state: Any) -> Any:
@@ -101,7 +101,7 @@ def _look_at_the_media_type_first(gateway: Any) -> None:
 
 
 def _refuse_callers_in_the_api_s_own_words(gateway: Any) -> None:
-    """Answer a caller whose policy does not allow the call with the gateway response ACCESS_DENIED, not MiniStack's."""
+    """Answer a call that the caller's policy does not allow with the gateway response ACCESS_DENIED."""
     from ministack import app
     from ministack.core.iam_evaluator import AuthError
 
@@ -122,9 +122,9 @@ def _refuse_callers_in_the_api_s_own_words(gateway: Any) -> None:
 
 
 async def _call_sqs(integration: dict[str, Any], *request: Any, **_: Any) -> Any:
-    """Call SQS by the integration's parameters and template, under its role, and map what SQS answers in JSON.
+    """Call SQS with the integration's parameters and template, under its role, and map the answer as JSON.
 
-    MiniStack takes no parameters from a request, knows no role here, and answers XML.
+    MiniStack passes no parameters on, ignores the role, and answers XML.
     """
     from ministack.services import apigateway_v1 as gateway
 
@@ -161,7 +161,7 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
         return refused(403, "AccessDenied", f"Access to the resource https://sqs.{region}.amazonaws.com/ is denied.")
     if fault := fault_of(call):
         return refused(400, *fault)
-    # SQS takes one name without its number, too.
+    # SQS also accepts one name without its number.
     numbered = {f"{key}.1" if key.endswith("AttributeName") else key: value for key, value in call.items()}
     url = sqs._queue_url_for_account(account, queue)  # noqa: SLF001
     try:
@@ -170,7 +170,7 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
     except sqs._Err as error:  # noqa: SLF001
         if call.get("ReceiptHandle") not in _acknowledged:
             return refused(error.status, error.code, error.message)
-        result = {}  # what is gone already is acknowledged as well
+        result = {}  # a deleted message is acknowledged as well
     if action == "DeleteMessage":
         _acknowledged.add(call["ReceiptHandle"])
     answer: dict[str, Any] = {"ResponseMetadata": request_id}
@@ -182,7 +182,7 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
 
 
 def _may(role_arn: str, account: str, region: str, action: str, queue: str) -> bool:
-    """Whether the role may. MiniStack calls SQS as nobody."""
+    """Whether the role's policies allow the call. MiniStack calls SQS without a role."""
     from ministack.core import iam_evaluator as iam
 
     context = iam.EvalContext(

@@ -1,13 +1,13 @@
-"""Faults of AWS on demand: calls of the functions that fail, break off or hang, and batches that SQS takes in part.
+"""AWS faults on demand: calls that fail, break off or hang, and batches that SQS accepts in part.
 
-Runs in the emulator's own environment, patched in by ``run_ministack.py``. It stays: the laptop stack is for it.
+``run_ministack.py`` installs it in the emulator's own environment. It stays: MiniStack does not inject faults.
 
     POST /_ministack/faults   {"seed": 7, "shares": {"s3": {"500 before": 0.01, "hangs after": 0.001}}}: from now on
                               these shares of the functions' calls fail so, of ``sqs`` also "refused entries";
                               answers how many did before, by service and kind
 
-Only what a function calls under its role suffers: it signs with temporary credentials, which begin with ASIA, and their
-scope names the service. Clients of this machine sign as the administrator; event source mappings do not call at all.
+Only calls that a function makes under its role fail: their temporary credentials begin with ASIA, and the scope names
+the service. Clients on this machine sign as the administrator; event source mappings make no calls.
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-prefixes
 """
 
@@ -35,7 +35,7 @@ _is_of_a_function: ContextVar[bool] = ContextVar("is_of_a_function", default=Fal
 
 @dataclass(frozen=True)
 class Error:
-    """What a service answers: an HTTP status and AWS's code."""
+    """A service's error: an HTTP status and AWS's code."""
 
     status: int
     code: str
@@ -71,14 +71,14 @@ KINDS = ("500 before", "500 after", "503", "slow", "dropped before", "dropped af
 
 @dataclass
 class Faults:
-    """What is to fail, and what did."""
+    """The shares of calls that fail, and the number that failed."""
 
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     luck: random.Random = field(default_factory=random.Random)
     counts: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def change(self, wanted: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-        """Start again with these shares; returns what failed before. Raises ValueError for an unknown fault."""
+        """Set new shares; returns the counts of failures until now. Raises ValueError for an unknown fault."""
         for service, kinds in wanted["shares"].items():
             if service not in _ERRORS or not kinds.keys() <= {*KINDS, REFUSED_ENTRIES}:
                 raise ValueError(f"There are no such faults: {service}: {', '.join(kinds)}.")
@@ -105,7 +105,7 @@ class Faults:
 
 
 def install() -> None:
-    """Stand before all of MiniStack, and inside SendMessageBatch."""
+    """Install the faults before all of MiniStack, and inside SendMessageBatch."""
     from ministack import app
 
     faults = Faults()
@@ -134,14 +134,14 @@ async def _fail(kind: str, service: str, app: App, scope: dict[str, Any], receiv
     if not kind:
         await app(scope, receive, send)
         return
-    body = await body_of(receive)  # all of it, as a service that answers has read it
+    body = await body_of(receive)  # all of it, as a real service would
     how, _, when = kind.partition(" ")
     if when == "after":
         await app(scope, replaying(body, receive), _nowhere)
     match how:
         case "dropped":
             await _drop(send)
-        case "hangs":  # until the client has had enough of it
+        case "hangs":  # until the client gives up
             while (await receive())["type"] != "http.disconnect":
                 pass
         case _:
@@ -157,7 +157,7 @@ def _service_called_by_a_function(scope: dict[str, Any]) -> str:
 
 def _error_body(service: str, error: Error) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of an error, in the service's protocol."""
-    message = "A fault on purpose."
+    message = "An injected fault."
     if service == "s3":
         text = f"<Error><Code>{error.code}</Code><Message>{message}</Message><RequestId>chaos</RequestId></Error>"
         return text.encode(), {"content-type": "application/xml"}
@@ -179,7 +179,7 @@ async def answer(send: Send, status: int, body: bytes, headers: Mapping[str, str
 
 
 async def _drop(send: Any) -> None:
-    """Close the connection without an answer, in Hypercorn's own way: ASGI has none."""
+    """Close the connection without an answer, through Hypercorn: ASGI has no way to do so."""
     from hypercorn.protocol.events import StreamClosed
 
     stream = send.__self__
@@ -197,7 +197,7 @@ async def body_of(receive: Receive) -> bytes:
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:
-    """The same request once more, and then whatever comes after it."""
+    """Return the request's body again, then whatever follows."""
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> dict[str, Any]:
@@ -211,7 +211,7 @@ async def _nowhere(_: dict[str, Any]) -> None:
 
 
 def _refuse_part_of_batches(faults: Faults) -> None:
-    """Let SQS refuse a share of the entries of a function's SendMessageBatch, inside a 200, as a busy SQS does."""
+    """Make SQS refuse a share of the entries of a function's SendMessageBatch, inside a 200, as a busy SQS does."""
     from ministack.services import sqs
 
     send = sqs._HANDLERS["SendMessageBatch"]  # noqa: SLF001 # there is no public hook

@@ -1,10 +1,10 @@
-"""The guard before all of MiniStack: it refuses web pages, and whatever is not signed with a key of this stack.
+"""The guard before all of MiniStack: it refuses web pages, and requests not signed with a key of this stack.
 
-Runs in the emulator's own environment, patched in by ``run_ministack.py``. It stays: MiniStack takes any caller for
-its administrator whose key is "test" or twelve digits, takes every Origin and Host, and has paths that ask for no key.
+``run_ministack.py`` installs it in the emulator's own environment. It stays: MiniStack treats any caller whose key is
+"test" or twelve digits as its administrator, accepts every Origin and Host, and has paths that need no key.
 
-What needs no signature in a header: the health check, addresses and forms that S3 has signed for a browser, the HTTP
-API, which refuses unsigned requests itself, and what CloudFront serves to everybody.
+These requests need no signature in a header: the health check, presigned URLs and forms of S3, the HTTP API, which
+refuses unsigned requests itself, and public files of CloudFront.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ _SIGNED = "AWS4-HMAC-SHA256"
 
 
 def install() -> None:
-    """Stand before all of MiniStack."""
+    """Install the guard before all of MiniStack."""
     from ministack import app
     from ministack.core import lambda_runtime
 
-    # MiniStack makes a function's keys of the function's name, so that anybody can.
+    # MiniStack derives a function's keys from its name, so anybody can guess them.
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     lambda_runtime.hashlib = SimpleNamespace(sha256=lambda data: hmac.new(secret, data, "sha256"))
     app.app = guarded(app.app, os.environ.get("DARKROOM_DOCKER_NETWORK", ""))
 
 
 def guarded(app: App, docker_network: str = "") -> App:
-    """Put the guard before an ASGI application. ``docker_network``: whose containers may ask, such as 172.17.0.0/16."""
+    """Put the guard before an ASGI application. ``docker_network``: a network with access, such as 172.17.0.0/16."""
     networks = [ip_network(text) for text in ("127.0.0.0/8", docker_network) if text]
 
     async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await app(scope, receive, send)
             return
-        if scope["type"] != "http":  # there are no WebSockets here
+        if scope["type"] != "http":  # the stack has no WebSockets
             await send({"type": "websocket.close", "code": 1008})
             return
         request = _Request(scope)
         if not any(ip_address(scope["client"][0]) in network for network in networks):
-            await _refuse(send, request, "AccessDenied", "The laptop stack answers this machine alone.")
+            await _refuse(send, request, "AccessDenied", "The laptop stack answers only this machine.")
             return
         if reason := host_fault(request.hosts):
             await _refuse(send, request, "AccessDenied", reason)
             return
         if _is_of_a_foreign_page(request):
-            message = "The laptop stack answers no web page but those of origins that a bucket's CORS rules name."
+            message = "The laptop stack answers only web pages of origins in a bucket's CORS rules."
             await _refuse(send, request, "AccessDenied", message)
             return
         if _needs_no_header(request):
@@ -76,7 +76,7 @@ def guarded(app: App, docker_network: str = "") -> App:
 
 
 class _Request:
-    """What the guard looks at. ``headers`` have lower-case names; what comes twice is joined as it is signed."""
+    """The parts of a request to check. ``headers`` have lower-case names; repeated ones are joined as signed."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self.method: str = scope["method"]
@@ -101,18 +101,18 @@ class _Request:
 
     @property
     def service(self) -> str:
-        """Whose words a refusal is in."""
+        """The service whose error format a refusal has."""
         scope = self.headers.get("authorization", "").partition("Credential=")[2].split("/")
         return scope[3] if len(scope) > 3 else "s3" if self.is_presigned else ""
 
 
 def _is_of_a_foreign_page(request: _Request) -> bool:
-    """Whether it comes from a page of an origin that the stack does not allow."""
+    """Whether the request comes from a page of an origin that the stack does not allow."""
     if not is_from_elsewhere(request.hosts[0], request.headers.get("origin"), request.headers.get("sec-fetch-site")):
         return False
-    if request.is_from_cloudfront:  # for everybody; its own headers say which pages may read what they get
+    if request.is_from_cloudfront:  # public; its headers say which pages may read the answer
         return request.method not in (*_READS, "OPTIONS")
-    if "origin" not in request.headers:  # a picture of the page: its address holds the signature, or it gets nothing
+    if "origin" not in request.headers:  # an image of the page: its URL needs a signature
         return not (request.method in _READS and request.is_presigned)
     return not _allowed_by_a_bucket(request)
 
@@ -143,7 +143,7 @@ def _needs_no_header(request: _Request) -> bool:
 
 
 def _is_of_a_bucket(request: _Request) -> bool:
-    """Whether a form goes to a bucket, and nowhere else: S3 checks its signature."""
+    """Whether the request is a form for a bucket; S3 checks its signature."""
     from ministack import app
 
     target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
@@ -151,7 +151,7 @@ def _is_of_a_bucket(request: _Request) -> bool:
 
 
 def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
-    """Code and message of what is wrong with a request's signature, or None if a key of this stack made it."""
+    """Code and message of a signature error, or None if a key of this stack made the signature."""
     from ministack.core import iam_evaluator, responses, sigv4
 
     if request.is_presigned:
@@ -170,17 +170,15 @@ def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
     if isinstance(signature, tuple):
         code, message = signature
         return code, message
-    # S3 checks how long its addresses are good
+    # S3 checks the expiry of its presigned URLs
     is_of_s3 = signature.service == "s3" and request.is_presigned
     if not is_of_s3 and (skewed := sigv4.request_time_failure(signature)):
         return skewed[0], skewed[1]
     key = signature.access_key_id
     if request.path.startswith(_HTTP_API) and not iam_evaluator.is_root_access_key(key):
-        return (
-            None  # MiniStack checks it, and refuses it in the API's own words; of its administrator it checks nothing
-        )
+        return None  # MiniStack checks it and refuses it in the API's format; it does not check its administrator
     if _INTERNAL.match(request.path) and key != os.environ["AWS_ACCESS_KEY_ID"]:
-        return "AccessDenied", "This path is the administrator's."
+        return "AccessDenied", "Only the administrator may use this path."
     account = responses._account_from_sts_session(key) or iam_evaluator.find_iam_access_key_account(key)  # noqa: SLF001
     credential = iam_evaluator.resolve_credential(key, account or responses.get_account_id(), token)
     if isinstance(credential, iam_evaluator.CredentialResolutionError):
@@ -199,7 +197,7 @@ def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
 
 
 async def _refuse(send: Send, request: _Request, code: str, message: str) -> None:
-    """Answer 403 in the words of the service that was asked."""
+    """Answer 403 in the error format of the requested service."""
     if request.service == "s3":
         text = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>guard</RequestId></Error>"
         await answer(send, 403, text.encode(), {"content-type": "application/xml"})

@@ -1,7 +1,7 @@
-"""What MiniStack lacks for alarms and saved queries: kinds of resources, metric math, and looking at the right metric.
+"""What MiniStack lacks for alarms and saved queries: resource types, metric math, and the evaluation of dimensions.
 
-Runs in the emulator's own environment, patched in by ``run_ministack.py``, which checks the version. All of it can go
-when ``tests/integration/test_alarms.py`` passes without it; each part says what it fixes.
+``run_ministack.py``, which checks the version, installs it in the emulator's own environment. It can be removed when
+``tests/integration/test_alarms.py`` passes without it; each part says what it fixes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 from uuid import uuid4
 
-# The metric math of template.yaml. All of it fills gaps, so that there is always a value.
+# The metric math of template.yaml. Every expression fills gaps, so there is always a value.
 _EXPRESSIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "SUM(FILL(METRICS(), 0))": sum,
     "MAX(FILL(METRICS(), 0))": max,
@@ -20,7 +20,7 @@ _EXPRESSIONS: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def install() -> None:
-    """Add the kinds of resources and fix the alarms."""
+    """Add the resource types and fix the alarms."""
     from ministack.services import cloudwatch
     from ministack.services.cloudformation import provisioners
 
@@ -32,7 +32,7 @@ def install() -> None:
 
 
 def _composite_alarms(cloudwatch: Any, provisioners: Any) -> dict[str, Any]:
-    """Make composite alarms by PutCompositeAlarm, which MiniStack has. Its CloudFormation does not know them."""
+    """Create composite alarms with PutCompositeAlarm. MiniStack's CloudFormation does not support them."""
 
     def put(name: str, properties: dict[str, Any]) -> tuple[str, dict[str, str]]:
         status, _, body = cloudwatch._put_composite_alarm({}, {**properties, "AlarmName": name}, False, True)  # noqa: SLF001
@@ -53,7 +53,7 @@ def _composite_alarms(cloudwatch: Any, provisioners: Any) -> dict[str, Any]:
 
 
 def _saved_queries() -> dict[str, Any]:
-    """Let a stack have saved queries. They are its resources and no more: MiniStack's Logs keeps none."""
+    """Accept saved queries as resources of a stack. They have no effect: MiniStack's Logs has no queries."""
     return {
         "create": lambda *_: (str(uuid4()), {}),
         "update": lambda query_id, *_: (query_id, {}),
@@ -62,7 +62,7 @@ def _saved_queries() -> dict[str, Any]:
 
 
 def _take_alarms_on_metric_math(provisioners: Any) -> None:
-    """Keep the metrics and the expression of an alarm. MiniStack refuses the template."""
+    """Keep the metrics and the expression of an alarm. MiniStack refuses them in a template."""
     record = provisioners._cw_metric_alarm_record  # noqa: SLF001
 
     def patched(name: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -78,10 +78,10 @@ def _take_alarms_on_metric_math(provisioners: Any) -> None:
 
 
 def _look_at_the_metric_that_the_alarm_names(cloudwatch: Any) -> None:
-    """Evaluate an alarm period by period, on the metric with its dimensions, and take missing data as it says.
+    """Evaluate an alarm period by period, on the metric with its dimensions, and treat missing data as configured.
 
-    MiniStack evaluates the points of all the metrics of that name, whatever their dimensions, in one period. As with
-    it, an alarm is looked at when metrics are put. Periods end now, not at the full minute.
+    MiniStack evaluates the points of all metrics of that name, with any dimensions, in one period. As in MiniStack, an
+    alarm is evaluated when metrics are put. Periods end now, not at the full minute.
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html
     """
 
@@ -105,7 +105,7 @@ def _look_at_the_metric_that_the_alarm_names(cloudwatch: Any) -> None:
 
 
 def _value(cloudwatch: Any, alarm: dict[str, Any], now: float, number: int) -> float | None:
-    """What an alarm sees in one period, 0 being the newest; None if nothing was put."""
+    """The value of an alarm's metric in one period, 0 being the newest; None if there is no data."""
     if "Metrics" not in alarm:
         return _statistic(
             cloudwatch, alarm, alarm.get("ExtendedStatistic") or alarm["Statistic"], alarm["Period"], now, number

@@ -1,10 +1,10 @@
-"""What reads RabbitMQ and invokes the function, as Lambda's event source mapping for Amazon MQ does in AWS.
+"""Read RabbitMQ and invoke the function, as Lambda's event source mapping for Amazon MQ does.
 
-Each queue has one consumer, and a function works on one batch of it at a time. A batch whose function fails comes again
-as a whole. https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
+Each queue has one consumer, which hands one batch at a time to the function. If the function fails, the whole batch is
+delivered again. https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
 
-As a program it is called with a file to make once it reads, the function's name, the broker's URL and the queues. How
-AWS is reached it reads from the environment, as every client of AWS does.
+The program's arguments are a file to create once it reads, the function's name, the broker's URL and the queues. It
+reads the settings for AWS from the environment, as every AWS client does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ PAYLOAD_LIMIT = 6 * 1024 * 1024
 # Between attempts; Lambda's own pauses are not documented.
 PAUSES = (0.5, 1.0, 2.0, 5.0)
 _TICK_SECONDS = 0.1
-# Longer than a function may take: meanwhile nobody answers the broker.
+# Longer than a function's timeout: nothing answers the broker's heartbeats meanwhile.
 _HEARTBEAT_SECONDS = 180
 _INVOCATION_SECONDS = 90
 _CYCLE_OF_CALENDAR = 146_097 * 86_400  # 400 years
@@ -59,24 +59,24 @@ class InvocationFailed(Exception):
 
 
 class Channel(Protocol):
-    """What the poller needs of a channel of pika."""
+    """The methods of a pika channel that the poller uses."""
 
     def basic_qos(self, *, prefetch_count: int) -> None:
         """Limit what the broker sends ahead."""
 
     def consume(self, queue: str, *, inactivity_timeout: float) -> Iterable[tuple[Any, Any, Any]]:
-        """Deliver method, properties and body of each message; None of each whenever none came for so many seconds."""
+        """Yield each message's method, properties and body; three times None after so many idle seconds."""
 
     def basic_ack(self, delivery_tag: int, *, multiple: bool) -> None:
         """Take messages off the queue."""
 
     def basic_nack(self, delivery_tag: int, *, multiple: bool, requeue: bool) -> None:
-        """Put messages back, or hand them to the dead letters."""
+        """Return messages to the queue, or move them to the dead-letter queue."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message as the function gets it, and the tag that the broker knows it by."""
+    """A message in the function's event format, and its delivery tag."""
 
     tag: int
     record: str
@@ -89,13 +89,13 @@ class Poller:
     Attributes
     ----------
     event_source_arn, virtual_host, queue:
-        What the event says of where its messages are from.
+        The source of the messages, as in the event.
     invoke:
-        Hands an event to the function and returns once that is done; raises InvocationFailed.
+        Invokes the function with an event and waits for it; raises InvocationFailed.
     reads:
-        Set once the broker delivers.
+        Set when the broker starts to deliver.
     stopping:
-        Ends it where it stands: what is not acknowledged comes again.
+        Stops the poller; unacknowledged messages are delivered again.
     """
 
     event_source_arn: str
@@ -110,7 +110,7 @@ class Poller:
     pauses: Sequence[float] = PAUSES
 
     def run(self, parameters: pika.ConnectionParameters) -> None:
-        """Read from a broker that comes and goes, until it is stopped."""
+        """Read until stopped, and reconnect when the broker restarts."""
         attempts = 0
         while not self.stopping.is_set():
             try:
@@ -123,7 +123,7 @@ class Poller:
             attempts += 1
 
     def read(self, channel: Channel) -> None:
-        """Read until it is stopped or the broker ends it."""
+        """Read until stopped or until the broker closes the connection."""
         channel.basic_qos(prefetch_count=self.batch_size)
         envelope = len(self._event([]).encode())
         failures = 0
@@ -134,7 +134,7 @@ class Poller:
             limit=self.payload_limit - envelope,
         ):
             start = monotonic()
-            last = batch[-1].tag  # and every one below: the broker counts up, and nothing below is open
+            last = batch[-1].tag  # acknowledges every earlier tag as well
             try:
                 self.invoke(self._event(batch))
             except InvocationFailed as error:
@@ -158,7 +158,7 @@ class Poller:
                 continue
             delivery = Delivery(method.delivery_tag, json.dumps(record(method, properties, body)))
             if len(delivery.record) > limit:
-                # Lambda drops it, and does not say how; here it is among the dead letters.
+                # Lambda drops it, and does not document how; here it goes to the dead-letter queue.
                 _log.warning("%s: dropped a message of %d bytes", self.queue, len(body))
                 channel.basic_nack(delivery.tag, multiple=False, requeue=False)
                 continue
@@ -182,16 +182,16 @@ def batches(
     limit: int,
     clock: Callable[[], float] = monotonic,
 ) -> Iterator[list[Delivery]]:
-    """Gather deliveries until there are enough, or they have waited enough, or no more fit.
+    """Collect deliveries until the batch is full, its window is over, or the next delivery does not fit.
 
     Parameters
     ----------
     deliveries:
-        None among them each time that none came for a while.
+        The messages; None each time that no message arrived for a while.
     window:
-        Seconds from a batch's first message.
+        Seconds from a batch's first message to its end.
     limit:
-        Bytes of a batch's records, with what is between them.
+        Bytes of a batch's records, separators included.
     """
     batch: list[Delivery] = []
     length, end = 0, 0.0
@@ -210,7 +210,7 @@ def batches(
 
 
 def record(method: Basic.Deliver, properties: BasicProperties, body: bytes) -> dict[str, Any]:
-    """Describe a message as Lambda does: what is absent is null."""
+    """Describe a message as Lambda does: absent properties are null."""
     headers, timestamp = properties.headers, properties.timestamp
     return {
         "basicProperties": {
@@ -239,14 +239,14 @@ def _header(value: Any) -> Any:
     match value:
         case str() | bytes():
             octets = value.encode() if isinstance(value, str) else value
-            # Lambda's poller is Java, whose bytes have a sign; its documentation shows ASCII only.
+            # Lambda's poller is written in Java, whose bytes are signed; its documentation shows ASCII only.
             return {"bytes": [octet - 256 if octet > 127 else octet for octet in octets]}
         case datetime():
             return _date(int(value.timestamp()))
         case Decimal():
             return float(value)
         case float() if not math.isfinite(value):
-            return None  # JSON has none
+            return None  # not expressible in JSON
         case dict():
             return {name: _header(inner) for name, inner in value.items()}
         case list():
@@ -258,7 +258,7 @@ def _header(value: Any) -> Any:
 def _date(timestamp: int) -> str:
     """Write seconds as Java does: "Jan 1, 1970, 12:33:41 AM".
 
-    A producer that sends milliseconds means the year 50000, which Python's dates do not reach.
+    A producer that wrongly sends milliseconds gives the year 50000, which Python's dates do not support.
     """
     cycles, seconds = divmod(timestamp, _CYCLE_OF_CALENDAR)
     date = datetime.fromtimestamp(seconds, UTC)
@@ -266,7 +266,7 @@ def _date(timestamp: int) -> str:
 
 
 def invoking(client: LambdaClient, function_name: str) -> Callable[[str], None]:
-    """Make what hands an event to a deployed function."""
+    """Return a function that invokes a deployed Lambda function with an event."""
 
     def invoke(event: str) -> None:
         try:
@@ -291,17 +291,17 @@ def start(config: LocalConfig, function_name: str, region: str, queues: Sequence
     Raises
     ------
     LaptopError
-        It does not come up.
+        It does not start.
     """
     _clean_up(config)  # after one that was killed
     environment = {
         "PYTHONPATH": str(PROJECT),
-        "PYTHONSAFEPATH": "1",  # or the modules beside this one could be taken for others' of that name
+        "PYTHONSAFEPATH": "1",  # or the modules beside this one could shadow others of that name
         "AWS_ENDPOINT_URL": config.endpoint_url,
         "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "AWS_DEFAULT_REGION": region,
-        "AWS_CONFIG_FILE": "/dev/null",  # the person's has no say here
+        "AWS_CONFIG_FILE": "/dev/null",  # ignores the user's configuration
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }
     arguments = [str(_ready_file(config)), function_name, config.rabbitmq_url, *queues]

@@ -1,4 +1,4 @@
-"""The payment provider's process: start it, find it, stop it; what it took, and what goes wrong with it."""
+"""The payment provider's process: start it, find it, stop it; read its payments, and inject faults."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from local.config import PROJECT, LocalConfig, tool
 from local.emulators.docker_bridge import docker_bridge
 from local.emulators.processes import Server, check_free
 
-KEY = "sk_test_laptop"  # it takes any
+KEY = "sk_test_laptop"  # any key is accepted
 _FAULTS = "/_config/faults"
-stripe.enable_telemetry = False  # it would write an id of this machine into the home folder
+stripe.enable_telemetry = False  # it writes an id of this machine into the home folder
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def start(config: LocalConfig) -> None:
     Raises
     ------
     LaptopError
-        Its port is taken, or it does not come up.
+        Its port is taken, or it does not start.
     """
     check_free(config.payments_port)
     config.folder.mkdir(parents=True, exist_ok=True)
@@ -58,13 +58,13 @@ def stop(config: LocalConfig) -> bool:
 
 
 def restart(config: LocalConfig) -> None:
-    """Stop the payment provider and start it again: it forgets nothing but its faults. Raises LaptopError."""
+    """Stop the payment provider and start it again. It forgets only its faults. Raises LaptopError."""
     _server(config).stop()
     _start(config)
 
 
 def answers(url: str) -> bool:
-    """Whether the payment provider is there."""
+    """Whether the payment provider is running."""
     try:
         fault_counts(url)
     except OSError:
@@ -73,7 +73,7 @@ def answers(url: str) -> bool:
 
 
 def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
-    """Every payment that was charged, by the order that it is for."""
+    """Every charged payment, by its order."""
     client = stripe.StripeClient(KEY, base_addresses={"api": url}, max_network_retries=2)
     taken = defaultdict(list)
     for intent in client.v1.payment_intents.list({"limit": 100, "expand": ["data.latest_charge"]}).auto_paging_iter():
@@ -87,18 +87,18 @@ def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
 def set_faults(
     url: str, share: float, seed: int | None = None, *, kinds: Sequence[str] = (), seconds: float = 0
 ) -> None:
-    """Let that share of the requests that change something fail from now on, one way or another.
+    """Make a share of the requests that change something fail.
 
     Parameters
     ----------
     share:
         0 ends it.
     seed:
-        The same requests in the same order then fail in the same way.
+        With the same seed, the same sequence of requests fails in the same way.
     kinds:
-        Some of those that `fault_counts` tells; by default all of them, and of each as many.
+        Kinds of faults, as `fault_counts` names them; by default all, in equal numbers.
     seconds:
-        What every request that changes something takes longer.
+        Extra duration of every request that changes something.
     """
     _call("POST", url + _FAULTS, {"share": share, "seed": seed, "kinds": list(kinds), "seconds": seconds})
 
@@ -109,7 +109,7 @@ def fault_counts(url: str) -> dict[str, int]:
 
 
 def forget_idempotency_keys(url: str) -> None:
-    """Let a day pass for Stripe: an idempotency key that comes again is a new one."""
+    """Forget all idempotency keys, as Stripe does after a day."""
     _call("DELETE", f"{url}/_config/idempotency_keys")
 
 

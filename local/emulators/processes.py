@@ -17,9 +17,9 @@ import psutil
 from local.config import PROJECT, LaptopError
 
 _SECONDS_TO_START = 180
-# What a person set for other servers of their own has no say in ours.
+# Variables that the user set for other servers must not affect ours.
 _FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-# Python warns of a child process that nobody holds any more; ours are meant to outlive us.
+# Python warns of a child process without a reference; ours outlive this command on purpose.
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -30,17 +30,17 @@ class Server:
     Attributes
     ----------
     name:
-        What it is for people: "The emulator".
+        Its name in messages: "The emulator".
     script:
-        Its program, by which its process is known.
+        Its program, which identifies the process.
     pid_file, log:
-        Which process it is, and what it says.
+        The files of its process id and its output.
     health_url:
-        What it answers to once it is up.
+        The URL that answers once it is up.
     clean_up:
-        Removes what is worth nothing without the process.
+        Removes the files that are useless without the process.
     seconds_to_stop:
-        How long it may take to end by itself before it is killed.
+        How long to wait after SIGTERM before it is killed.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Server:
         Parameters
         ----------
         python:
-            The interpreter of the environment that it runs in; None if it needs none.
+            The interpreter of its environment; None if it is not a Python program.
         environment:
-            Added to ours, without what belongs to AWS, to Python or to other servers in it.
+            Added to this process's environment, without its variables for AWS, Python or other servers.
         folder:
-            Where it stands.
+            Its working folder.
 
         Raises
         ------
         LaptopError
-            It does not come up.
+            It does not start.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(_FOREIGN)}
@@ -103,7 +103,7 @@ class Server:
             return False
 
     def stop(self) -> bool:
-        """Stop it with every process that it started; returns whether it was running."""
+        """Stop it and every process that it started; returns whether it was running."""
         process = self.running()
         if process is not None:
             family = [process, *process.children(recursive=True)]

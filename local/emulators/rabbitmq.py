@@ -1,4 +1,4 @@
-"""The RabbitMQ broker's process: start it, find it, stop it; and what a producer does with it."""
+"""The RabbitMQ broker's process: start it, find it, stop it; publish messages and count them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from local.emulators.processes import Server, check_free
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import QUEUES, dead_letter_queue, open_channel
 
-# Alarms that stop publishers: a laptop with a full disk has other worries, and the broker's own memory stays far below.
+# RabbitMQ stops publishers at these limits; the laptop broker stays far from both.
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 default_user = {user}
@@ -32,7 +32,7 @@ log.file = false
 
 @dataclass(frozen=True)
 class BrokerMessage:
-    """What a producer publishes: a body and, as far as it cares, properties."""
+    """A message to publish: a body and, optionally, properties."""
 
     body: bytes
     message_id: str | None = None
@@ -66,7 +66,7 @@ def start(config: LocalConfig) -> None:
     Raises
     ------
     LaptopError
-        It is not installed, a port is taken, or it does not come up.
+        It is not installed, a port is taken, or it does not start.
     """
     if not installed():
         raise LaptopError(rabbitmq_install.why_left_out())
@@ -77,25 +77,25 @@ def start(config: LocalConfig) -> None:
 
 
 def stop(config: LocalConfig) -> bool:
-    """Stop the broker, and what was in it is gone; returns whether it was running."""
+    """Stop the broker and delete its contents; returns whether it was running."""
     stopped = _server(config).stop()
     _forget(config)
     return stopped
 
 
 def restart(config: LocalConfig) -> None:
-    """Stop the broker and start it again; what is durable is there again. Raises LaptopError."""
+    """Stop the broker and start it again; durable messages survive. Raises LaptopError."""
     _server(config).stop()
     _start(config)
 
 
 def publish(url: str, queue: str, messages: Iterable[BrokerMessage]) -> int:
-    """Put messages on a queue, each confirmed by the broker; returns how many that were.
+    """Publish messages to a queue, each with a confirm; returns their number.
 
     Raises
     ------
     LaptopError
-        One is not confirmed, and the broker may have taken it nevertheless. It has taken all before.
+        A message is not confirmed; the broker may have accepted it nevertheless. All earlier ones are confirmed.
     """
     count = 0
     with open_channel(url) as channel:
@@ -119,7 +119,7 @@ def publish(url: str, queue: str, messages: Iterable[BrokerMessage]) -> int:
 
 
 def queue_depths(config: LocalConfig) -> dict[str, int]:
-    """Count the messages that wait on each queue; those that a consumer holds are not among them."""
+    """Count the messages that wait in each queue, without those that a consumer holds."""
     names = [name for queue in QUEUES for name in (queue, dead_letter_queue(queue))]
     with open_channel(config.rabbitmq_url) as channel:
         return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
@@ -142,7 +142,7 @@ def _start(config: LocalConfig) -> None:
     node = f"darkroom-{config.rabbitmq_port}@localhost"
     environment = {
         **rabbitmq_install.environment(program),
-        "HOME": str(folder),  # of its cookie
+        "HOME": str(folder),  # for its cookie
         "RABBITMQ_NODENAME": node,
         "RABBITMQ_BASE": str(folder),
         "RABBITMQ_MNESIA_BASE": str(folder / "data"),
@@ -150,9 +150,9 @@ def _start(config: LocalConfig) -> None:
         "RABBITMQ_PID_FILE": str(folder / "node.pid"),
         "RABBITMQ_CONFIG_FILE": str(configuration),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
-        "RABBITMQ_CONF_ENV_FILE": os.devnull,  # the machine's own
-        # A node that has its name and its port from the start needs no epmd, which would listen on one more port and
-        # outlive it. https://www.erlang.org/doc/apps/erts/erl_cmd.html
+        "RABBITMQ_CONF_ENV_FILE": os.devnull,  # not the machine's
+        # A node with a fixed name and port needs no epmd, which would listen on one more port and run on after it.
+        # https://www.erlang.org/doc/apps/erts/erl_cmd.html
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
             f"-sname {node} -start_epmd false -erl_epmd_port {config.rabbitmq_node_port}"
             " -kernel inet_dist_use_interface {127,0,0,1}"
@@ -174,5 +174,5 @@ def _server(config: LocalConfig) -> Server:
         log=config.logs / "rabbitmq.log",
         health_url=config.rabbitmq_url,
         clean_up=lambda: pid_file.unlink(missing_ok=True),
-        seconds_to_stop=30,  # it writes down what it holds
+        seconds_to_stop=30,  # it persists its messages
     )

@@ -1,4 +1,4 @@
-"""Find RabbitMQ on this machine, or bring it into .local without root.
+"""Find RabbitMQ on this machine, or install it into .local without root.
 
 ``make setup`` runs this with a bare Python: standard library only.
 """
@@ -18,15 +18,15 @@ FOLDER = Path(__file__).resolve().parents[2] / ".local" / "rabbitmq-server"
 BY_HAND = "apt-get install rabbitmq-server (Debian and Ubuntu) or brew install rabbitmq (macOS)"
 _UNPACKED = FOLDER / "root"
 _LEFT_OUT = FOLDER / "left-out"
-# On Debian what lies in /usr/sbin changes the user and needs root.
+# Debian's script in /usr/sbin changes the user and needs root.
 _SYSTEM_WIDE = (
     "/usr/lib/rabbitmq/bin/rabbitmq-server",
     f"{os.environ.get('HOMEBREW_PREFIX', '/opt/homebrew')}/sbin/rabbitmq-server",
     "/opt/homebrew/sbin/rabbitmq-server",
     "/usr/local/sbin/rabbitmq-server",
 )
-# An apt of its own: it resolves against what the machine has, and writes only into its folder. Debug::NoLocking,
-# because the lock of the system's dpkg is root's.
+# A separate apt configuration: it resolves against the installed packages and writes only into its folder.
+# Debug::NoLocking, because only root can take the lock of the system's dpkg.
 _APT = """\
 Dir::State "{folder}";
 Dir::State::lists "{folder}/lists";
@@ -48,7 +48,7 @@ Acquire::https::Timeout "20";
 
 
 class InstallError(Exception):
-    """RabbitMQ cannot be brought here; ``str()`` of it says why."""
+    """RabbitMQ cannot be installed; ``str()`` says why."""
 
 
 def find() -> Path | None:
@@ -58,7 +58,7 @@ def find() -> Path | None:
 
 
 def environment(program: Path) -> dict[str, str]:
-    """What the program needs in its environment to find its Erlang."""
+    """The environment variables that the program needs to find Erlang."""
     path = os.environ["PATH"]
     if not program.is_relative_to(_UNPACKED):
         return {"PATH": os.pathsep.join([path, str(program.parent.parent / "bin")])}  # Homebrew's erl
@@ -67,18 +67,18 @@ def environment(program: Path) -> dict[str, str]:
     return {
         "PATH": os.pathsep.join([str(erlang / "bin"), path]),
         "LD_LIBRARY_PATH": os.pathsep.join(sorted(libraries)),
-        "ERL_LIBS": str(erlang / "lib"),  # where the machine has some packages of Erlang already
+        "ERL_LIBS": str(erlang / "lib"),  # if some packages of Erlang are installed system-wide
     }
 
 
 def why_left_out() -> str:
-    """Say in one sentence why there is no RabbitMQ here and what to do."""
+    """Return one sentence: why RabbitMQ is missing and what to do."""
     reason = _LEFT_OUT.read_text() if _LEFT_OUT.exists() else "make setup has not brought it"
     return f"RabbitMQ is missing, because {reason}. Install it with {BY_HAND}, or run: make setup"
 
 
 def install() -> None:
-    """Bring RabbitMQ here. Raises InstallError."""
+    """Install RabbitMQ. Raises InstallError."""
     if shutil.which("brew"):
         print("Installing RabbitMQ with Homebrew: brew install rabbitmq ...", flush=True)
         _run(["brew", "install", "--quiet", "rabbitmq"])
@@ -95,7 +95,7 @@ def install() -> None:
 
 
 def relocate(root: Path, home: Path) -> None:
-    """Fix what points out of an unpacked tree: absolute links, and the folder that ``erl`` has as a constant.
+    """Fix paths that point out of an unpacked tree: absolute links, and the folder that ``erl`` has as a constant.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def _run(command: Iterable[str | Path], *, check: bool = True, environment: Mapp
 
 
 def main() -> None:
-    """Bring RabbitMQ here unless it is here, or could not be brought and `--again` is not given."""
+    """Install RabbitMQ, unless it is installed or an earlier attempt failed and `--again` is not given."""
     if find() is not None or (_LEFT_OUT.exists() and "--again" not in sys.argv):
         return
     try:

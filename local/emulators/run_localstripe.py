@@ -1,7 +1,7 @@
-"""Start localstripe with what Stripe does and localstripe lacks, and with faults on demand.
+"""Start localstripe with the features of Stripe that it lacks, and with faults on demand.
 
 Runs in the payment provider's own environment (.local/payments), never in the project's; ``payments.py`` starts it.
-Beside Stripe's API it answers:
+In addition to Stripe's API it answers:
 
     POST   /_config/faults            {"share": 0.1, "seed": 7}: from now on that share of the POSTs to /v1 fails,
                                       in one of the "kinds" if given; and each takes "seconds" longer if given
@@ -22,7 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web  # type: ignore[import-not-found] # as localstripe: in its own environment alone
+from aiohttp import web  # type: ignore[import-not-found] # as localstripe: only in its own environment
 from localstripe import errors, resources  # type: ignore[import-not-found]
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -36,7 +36,7 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 def keep_in_memory() -> None:
     """Write nothing to disk.
 
-    localstripe dumps all it knows into one file in /tmp on every change. Can go when that file is a setting.
+    localstripe writes its whole state into one file in /tmp on every change. Remove this when that file is a setting.
     """
     resources.Store.dump_to_disk = lambda _: None
 
@@ -44,8 +44,8 @@ def keep_in_memory() -> None:
 def find_by_kind() -> None:
     """List the objects of one kind without looking at all others.
 
-    localstripe looks at all, several times for every charge that it shows: the more orders, the slower each. Can go
-    when ``make chaos`` with 1000 orders is as fast without it.
+    localstripe scans all objects several times for every charge that it shows, so each order slows the next. Remove
+    this when ``make chaos`` with 1000 orders is as fast without it.
     """
     kinds: dict[str, dict[str, Any]] = {}
     store = resources.Store
@@ -70,7 +70,7 @@ def find_by_kind() -> None:
 
 
 def call_card_errors_so() -> None:
-    """Give a 402 the type ``card_error``. Can go when localstripe has more types than ``invalid_request_error``."""
+    """Give a 402 the type ``card_error``. Remove this when localstripe has more types of errors."""
     original = errors.UserError.__init__
 
     def patched(error: Any, code: int, message: str | None = None, contents: dict[str, Any] | None = None) -> None:
@@ -84,7 +84,7 @@ def call_card_errors_so() -> None:
 def decline_when_charging() -> None:
     """Decline the charge of a card that localstripe only refuses to attach to a customer, as 4000000000000002.
 
-    Can go when a payment with ``pm_card_visa_chargeDeclined`` is declined without it.
+    Remove this when a payment with ``pm_card_visa_chargeDeclined`` is declined without it.
     """
     method = resources.PaymentMethod
     charging_is_declined = method._charging_is_declined  # noqa: SLF001
@@ -94,9 +94,9 @@ def decline_when_charging() -> None:
 
 
 def say_what_is_missing() -> None:
-    """Answer ``resource_missing`` and name the parameter, where localstripe says "Not Found" and no more.
+    """Answer ``resource_missing`` and name the parameter, where localstripe says only "Not Found".
 
-    So too for a payment method whose id is none. Can go when localstripe gives codes.
+    The same for a payment method with an invalid id. Remove this when localstripe gives codes.
     """
     retrieve = resources.StripeObject._api_retrieve.__func__  # noqa: SLF001
     create = resources.PaymentIntent._api_create.__func__  # noqa: SLF001
@@ -123,9 +123,9 @@ def say_what_is_missing() -> None:
 
 
 def take_allowed_payment_method_types() -> None:
-    """Take the one parameter and refuse the other, as Stripe does since its version of 2026-09-30 (Endive).
+    """Accept the new parameter and refuse the old one, as Stripe does since its version 2026-09-30 (Endive).
 
-    https://docs.stripe.com/changelog/endive Can go when localstripe knows ``allowed_payment_method_types``.
+    https://docs.stripe.com/changelog/endive Remove this when localstripe knows ``allowed_payment_method_types``.
     """
     create = resources.PaymentIntent._api_create.__func__  # noqa: SLF001
 
@@ -140,9 +140,9 @@ def take_allowed_payment_method_types() -> None:
 
 
 def accept_off_session() -> None:
-    """Let a payment be confirmed while the customer is away: a bank that wants to see the customer declines it.
+    """Confirm payments off session: a bank that requires authentication declines them.
 
-    Can go when localstripe's confirm takes ``off_session``.
+    Remove this when localstripe's confirm accepts ``off_session``.
     """
     path = "/v1/payment_intents/{id}/confirm"
     confirm = resources.PaymentIntent._api_confirm  # noqa: SLF001
@@ -161,7 +161,7 @@ def accept_off_session() -> None:
 
 
 def refund_once() -> None:
-    """Refund what is left of a charge, and refuse when nothing is. Can go when localstripe counts refunds."""
+    """Refund what is left of a charge; refuse if nothing is left. Remove this when localstripe counts refunds."""
     create = resources.Refund._api_create.__func__  # noqa: SLF001
 
     def patched(cls: Any, /, **data: Any) -> Any:
@@ -184,7 +184,7 @@ def refund_once() -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered under an idempotency key. Status 0: the request is still being worked on."""
+    """The answer under an idempotency key. Status 0: the request is in progress."""
 
     question: tuple[str, bytes]
     status: int = 0
@@ -192,9 +192,9 @@ class Answer:
 
 
 class IdempotencyKeys:
-    """Idempotency keys as Stripe documents them. Can go when localstripe reads the header.
+    """Idempotency keys as Stripe documents them. Remove this when localstripe reads the header.
 
-    The first answer is saved, even a 500, and given to every later request with the key.
+    The first answer is saved, even a 500, and returned to every later request with the key.
     https://docs.stripe.com/api/idempotent_requests
     """
 
@@ -202,7 +202,7 @@ class IdempotencyKeys:
         self.answers: dict[str, Answer] = {}
 
     async def answer_once(self, request: web.Request, handler: Handler) -> web.Response:
-        """Stand between what refuses a request unseen (401, 429), which is not saved, and the endpoint."""
+        """The middleware runs after authentication and rate limiting (401, 429), whose answers are not saved."""
         key = request.headers.get("Idempotency-Key")
         if key is None or request.method != "POST" or not _is_api(request):
             return await handler(request)
@@ -235,7 +235,7 @@ class IdempotencyKeys:
 
 @dataclass
 class Faults:
-    """Requests that fail, and how many did. Stays: it is what the laptop stack is for."""
+    """Requests that fail, and how many did. It stays: localstripe does not inject faults."""
 
     share: float = 0.0
     seconds: float = 0.0
@@ -247,11 +247,11 @@ class Faults:
     ALL_KINDS = ("500 before", "500 after", "dropped before", "dropped after", "429")
 
     async def on_the_wire(self, request: web.Request, handler: Handler) -> web.Response:
-        """Stand outside of everything: what is lost here says nothing about what was done and saved."""
+        """The outer middleware: a request or an answer that is lost here may have taken effect."""
         if request.method != "POST" or not _is_api(request) or self.luck.random() >= self.share:
             return await handler(request)
         if not self.next_kinds:
-            self.next_kinds = self.luck.sample(self.kinds, len(self.kinds))  # so that there are as many of each
+            self.next_kinds = self.luck.sample(self.kinds, len(self.kinds))  # so that all kinds are equally frequent
         request["fault"] = kind = self.next_kinds.pop()
         if kind == "429":
             self.counts[kind] += 1
@@ -262,7 +262,7 @@ class Faults:
         return self._drop(request, kind) if kind == "dropped after" else response
 
     async def in_the_endpoint(self, request: web.Request, handler: Handler) -> web.Response:
-        """Stand inside of the idempotency keys: a 500 is saved, and a request that is replayed never comes here."""
+        """The middleware inside the idempotency keys: a 500 is saved, and a replayed request does not reach it."""
         if request.method == "POST" and _is_api(request):
             await asyncio.sleep(self.seconds)
         kind = request.get("fault", "")
@@ -314,7 +314,7 @@ def _is_api(request: web.Request) -> bool:
 def _error(status: int, type_: str, message: str, **more: str) -> web.Response:
     response = web.json_response({"error": {"type": type_, "message": message, **more}}, status=status)
     if status == 500:
-        response.headers["Stripe-Should-Retry"] = "false"  # for the answer is saved
+        response.headers["Stripe-Should-Retry"] = "false"  # the answer is saved
     return response
 
 
@@ -333,18 +333,18 @@ def _middleware(layer: Callable[[web.Request, Handler], Awaitable[web.Response]]
 
 
 async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Response:
-    """Stand before everything: what a page in a browser sends, or sends under a name of its own, is refused."""
+    """The first middleware: refuse requests of web pages, and of hosts with other names."""
     headers = request.headers
     reason = host_fault(headers.getall("Host", []))
     if not reason and is_from_elsewhere(headers.get("Host", ""), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
-        reason = "The payment provider of the laptop stack answers no web page."
+        reason = "The payment provider of the laptop stack does not answer web pages."
     return _error(403, "invalid_request_error", reason) if reason else await handler(request)
 
 
 def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Path) -> None:
-    """Write down what there is when told to stop, and begin with what is written there: Stripe forgets nothing.
+    """Save the state at the end and load it at the start: Stripe forgets nothing.
 
-    localstripe has one file in /tmp for that, written on every change.
+    localstripe writes one file in /tmp on every change.
     """
     if file.exists():
         store, keys.answers = pickle.loads(file.read_bytes())  # noqa: S301 # our own
@@ -359,7 +359,7 @@ def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Pa
 
 
 def build_app(memory: Path) -> web.Application:
-    """Patch localstripe and put the layers around it. ``memory``: the file that lasts from a stop to a start."""
+    """Patch localstripe and add the middlewares. ``memory``: the file that keeps the state between runs."""
     keep_in_memory()
     find_by_kind()
     call_card_errors_so()
@@ -368,7 +368,7 @@ def build_app(memory: Path) -> web.Application:
     take_allowed_payment_method_types()
     accept_off_session()
     refund_once()
-    # Not before, because it copies the list of endpoints.
+    # Imported last, because it copies the list of endpoints.
     from localstripe.server import app, error_middleware  # type: ignore[import-not-found]
 
     faults, keys = Faults(), IdempotencyKeys()
@@ -383,7 +383,7 @@ def build_app(memory: Path) -> web.Application:
 
 
 def main() -> None:
-    """Serve until told to stop: on the port given, with the memory given, on the loopback address and those given."""
+    """Serve until stopped. The arguments are the port, the state file, and addresses besides the loopback address."""
     installed = version("localstripe")
     if installed != CHECKED_VERSION:
         message = f"was checked with localstripe {CHECKED_VERSION}, not {installed}: read it again."

@@ -1,7 +1,7 @@
-"""Start MiniStack with what the template needs and MiniStack lacks.
+"""Start MiniStack with the features that the template needs and MiniStack lacks.
 
-Runs in the emulator's own environment (.local/emulator), never in the project's. The settings come as MiniStack's own
-environment variables from ``local/emulators/aws_emulator.py``.
+It runs in the emulator's own environment (.local/emulator). ``local/emulators/aws_emulator.py`` passes the settings as
+MiniStack's environment variables.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CHECKED_VERSION = "1.5.33"
 
 
 def accept_text_in_scaling_config() -> None:
-    """Let MaximumConcurrency be text, as CloudFormation hands a parameter's value to the Lambda service.
+    """Accept MaximumConcurrency as text, the type in which CloudFormation passes a parameter's value.
 
-    MiniStack compares it with a number and stops polling. Can go when ``make demo`` passes without it.
+    MiniStack compares it with a number and stops polling. Remove this when ``make demo`` passes without it.
     """
     from ministack.services import lambda_svc
 
@@ -39,10 +39,10 @@ def accept_text_in_scaling_config() -> None:
 
 
 def accept_arns_of_layers() -> None:
-    """Let the versions of a layer be listed and published under its ARN, as AWS does and ``sam sync`` asks.
+    """List and publish the versions of a layer under its ARN, as AWS does and ``sam sync`` needs.
 
-    MiniStack takes the ARN for the name of another layer. Can go when ``make sam ARGS="sync --code"`` publishes a
-    changed layer without it.
+    MiniStack treats the ARN as the name of another layer. Remove this when ``make sam ARGS="sync --code"`` publishes
+    a changed layer without it.
     """
     from ministack.services import lambda_svc
 
@@ -54,9 +54,9 @@ def accept_arns_of_layers() -> None:
 
 
 def allow_batches_as_single_messages() -> None:
-    """Let whoever may send, delete or hide a message do so in batches, as SQS does: IAM knows no action for batches.
+    """Allow batches to callers that may send, delete or hide a message, as SQS does: IAM has no actions for batches.
 
-    MiniStack asks for sqs:SendMessageBatch. Can go when ``make demo`` relays RabbitMQ's messages without it.
+    MiniStack requires sqs:SendMessageBatch. Remove this when ``make demo`` relays RabbitMQ's messages without it.
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsqs.html
     """
     from ministack.core import iam_actions
@@ -71,9 +71,9 @@ def allow_batches_as_single_messages() -> None:
 
 
 def hand_parameters_to_sam() -> None:
-    """Let SAM see the values of the parameters, as CloudFormation does: GradualRollout decides what it makes.
+    """Pass the values of the parameters to SAM, as CloudFormation does: GradualRollout decides what it creates.
 
-    MiniStack lets it see the defaults alone. Can go when ``make up`` deploys without it.
+    MiniStack passes only the defaults. Remove this when ``make up`` deploys without it.
     """
     from ministack.services.cloudformation import changesets, engine, handlers
     from samtranslator.translator import transform as sam
@@ -90,9 +90,9 @@ def hand_parameters_to_sam() -> None:
 
 
 def leave_secrets_empty() -> None:
-    """Create a secret without a value where the template gives none, as CloudFormation does.
+    """Create a secret without a value if the template gives none, as CloudFormation does.
 
-    MiniStack gives it an empty text. Can go when ``get-secret-value`` answers ResourceNotFoundException without it.
+    MiniStack stores an empty text. Remove this when ``get-secret-value`` answers ResourceNotFoundException without it.
     """
     from ministack.services import secretsmanager
     from ministack.services.cloudformation import provisioners
@@ -110,9 +110,9 @@ def leave_secrets_empty() -> None:
 
 
 def count_every_invocation() -> None:
-    """Publish the metrics of invocations by a queue too, and under the alias that names the version.
+    """Also publish the metrics of invocations by a queue, and under the alias of the version.
 
-    MiniStack publishes those of direct invocations, under the function's name. Can go when
+    MiniStack publishes those of direct invocations, under the function's name. Remove this when
     ``tests/integration/test_alarms.py`` passes without it.
     https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
     """
@@ -138,7 +138,7 @@ def count_every_invocation() -> None:
 
     def emitted(name: str, duration_ms: float, *, error: bool, throttle: bool) -> None:
         del error
-        if throttle and not duration_ms:  # what has a duration is counted twice: above, and where it was throttled
+        if throttle and not duration_ms:  # with a duration it would be counted twice
             publish(name, {"Throttles": 1.0})
 
     lambda_svc._execute_function_dispatch = executed  # noqa: SLF001
@@ -146,9 +146,9 @@ def count_every_invocation() -> None:
 
 
 def reserve_concurrency_of_versions() -> None:
-    """Hold a function's versions to its reserved concurrency. MiniStack knows none of theirs.
+    """Apply a function's reserved concurrency to its versions. MiniStack does not.
 
-    Can go when ``tests/integration/test_alarms.py`` passes without it.
+    Remove this when ``tests/integration/test_alarms.py`` passes without it.
     """
     from ministack.services import lambda_svc
 
@@ -158,9 +158,9 @@ def reserve_concurrency_of_versions() -> None:
 
 
 def repeat_names() -> None:
-    """Give a stack the same id, and so its resources the same names, at every start: ``events/`` has them.
+    """Give a stack the same id, and so its resources the same names, at every start: ``events/`` contains them.
 
-    MiniStack draws the id of a stack and the name of a bucket by chance, as AWS does. It stays.
+    MiniStack chooses the id of a stack and the name of a bucket at random, as AWS does. This stays.
     """
     from ministack.services.cloudformation import changesets, handlers, provisioners
 
@@ -169,7 +169,7 @@ def repeat_names() -> None:
     def patched(params: Any) -> Any:
         name = changesets._p(params, "StackName")  # noqa: SLF001
         is_new = handlers._resolve_stack(name) is None  # noqa: SLF001
-        ids = [str(uuid5(NAMESPACE_URL, name))] if is_new else []  # the first that it asks for is the stack's
+        ids = [str(uuid5(NAMESPACE_URL, name))] if is_new else []  # the first id is the stack's
         changesets.new_uuid = lambda: ids.pop() if ids else random_id()
         try:
             return create(params)
@@ -190,8 +190,8 @@ def repeat_names() -> None:
 def listen_on(plain_addresses: Sequence[str]) -> None:
     """Serve plain HTTP beside HTTPS, and nothing on port 443.
 
-    The functions speak TLS, as the buckets' policies demand. Clients of this laptop need not know our certificate.
-    MiniStack takes port 443 as well where it can, which is not ours to take. Can go when it has settings for both.
+    The functions use TLS, as the buckets' policies require. Clients on this laptop do not need the certificate.
+    MiniStack also opens port 443 if it can, which other programs may need. Remove this when it has settings for both.
     """
     from hypercorn.config import Config
     from ministack import app
@@ -202,7 +202,7 @@ def listen_on(plain_addresses: Sequence[str]) -> None:
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """Write a key and a certificate for the loopback address, for a month."""
+    """Write a key and a certificate for the loopback address, valid for a month."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -236,7 +236,7 @@ def make_certificate(certificate: Path, key: Path) -> None:
 
 
 def main() -> None:
-    """Patch, then serve until told to stop."""
+    """Patch MiniStack, then serve until stopped."""
     installed = version("ministack")
     if installed != CHECKED_VERSION:
         sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
@@ -254,7 +254,7 @@ def main() -> None:
     ministack_api.install()
     ministack_operations.install()
     ministack_faults.install()
-    ministack_guard.install()  # the last: before everything else
+    ministack_guard.install()  # last, so that it runs before everything else
     repeat_names()
     listen_on([os.environ["DARKROOM_PLAIN_ADDRESS"], *os.environ.get("DARKROOM_DOCKER_ADDRESS", "").split()])
     from ministack.app import main as serve

@@ -1,6 +1,6 @@
-"""SQS as API Gateway meets it, where the emulators are otherwise: what it refuses, and how it writes messages in JSON.
+"""How SQS differs from the emulators for API Gateway: the parameters it refuses, and its messages in JSON.
 
-The standard library alone: MiniStack's environment and LocalStack's import it.
+Standard library only: MiniStack's and LocalStack's environments import it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SYSTEM_ATTRIBUTES = {
 
 
 def fault_of(parameters: Mapping[str, str]) -> tuple[str, str] | None:
-    """Code and message for a parameter of ReceiveMessage that SQS refuses and the emulators take."""
+    """Code and message for a parameter of ReceiveMessage that SQS refuses and the emulators accept."""
     for name, (least, most) in _RANGES.items():
         value = parameters.get(name, str(least))
         if not re.fullmatch("-?[0-9]+", value) or not least <= int(value) <= most:
@@ -39,7 +39,7 @@ def fault_of(parameters: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def message_in_json(received: Mapping[str, Any]) -> dict[str, Any]:
-    """A message as SQS's query protocol writes it in JSON: attributes in lists, and null for what is absent."""
+    """A message as SQS's query protocol writes it in JSON: attributes in lists, and null for absent values."""
     names = ("Body", "MD5OfBody", "MD5OfMessageAttributes", "MessageId", "ReceiptHandle")
     return {name: received.get(name) for name in names} | {
         kind: [{"Name": name, "Value": value} for name, value in received.get(kind, {}).items()] or None

@@ -234,7 +234,7 @@ def test_a_page_in_a_real_browser_gets_nowhere(stack: Stack, site: Any, tmp_path
     # when
     told = _visit(site, script, tmp_path)
     # then no script reads more than the refusal, and nothing has changed
-    assert "answers no web page" in told.pop("payments")
+    assert "does not answer web pages" in told.pop("payments")
     assert {name: outcome for name, outcome in told.items() if outcome not in ("failed", "opaque 0")} == {}
     assert len(told) == 10
     names = [function["FunctionName"] for function in stack.lambda_.list_functions()["Functions"]]

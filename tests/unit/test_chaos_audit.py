@@ -90,7 +90,7 @@ class TestImages:
     def test_announced_again_with_the_same_task_id_are_right(self) -> None:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, results=[*IMAGES.results, *IMAGES.results]))
         assert audit.is_right
-        assert audit.details["results announced more than once, with the same task id"] == 1
+        assert audit.details["results sent more than once, with the same task id"] == 1
 
     @pytest.mark.parametrize(
         "tasks",
@@ -138,13 +138,13 @@ class TestImages:
                 "task-2 was moved to the dead-letter queue as OutOfTime, but could be done",
             ),
             ({"tasks": dict(IMAGES.tasks) | {"task-3": task("Processed")}}, "task-3 cannot be rendered, and was."),
-            ({"images": {}}, "a.jpg does not stand in its newest version."),
+            ({"images": {}}, "a.jpg is not published in its newest version."),
             (
                 {"images": {"a.jpg": dict(IMAGES.images["a.jpg"]) | {"version_id": "v1"}}},
-                "a.jpg does not stand in its newest version.",
+                "a.jpg is not published in its newest version.",
             ),
-            ({"results": []}, "a.jpg was never announced."),
-            ({"written": {}}, "a.jpg lacks a rendition."),
+            ({"results": []}, "a.jpg has no result."),
+            ({"written": {}}, "a.jpg has a missing rendition."),
             ({"stale": frozenset()}, "a.jpg/v1/thumb.webp belongs to no record"),
         ],
     )
@@ -192,7 +192,7 @@ class TestOrders:
     def test_told_again_with_the_same_event_id_are_right(self) -> None:
         audit = chaos_orders.audit(ORDERS, STOCK, replace(ORDERS_FOUND, **events(*ORDERS_FOUND.events)))
         assert audit.is_right
-        assert audit.details["events told more than once, with the same id"] == 2
+        assert audit.details["events published more than once, with the same id"] == 2
 
     @pytest.mark.parametrize(
         "orders",
@@ -225,7 +225,7 @@ class TestOrders:
                 {"orders": dict(ORDERS_FOUND.orders) | {"order-3": {"state": "RECEIVED"}}},
                 "order-3 is invalid",
             ),
-            (stock(0, 0, 2), "is not the 3 that there were"),
+            (stock(0, 0, 2), "does not add up to the 3 at the start"),
             (stock(0, 1, 2), "1 are still reserved"),
             (stock(-1, 0, 4), "4 sold, but completed orders have 2"),
             (stock(-1, 0, 4), "oversold by 1"),
@@ -235,14 +235,14 @@ class TestOrders:
                 {"payments": dict(ORDERS_FOUND.payments) | {"order-2": [TakenPayment("pi_2", 700, 0)]}},
                 "order-2 is REJECTED: 700 charged, 0 owed.",
             ),
-            ({"events": ORDERS_FOUND.events[:1]}, "order-2 is REJECTED; its customer was told nothing."),
+            ({"events": ORDERS_FOUND.events[:1]}, "order-2 is REJECTED; the events published are none."),
             (
                 events({"order_id": "order-1", "event_type": "OrderCompleted", "event_id": "event-9"}),
-                "order-1 is COMPLETED; its customer was told",
+                "order-1 is COMPLETED; the events published are",
             ),
             (
                 events({"order_id": "order-1", "event_type": "OrderRejected", "event_id": "event-1"}),
-                "order-1 is COMPLETED; its customer was told",
+                "order-1 is COMPLETED; the events published are",
             ),
         ],
     )
