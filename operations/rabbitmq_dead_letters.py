@@ -43,10 +43,10 @@ def judge_again(settings: Settings) -> Callable[[DeadLetter], HandOver | str]:
 
 
 def _delivery(letter: DeadLetter) -> Delivery:
-    """The delivery as it was, with the message_id that it had, if any."""
+    """Rebuild the original delivery, with its message_id, if any."""
     try:
         properties = json.loads(letter.text("properties"))
-    except ValueError:  # of a release that did not keep them: an id made of the content is no message_id
+    except ValueError:  # an older release did not keep them; an id made from the content is not a message_id
         task_id = letter.text("task_id")
         properties = {"message_id": "" if task_id.startswith("rabbitmq-") else task_id}
     match letter.text("body_encoding"):
@@ -61,6 +61,6 @@ def _delivery(letter: DeadLetter) -> Delivery:
         data=data,
         content_encoding=letter.text("content_encoding"),
         message_id=properties.get("message_id") or None,
-        headers={},  # they decide nothing
+        headers={},  # headers do not affect the route
         content_type=properties.get("content_type", ""),
     )

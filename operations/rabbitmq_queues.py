@@ -111,8 +111,8 @@ def arguments_of(queue: str, delivery_limit: int = DELIVERY_LIMIT) -> dict[str, 
         "x-queue-type": "quorum",
         "x-delivery-limit": delivery_limit,
         "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
-        "x-dead-letter-routing-key": queue,  # whatever the producer's was
-        # By default a dead letter is sent once and lost with the node that sent it.
+        "x-dead-letter-routing-key": queue,  # replaces the producer's routing key
+        # By default a dead letter is sent once, and lost if the node that sent it fails.
         # https://www.rabbitmq.com/docs/quorum-queues#dead-lettering
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",

@@ -137,7 +137,10 @@ class TestImages:
                 {"letters": [*IMAGES.letters, letter("task-2", "OutOfTime")]},
                 "task-2 was moved to the dead-letter queue as OutOfTime, but could be done",
             ),
-            ({"tasks": dict(IMAGES.tasks) | {"task-3": task("Processed")}}, "task-3 cannot be rendered, and was."),
+            (
+                {"tasks": dict(IMAGES.tasks) | {"task-3": task("Processed")}},
+                "task-3 was rendered, although it cannot be.",
+            ),
             ({"images": {}}, "a.jpg is not published in its newest version."),
             (
                 {"images": {"a.jpg": dict(IMAGES.images["a.jpg"]) | {"version_id": "v1"}}},

@@ -32,7 +32,7 @@ def test_a_name_of_ours_is_answered(host: str) -> None:
     ],
 )
 def test_any_other_name_is_refused(hosts: list[str]) -> None:
-    assert "answers to 127.0.0.1" in host_fault(hosts)
+    assert "accepts only the hosts 127.0.0.1" in host_fault(hosts)
 
 
 @pytest.mark.parametrize(
