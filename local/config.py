@@ -31,11 +31,17 @@ class Keys:
     aws_access_key_id: str
     aws_secret_access_key: str
     rabbitmq_password: str
+    stripe_key: str
 
     @classmethod
     def by_chance(cls) -> Keys:
         """Make a new set."""
-        return cls(f"AKIA{secrets.token_hex(8).upper()}", secrets.token_hex(20), secrets.token_hex(16))
+        return cls(
+            f"AKIA{secrets.token_hex(8).upper()}",
+            secrets.token_hex(20),
+            secrets.token_hex(16),
+            f"sk_test_{secrets.token_hex(16)}",
+        )
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,14 @@ class LocalConfig:
         return self.port + 2
 
     @property
-    def payments_url(self) -> str:
-        """The payment provider's URL."""
+    def payments_endpoint_url(self) -> str:
+        """Where the functions find the payment provider; they have its key from the secret."""
         return f"http://127.0.0.1:{self.payments_port}"
+
+    @property
+    def payments_url(self) -> str:
+        """Its clients' address, with the key that the payment provider starts with."""
+        return f"http://{self.keys.stripe_key}:@127.0.0.1:{self.payments_port}"
 
     @property
     def rabbitmq_port(self) -> int:
@@ -88,10 +99,14 @@ class LocalConfig:
     @property
     def keys(self) -> Keys:
         """The keys of the stack, made at its first start and valid until `forget_start`."""
-        if not self._start_file.exists():
-            write_for_this_user(self._start_file, {"port": self.port, **asdict(Keys.by_chance())})
-        started = json.loads(self._start_file.read_text())
-        return Keys(**{field.name: started[field.name] for field in fields(Keys)})
+        started: dict[str, Any] = (
+            json.loads(self._start_file.read_text()) if self._start_file.exists() else {"port": self.port}
+        )
+        names = [field.name for field in fields(Keys)]
+        if not started.keys() >= set(names):  # nothing was started, or by a version with fewer keys
+            started = asdict(Keys.by_chance()) | started
+            write_for_this_user(self._start_file, started)
+        return Keys(**{name: started[name] for name in names})
 
     @property
     def started_port(self) -> int | None:
@@ -174,7 +189,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         "Architecture": machine_architecture(),
         "ProcessImageConcurrency": str(max(os.cpu_count() or 2, 2)),
         "ProcessOrderConcurrency": "4",
-        "PaymentsUrl": config.payments_url,
+        "PaymentsUrl": config.payments_endpoint_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
         # Every flow, with its alarms.
         "RabbitMqIntake": "true",

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
 _BUILD = PROJECT / ".local" / "build"  # as samconfig.toml has it
 _BUILT_FROM = _BUILD.with_name("build.sources")
+# A queue whose visibility timeout is shorter for a while has the right one in a tag.
+TIMEOUT_TAG = "darkroom:visibility-timeout"
 
 
 @dataclass(frozen=True)
@@ -170,10 +172,11 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
         if payments in missing:
             with console.status("Starting the payment provider ..."):
                 payments.start(config)
-            console.print(f"[green]✓[/] payment provider at {config.payments_url}")
+            console.print(f"[green]✓[/] payment provider at {config.payments_endpoint_url}")
         else:
             payments.set_faults(config.payments_url, 0)  # of a run that was killed
         stack = _deploy(config, console)
+        _undo_faults(stack)
         if start_of_broker:
             with console.status("Starting RabbitMQ ..."):
                 start_of_broker.result()
@@ -212,7 +215,9 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
             run_sam(config, ["sync", "--code"], log="sam-sync.log")
     stack = _describe(config, sources, {})
     stack = replace(stack, code=_deployed_code(stack))
-    stack.secretsmanager.put_secret_value(SecretId=stack.outputs["PaymentSecretArn"], SecretString=payments.KEY)
+    stack.secretsmanager.put_secret_value(
+        SecretId=stack.outputs["PaymentSecretArn"], SecretString=config.keys.stripe_key
+    )
     write_for_this_user(config.stack_file, asdict(stack))
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     mq_poller.stop(config)  # the function that it invokes may have a new name
@@ -231,11 +236,23 @@ def _build(config: LocalConfig) -> None:
             _BUILT_FROM.write_text(sources)
 
 
+def _undo_faults(stack: Stack) -> None:
+    """Set right what a killed run of the chaos left: functions that get no messages, and short visibility timeouts."""
+    lambda_, sqs = stack.lambda_, stack.sqs
+    for mapping in lambda_.list_event_source_mappings()["EventSourceMappings"]:
+        if mapping["State"] in ("Disabled", "Disabling"):
+            lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
+    for name, url in stack.outputs.items():
+        if name.endswith("QueueUrl") and (before := sqs.list_queue_tags(QueueUrl=url).get("Tags", {}).get(TIMEOUT_TAG)):
+            sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": before})
+            sqs.untag_queue(QueueUrl=url, TagKeys=[TIMEOUT_TAG])
+
+
 def look_around(config: LocalConfig, stack: Stack) -> Surroundings:
     """The services other than AWS, with those that are missing or do not answer."""
     troubles, waiting = [], {}
     if not payments.answers(stack.payments_url):
-        troubles.append(f"The payment provider at {stack.payments_url} does not answer; run make up")
+        troubles.append(f"The payment provider at {config.payments_endpoint_url} does not answer; run make up")
     if stack.rabbitmq_url:
         try:
             waiting = rabbitmq.queue_depths(config)

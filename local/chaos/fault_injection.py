@@ -13,7 +13,7 @@ import psutil
 
 from local.config import LocalConfig
 from local.emulators import aws_emulator, payments, rabbitmq
-from local.stack import Stack
+from local.stack import TIMEOUT_TAG, Stack
 
 # A killed function's messages become visible after the visibility timeout. The template's 300 s suit production; a run
 # that people wait for uses a little more than the function's 50 s.
@@ -40,11 +40,13 @@ def short_visibility(deployed: Stack, queue_url: str) -> Iterator[None]:
     """Shorten the visibility timeout of messages that are received inside the block."""
     sqs = deployed.sqs
     before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.tag_queue(QueueUrl=queue_url, Tags={TIMEOUT_TAG: before["VisibilityTimeout"]})  # if this run is killed
     sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": _VISIBILITY_TIMEOUT})
     try:
         yield
     finally:
         sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+        sqs.untag_queue(QueueUrl=queue_url, TagKeys=[TIMEOUT_TAG])
 
 
 @contextmanager

@@ -1,13 +1,18 @@
-"""The payment provider's process: start it, find it, stop it; read its payments, and inject faults."""
+"""The payment provider's process: start it, find it, stop it; read its payments, and inject faults.
+
+A ``url`` here has the provider's key in it, as ``LocalConfig.payments_url`` has.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import psutil
@@ -17,9 +22,15 @@ from local.config import PROJECT, LocalConfig, tool
 from local.emulators.docker_bridge import docker_bridge
 from local.emulators.processes import Server, check_free
 
-KEY = "sk_test_laptop"  # any key is accepted
+_KEY = "DARKROOM_STRIPE_KEY"  # as run_localstripe.py reads it
 _FAULTS = "/_config/faults"
 stripe.enable_telemetry = False  # it writes an id of this machine into the home folder
+
+
+class _Provider(Server):
+    def answers(self) -> bool:
+        """Ask whether it is up."""
+        return answers(self.health_url)
 
 
 @dataclass(frozen=True)
@@ -72,9 +83,16 @@ def answers(url: str) -> bool:
     return True
 
 
+def split(url: str) -> tuple[str, str]:
+    """The key that is in a URL, and the URL without it."""
+    parts = urlsplit(url)
+    return parts.username or "", f"{parts.scheme}://{parts.hostname}:{parts.port}"
+
+
 def succeeded_payments(url: str) -> dict[str, list[TakenPayment]]:
     """Every charged payment, by its order."""
-    client = stripe.StripeClient(KEY, base_addresses={"api": url}, max_network_retries=2)
+    key, endpoint_url = split(url)
+    client = stripe.StripeClient(key, base_addresses={"api": endpoint_url}, max_network_retries=2)
     taken = defaultdict(list)
     for intent in client.v1.payment_intents.list({"limit": 100, "expand": ["data.latest_charge"]}).auto_paging_iter():
         charge = intent.latest_charge
@@ -100,22 +118,27 @@ def set_faults(
     seconds:
         Extra duration of every request that changes something.
     """
-    _call("POST", url + _FAULTS, {"share": share, "seed": seed, "kinds": list(kinds), "seconds": seconds})
+    _call("POST", url, _FAULTS, {"share": share, "seed": seed, "kinds": list(kinds), "seconds": seconds})
 
 
 def fault_counts(url: str) -> dict[str, int]:
     """How many requests failed since the faults were set, by kind."""
-    return dict(json.loads(_call("GET", url + _FAULTS)))
+    return dict(json.loads(_call("GET", url, _FAULTS)))
 
 
 def forget_idempotency_keys(url: str) -> None:
     """Forget all idempotency keys, as Stripe does after a day."""
-    _call("DELETE", f"{url}/_config/idempotency_keys")
+    _call("DELETE", url, "/_config/idempotency_keys")
 
 
-def _call(method: str, url: str, body: Any = None) -> bytes:
+def _call(method: str, url: str, path: str, body: Any = None) -> bytes:
     data = None if body is None else json.dumps(body).encode()
-    request = Request(url, data, {"Content-Type": "application/json"}, method=method)  # noqa: S310 # a loopback address
+    key, endpoint_url = split(url)
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}",
+    }
+    request = Request(endpoint_url + path, data, headers, method=method)  # noqa: S310 # a loopback address
     with urlopen(request, timeout=10) as answer:  # noqa: S310
         return bytes(answer.read())
 
@@ -123,7 +146,10 @@ def _call(method: str, url: str, body: Any = None) -> bytes:
 def _start(config: LocalConfig) -> None:
     bridge = docker_bridge()
     arguments = [str(config.payments_port), str(_memory(config)), *([bridge.address] if bridge else [])]
-    _server(config).start(tool("payments", "python"), arguments=arguments, environment={}, folder=config.folder)
+    environment = {_KEY: config.keys.stripe_key}  # an argument would be shown to every user of this machine
+    _server(config).start(
+        tool("payments", "python"), arguments=arguments, environment=environment, folder=config.folder
+    )
 
 
 def _memory(config: LocalConfig) -> Path:
@@ -132,11 +158,11 @@ def _memory(config: LocalConfig) -> Path:
 
 def _server(config: LocalConfig) -> Server:
     pid_file = config.folder / "payments.pid"
-    return Server(
+    return _Provider(
         name="The payment provider",
         script=PROJECT / "local" / "emulators" / "run_localstripe.py",
         pid_file=pid_file,
         log=config.logs / "payments.log",
-        health_url=config.payments_url + _FAULTS,
+        health_url=config.payments_url,
         clean_up=lambda: pid_file.unlink(missing_ok=True),
     )

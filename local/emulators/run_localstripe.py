@@ -12,6 +12,8 @@ In addition to Stripe's API it answers:
 from __future__ import annotations
 
 import asyncio
+import hmac
+import os
 import pickle
 import random
 import sys
@@ -22,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web  # type: ignore[import-not-found] # as localstripe: only in its own environment
+from aiohttp import BasicAuth, web  # type: ignore[import-not-found] # as localstripe: only in its own environment
 from localstripe import errors, resources  # type: ignore[import-not-found]
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -341,6 +343,22 @@ async def refuse_web_pages(request: web.Request, handler: Handler) -> web.Respon
     return _error(403, "invalid_request_error", reason) if reason else await handler(request)
 
 
+def ask_for_the_key(key: str) -> Callable[[web.Request, Handler], Awaitable[web.Response]]:
+    """Make what refuses every request without this key, those to ``/_config`` too; localstripe takes any."""
+
+    async def layer(request: web.Request, handler: Handler) -> web.Response:
+        kind, _, value = request.headers.get("Authorization", "").partition(" ")
+        try:
+            given = BasicAuth.decode(f"{kind} {value}").login if kind == "Basic" else value
+        except ValueError:
+            given = ""
+        if hmac.compare_digest(given.encode(), key.encode()):
+            return await handler(request)
+        return _error(401, "invalid_request_error", "Invalid API Key provided.")
+
+    return layer
+
+
 def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Path) -> None:
     """Save the state at the end and load it at the start: Stripe forgets nothing.
 
@@ -358,8 +376,11 @@ def remember_over_restarts(app: web.Application, keys: IdempotencyKeys, file: Pa
     app.on_cleanup.append(write_down)
 
 
-def build_app(memory: Path) -> web.Application:
-    """Patch localstripe and add the middlewares. ``memory``: the file that keeps the state between runs."""
+def build_app(memory: Path, key: str) -> web.Application:
+    """Patch localstripe and add the middlewares.
+
+    ``memory`` is the file that keeps the state between runs, ``key`` the only API key.
+    """
     keep_in_memory()
     find_by_kind()
     call_card_errors_so()
@@ -372,7 +393,7 @@ def build_app(memory: Path) -> web.Application:
     from localstripe.server import app, error_middleware  # type: ignore[import-not-found]
 
     faults, keys = Faults(), IdempotencyKeys()
-    outside = (refuse_web_pages, refuse_live_keys, faults.on_the_wire)
+    outside = (refuse_web_pages, refuse_live_keys, ask_for_the_key(key), faults.on_the_wire)
     app.middlewares[:0] = [_middleware(layer) for layer in outside]
     app.middlewares.extend([_middleware(keys.answer_once), _middleware(faults.in_the_endpoint), error_middleware])
     app.router.add_post("/_config/faults", faults.change)
@@ -388,7 +409,7 @@ def main() -> None:
     if installed != CHECKED_VERSION:
         message = f"was checked with localstripe {CHECKED_VERSION}, not {installed}: read it again."
         sys.exit(f"{Path(__file__).name} {message}")
-    app = build_app(Path(sys.argv[2]))
+    app = build_app(Path(sys.argv[2]), os.environ["DARKROOM_STRIPE_KEY"])
     hosts = ["127.0.0.1", *sys.argv[3:]]
     web.run_app(app, host=hosts, port=int(sys.argv[1]), access_log=None, print=None, shutdown_timeout=1)
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,11 +17,12 @@ from darkroom.errors import ObjectGone, ServiceUnavailable
 from rich.console import Console
 
 from local.chaos import command as chaos
+from local.chaos.fault_injection import held_back_messages, short_visibility
 from local.config import PROJECT, LaptopError, LocalConfig
 from local.demo import command as demo
-from local.emulators import aws_emulator
+from local.emulators import aws_emulator, payments
 from local.outcomes import read_dead_letters
-from local.stack import Stack, load, run_sam, up
+from local.stack import TIMEOUT_TAG, Stack, load, run_sam, up
 from tests.integration.uploading import SAMPLES, wait_for
 
 
@@ -133,6 +135,28 @@ def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(
 
 def _task(task_id: str, bucket: str, key: str) -> str:
     return json.dumps({"task_id": task_id, "bucket": bucket, "key": key})
+
+
+def test_up_repairs_what_killed_runs_leave_behind(stack: Stack, config: LocalConfig, console: Console) -> None:
+    # given a chaos run that ends where it stands, and a payment provider that somebody killed
+    lambda_, sqs = stack.lambda_, stack.sqs
+    url, arn = stack.outputs["ImageTasksQueueUrl"], stack.outputs["ImageTasksQueueArn"]
+    killed = ExitStack()
+    killed.enter_context(short_visibility(stack, url))
+    killed.enter_context(held_back_messages(stack, arn))
+    provider = payments.running(config)
+    assert provider is not None
+    provider.kill()
+    provider.wait(10)
+    # when
+    up(config, console, broker=False)
+    # then
+    (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
+    assert mapping["State"] in ("Enabled", "Enabling")
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    assert attributes == {"VisibilityTimeout": "300"}
+    assert TIMEOUT_TAG not in sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
+    assert payments.answers(stack.payments_url)
 
 
 @pytest.mark.parametrize(

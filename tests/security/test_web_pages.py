@@ -26,6 +26,7 @@ from botocore.exceptions import ClientError
 from pika.exceptions import AMQPError
 
 from local.config import LocalConfig
+from local.emulators import payments
 from local.stack import Stack
 
 FOREIGN = {
@@ -127,10 +128,30 @@ def test_the_keys_are_for_this_user_alone(stack: Stack, config: LocalConfig) -> 
 @pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
 @pytest.mark.parametrize("path", ["/v1/payment_intents", "/_config/faults"])
 def test_the_payment_provider_refuses(stack: Stack, kind: str, path: str) -> None:
-    url = stack.payments_url + path
+    key, endpoint_url = payments.split(stack.payments_url)
     for method in ("GET", "POST"):
-        answer = requests.request(method, url, headers=FOREIGN[kind], auth=("sk_test_any", ""), timeout=10)
+        answer = requests.request(method, endpoint_url + path, headers=FOREIGN[kind], auth=(key, ""), timeout=10)
         assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/v1/payment_intents", "/_config/faults", "/_config/data", "/absent"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer sk_test_guessed"},
+        {"Authorization": "Basic c2tfdGVzdF9ndWVzc2VkOg=="},
+        {"Authorization": "Basic !"},
+        {"Authorization": "Bearer"},
+        {"Authorization": "Bearer \u00fc"},
+    ],
+    ids=["no key", "another", "another as a user", "no base64", "an empty key", "no ASCII"],
+)
+def test_the_payment_provider_takes_its_own_key_alone(stack: Stack, headers: dict[str, str], path: str) -> None:
+    _, endpoint_url = payments.split(stack.payments_url)
+    for method in ("GET", "POST", "DELETE"):
+        answer = requests.request(method, endpoint_url + path, headers=headers, timeout=10)
+        assert answer.status_code == 401
 
 
 def test_the_broker_has_no_guest(stack: Stack, broker: str, config: LocalConfig) -> None:
@@ -216,6 +237,7 @@ def test_a_page_in_a_real_browser_gets_nowhere(stack: Stack, site: Any, tmp_path
         "Code": {"ZipFile": base64.b64encode(archive.getvalue()).decode()},
     }
     body = json.dumps(json.dumps(function))
+    _, payments_url = payments.split(stack.payments_url)
     script = f"""
     for (const host of ["127.0.0.1", "localhost"]) {{
       const emulator = `http://${{host}}:{stack.endpoint_url.rpartition(":")[2]}`;
@@ -229,7 +251,7 @@ def test_a_page_in_a_real_browser_gets_nowhere(stack: Stack, site: Any, tmp_path
         const image = new Image(); image.onload = () => yes("shown"); image.onerror = () => no();
         image.src = emulator + "/_ministack/health"; }}));
     }}
-    await attempt("payments", async () => (await fetch("{stack.payments_url}/_config/faults")).text());
+    await attempt("payments", async () => (await fetch("{payments_url}/_config/faults")).text());
     """
     # when
     told = _visit(site, script, tmp_path)

@@ -32,18 +32,24 @@ def url(running_url: str) -> str:
     """A localstripe without faults and without memory."""
     payments.set_faults(running_url, 0)
     payments.forget_idempotency_keys(running_url)
-    requests.delete(f"{running_url}/_config/data", timeout=10).raise_for_status()
+    requests.delete(f"{running_url}/_config/data", timeout=10).raise_for_status()  # requests takes the key from the URL
     return running_url
 
 
 @pytest.fixture
 def client(url: str) -> stripe.StripeClient:
-    return stripe.StripeClient(payments.KEY, base_addresses={"api": url}, max_network_retries=0)
+    return stripe_client(url)
 
 
-def post(url: str, data: dict[str, str], idempotency_key: str = "", key: str = payments.KEY) -> requests.Response:
+def stripe_client(url: str) -> stripe.StripeClient:
+    key, endpoint_url = payments.split(url)
+    return stripe.StripeClient(key, base_addresses={"api": endpoint_url}, max_network_retries=0)
+
+
+def post(url: str, data: dict[str, str], idempotency_key: str = "", key: str = "") -> requests.Response:
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-    return requests.post(f"{url}/v1/payment_intents", data, headers=headers, auth=(key, ""), timeout=10)
+    auth = (key or payments.split(url)[0], "")
+    return requests.post(f"{url}/v1/payment_intents", data, headers=headers, auth=auth, timeout=10)
 
 
 def open_payment(client: stripe.StripeClient, card: str = GOOD_CARD, order_id: str = "order-1") -> str:
@@ -120,7 +126,6 @@ class TestIdempotencyKeys:
             answer = requests.get(
                 f"{url}/v1/payment_intents/{payment_id}",
                 headers={"Idempotency-Key": "a"},
-                auth=(payments.KEY, ""),
                 timeout=10,
             )
             return str(answer.json()["status"])
@@ -267,19 +272,19 @@ class TestTheProcess:
 
     def test_writes_nothing_to_disk(self, tmp_path: Path) -> None:
         with localstripe(tmp_path) as url:
-            client = stripe.StripeClient(payments.KEY, base_addresses={"api": url})
+            client = stripe_client(url)
             charge(client)
             process = next(
                 child for child in psutil.Process().children() if str(url.rpartition(":")[2]) in child.cmdline()
             )
             assert not [file.path for file in process.open_files() if "pickle" in file.path]
-        assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["payments.log"]
+        assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["payments.log", "start.json"]
         assert (tmp_path / "logs" / "payments.log").read_text() == ""
 
     def test_a_restart_forgets_neither_payments_nor_idempotency_keys(self, tmp_path: Path) -> None:
         with localstripe(tmp_path) as url:
             # given a payment that was charged, and what was answered under a key
-            client = stripe.StripeClient(payments.KEY, base_addresses={"api": url})
+            client = stripe_client(url)
             payment_id = charge(client)
             opened = post(url, ORDER, "key-1")
             # when

@@ -89,12 +89,18 @@ def stripe_url(localstripe_url: str) -> str:
 @pytest.fixture
 def client(stripe_url: str) -> stripe.StripeClient:
     """What a person has at hand: Stripe's own library."""
-    return stripe.StripeClient(provider.KEY, base_addresses={"api": stripe_url})
+    key, endpoint_url = provider.split(stripe_url)
+    return stripe.StripeClient(key, base_addresses={"api": endpoint_url})
+
+
+def payments_at(url: str, arn: str = SECRET_ARN) -> StripePayments:
+    key, endpoint_url = provider.split(url)
+    return StripePayments(secrets(key, arn=arn), arn, endpoint_url)
 
 
 @pytest.fixture
 def payments(stripe_url: str) -> StripePayments:
-    return StripePayments(secrets(provider.KEY), SECRET_ARN, stripe_url)
+    return payments_at(stripe_url)
 
 
 @pytest.fixture
@@ -243,7 +249,7 @@ class TestAtLocalstripe:
 
     def test_orders_of_two_stacks_do_not_meet(self, payments: StripePayments, order: Order, stripe_url: str) -> None:
         arn = f"{SECRET_ARN}-of-another-stack"
-        other_stack = StripePayments(secrets(provider.KEY, arn=arn), arn, stripe_url)
+        other_stack = payments_at(stripe_url, arn)
         assert payments.open(order) != other_stack.open(order)
 
     def test_nothing_depends_on_idempotency_keys(
