@@ -158,6 +158,8 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     config.keys  # noqa: B018 # created here, before two servers read them at once
     if (process := aws_emulator.running(config)) is not None:
         aws_emulator.check_age(process)
+        if not _is_deployed(config):  # after sam delete: what the template retains would be in the way
+            aws_emulator.stop(config)
     missing = [server for server, _ in servers if server.running(config) is None]
     for port in [port for server, ports in servers if server in missing for port in ports]:
         check_free(port)
@@ -188,6 +190,14 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     elif broker and mq_poller.running(config) is None:
         mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
     return stack
+
+
+def _is_deployed(config: LocalConfig) -> bool:
+    try:
+        load(config)
+    except NotDeployed:
+        return False
+    return True
 
 
 def _start_broker(config: LocalConfig) -> None:
@@ -362,6 +372,8 @@ def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> 
         (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     except ClientError:
         raise NotDeployed("The stack is not in the emulator any more. Deploy it again: make up") from None
+    if not description.get("Outputs"):
+        raise NotDeployed("The stack could not be deployed to the emulator. Deploy it again: make up")
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
     # The emulator serves the API under another path: AWS's host names do not resolve to it.
     api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]

@@ -171,7 +171,7 @@ def test_sam_commands_reach_the_stack(stack: Stack, config: LocalConfig, command
     assert run_sam(config, command) == 0
 
 
-def test_a_killed_emulator_is_replaced_and_deployed_to(
+def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
     console: Console, make_config: Callable[[str], LocalConfig]
 ) -> None:
     config = make_config("test-killed")
@@ -183,6 +183,12 @@ def test_a_killed_emulator_is_replaced_and_deployed_to(
     second = up(config, console, broker=False)
     assert first.outputs["UploadsBucketName"] == second.outputs["UploadsBucketName"]  # as events/ has it
     assert second.s3.head_bucket(Bucket=second.outputs["UploadsBucketName"])
+    # when the stack is deleted, of which the template retains a bucket and tables
+    assert run_sam(config, ["delete", "--no-prompts"]) == 0
+    with pytest.raises(LaptopError, match="Deploy it again: make up"):
+        load(config)
+    third = up(config, console, broker=False)
+    assert third.s3.head_bucket(Bucket=third.outputs["RenditionsBucketName"])
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
