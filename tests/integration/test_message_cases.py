@@ -125,6 +125,7 @@ def test_a_key_of_the_wrong_mode_holds_the_order_until_the_right_one_is_there(
 ) -> None:
     # given
     secret, product, message = stack.outputs["PaymentSecretArn"], new_product(stack, 5), order("")
+    key, _ = payments.split(stack.payments_url)
     message["items"][0]["product_id"] = product
     stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="sk_live_wrong")
     kill_functions(config)
@@ -136,10 +137,8 @@ def test_a_key_of_the_wrong_mode_holds_the_order_until_the_right_one_is_there(
         assert "secret key of live mode" in letter.reason
         assert stock(stack, product) == (4, 1, 0)
         # and it continues with the right key, which somebody puts there as JSON
-        stack.secretsmanager.put_secret_value(
-            SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": payments.KEY})
-        )
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": key}))
         send(stack, json.loads(letter.body), error_code=letter.error_code)
         assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
     finally:
-        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=payments.KEY)
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=key)
