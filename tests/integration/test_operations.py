@@ -19,6 +19,7 @@ from local.outcomes import count_messages, poll, take_results
 from local.stack import Stack
 from operations import status
 from operations.dead_letters import DeadLetter
+from tests.integration.cloudwatch import CloudWatch
 from tests.integration.uploading import SAMPLES, SECONDS, new_key, send, wait_for, wait_for_dead_letter
 
 RESULTS, DEAD_RESULTS = "ResultsQueueUrl", "ResultsDeadLetterQueueUrl"
@@ -62,6 +63,7 @@ def looked_up(stack: Stack, output: str) -> dict[str, DeadLetter]:
 @pytest.mark.usefixtures("broker")  # without it the status is an error
 def test_a_dead_letter_is_seen_left_alone_and_done_once_its_cause_is_gone(stack: Stack, command: Command) -> None:
     # given a task for a photo that is not there
+    CloudWatch(stack).calm()
     key, task_id = new_key(), f"task-{uuid4().hex}"
     send(stack, {"task_id": task_id, "bucket": stack.outputs["UploadsBucketName"], "key": key})
     wait_for_dead_letter(stack, task_id)

@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from local.config import LocalConfig
 from local.emulators import aws_emulator, mq_poller, payments, rabbitmq
+from local.emulators.docker_bridge import docker_bridge
 from local.stack import Stack
 
 
@@ -58,13 +59,15 @@ def test_buckets_are_reached_over_tls_only(
 
 
 @pytest.mark.usefixtures("broker")
-def test_nothing_listens_but_on_the_loopback_address(stack: Stack, config: LocalConfig) -> None:
+def test_nothing_listens_but_on_the_loopback_address_and_to_containers(stack: Stack, config: LocalConfig) -> None:
     processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
     assert None not in processes
     family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
     ports = (config.port, config.tls_port, config.payments_port, config.rabbitmq_port, config.rabbitmq_node_port)
-    assert listening == {("127.0.0.1", port) for port in ports}
+    bridge = docker_bridge()
+    to_containers = {(bridge.address, port) for port in (config.port, config.payments_port)} if bridge else set()
+    assert listening == {("127.0.0.1", port) for port in ports} | to_containers
 
 
 @pytest.mark.parametrize("name", ["ProcessImage", "ProcessOrder", "RelayRabbitMq"])
