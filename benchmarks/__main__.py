@@ -1,7 +1,7 @@
 """`make bench`: measures, writes docs/performance.md, and compares with ``budget.toml``.
 
-Exit code 1 if a budget is not kept. The parts: ``render``, ``batch``, ``encoders`` and ``cold``; ``page`` only
-writes the page again. It runs in ``.local/bench``; reads over HTTP are measured by ``benchmarks.api_reads``.
+The exit code is 1 if a budget is exceeded. The parts are ``render``, ``batch``, ``encoders`` and ``cold``; ``page``
+only writes the page. It runs in ``.local/bench``; ``benchmarks.api_reads`` measures reads over HTTP.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from benchmarks.rendering.measurements import save
 from benchmarks.rendering.targets import bounds, broken, figures
 
 _PARTS = ("render", "batch", "encoders", "cold", "page")
-_STARTS_A_ROUND = 3  # each takes but a second or two
+_STARTS_A_ROUND = 3  # each takes a second or two
 _SLOW_FROM = 10  # photos: a run that long has time for the slow AVIF efforts
 
 
 def main() -> int:
-    """Measure what was asked for; returns the exit code."""
+    """Measure the requested parts; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(_PARTS)}; default all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each photo is rendered (default 3)")
@@ -36,7 +36,7 @@ def main() -> int:
     rounds, photos = max(options.rounds, 1), max(options.encoder_photos, 1)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     if os.getloadavg()[0] > 1:
-        console.print(f"This machine is busy (load {os.getloadavg()[0]:.1f}): wall times will be too long.")
+        console.print(f"This machine is busy (load {os.getloadavg()[0]:.1f}): wall times are too long.")
 
     if "render" in parts:
         save("render", rendering.measure(rounds, console))
@@ -56,7 +56,7 @@ def main() -> int:
 
 def _print_targets(console: Console) -> None:
     measured = figures()
-    table = Table(title="Targets (all of it: docs/performance.md)", title_justify="left", header_style="bold")
+    table = Table(title="Targets (details: docs/performance.md)", title_justify="left", header_style="bold")
     for column in ("", "wanted", "measured", "met"):
         table.add_column(column)
     for bound in bounds():

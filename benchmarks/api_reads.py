@@ -1,4 +1,4 @@
-"""How long a read of a queue takes over HTTP, beside the same read by SDK: on the running laptop stack, in turns.
+"""Compare reads of a queue over HTTP and by SDK, in turns, on the running laptop stack.
 
 python -m benchmarks.api_reads
 """
@@ -23,7 +23,7 @@ from local.stack import Stack, load
 
 _READS = 200
 _WARM_UP = 10
-_SECONDS_BETWEEN = 0.02  # the API takes 50 requests a second
+_SECONDS_BETWEEN = 0.02  # the API accepts 50 requests a second
 
 
 def compare(deployed: Stack, console: Console) -> None:

@@ -1,11 +1,11 @@
-"""What the functions are told where they are measured, as the template tells the deployed ones."""
+"""The functions' environment for measurements, as the template sets it."""
 
 from __future__ import annotations
 
 BUCKET = "darkroom-uploads-example"
 MEMORY_MB = "1769"
 
-#: Of an account that there is not: nothing measured speaks to AWS.
+#: An account that does not exist: the measurements make no calls to AWS.
 AWS_ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "benchmark",
     "AWS_SECRET_ACCESS_KEY": "benchmark",

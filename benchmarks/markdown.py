@@ -9,7 +9,7 @@ _WIDTH = 118
 
 
 def wrapped(lines: Iterable[str]) -> str:
-    """Join the lines of a Markdown page; wrap prose, leave tables, headings and links as they are."""
+    """Join the lines of a Markdown page; wrap prose, but not tables, headings and links."""
     done: list[str] = []
     for line in lines:
         is_prose = line and not line.startswith(("|", "#", "!", "<", " ", "-"))

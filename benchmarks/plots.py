@@ -1,4 +1,4 @@
-"""The plots of the documents, all in one style. The one module that needs matplotlib."""
+"""The plots of the documentation, all in one style. Only this module needs matplotlib."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from benchmarks.cost.function_seconds import Measured
 from benchmarks.scaling.flow_model import Outcome
 
 _OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"
-# The most of so many minutes is one point: a file of a few kilobytes.
+# One point is the maximum over this many minutes, so that a file has a few kilobytes.
 _MINUTES = 15
-# What is written at the axis of latencies, by seconds.
+# Labels of the latency axis, by seconds.
 _TIMES = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 86_400 * 14: "kept: 14 days"}
 _STYLE = {
     "font.size": 9,
@@ -49,7 +49,7 @@ def _figure(path: Path, rows: int, columns: int, size: tuple[float, float], **op
 
 
 def plot_memory_sizes(measured: Measured, path: Path) -> None:
-    """Cost and time of an image by the function's memory, beside the baseline."""
+    """Cost and time of an image by the function's memory, compared with the baseline."""
     loads = [cost.Load(images=1e6, memory_mb=size) for size in cost.MEMORY_SIZES]
     sizes = list(cost.MEMORY_SIZES)
     best = cost.best_memory(loads[0], measured)
@@ -74,7 +74,7 @@ def plot_memory_sizes(measured: Measured, path: Path) -> None:
 
 
 def plot_backlogs(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
-    """Images waiting through two days, a line for each load: with the template's defaults, and as recommended."""
+    """Images waiting over two days, a line for each load: with the template's defaults, and as recommended."""
     colours = mpl.colormaps["viridis"]
     with _figure(path, 1, 2, (8, 3.4), sharey=True) as grid:
         for axes, index, title in zip(grid, (0, 1), ("template's defaults", "as recommended"), strict=True):
@@ -96,7 +96,7 @@ def plot_backlogs(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) 
 
 
 def plot_latencies(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
-    """Time from upload to published, by load: half of the images, 99 of 100, and the slowest."""
+    """Time from upload to published, by load: median, p99 and maximum."""
     names = [name for name, *_ in outcomes]
     with _figure(path, 1, 2, (8, 3), sharey=True) as grid:
         for axes, index, title in zip(grid, (0, 1), ("template's defaults", "as recommended"), strict=True):
@@ -118,7 +118,7 @@ def plot_latencies(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path)
 
 
 def plot_ramp(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path) -> None:
-    """Batches at once, by minutes since a backlog began."""
+    """Batches at once, by minutes since the start of a backlog."""
     with _figure(path, 1, 1, (6, 3)) as axes:
         for (name, curve), colour in zip(curves, (_SAMPLE, _OURS, _THIRD, _GREY), strict=True):
             minutes, counts = [second / 60 for second, _ in curve], [count for _, count in curve]
@@ -157,7 +157,7 @@ def plot_rendering(rows: Sequence[Mapping[str, Any]], title: str, path: Path) ->
 
 
 def plot_front(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], path: Path) -> None:
-    """Bytes over time of every encoder setting, by rendition size: rows of ``results/encoders.json``."""
+    """Bytes against time of every encoder setting, by rendition size: rows of ``results/encoders.json``."""
     with _figure(path, 1, len(sizes), (15, 4.5), sharey=True) as panels:
         for size, axes in zip(sizes, panels, strict=True):
             for kind, colour in (("webp", _OURS), ("avif", _SAMPLE), ("jpeg", _THIRD)):
@@ -169,6 +169,6 @@ def plot_front(rows: Sequence[Mapping[str, Any]], sizes: Sequence[int], path: Pa
                     axes.annotate(label, (row["seconds_ratio"], row["bytes_ratio"]), fontsize=7)
             axes.set_xscale("log")
             axes.set_title(f"{size} px")
-            axes.set_xlabel("time through WebP effort 4")
-        panels[0].set_ylabel("bytes through WebP effort 4")
+            axes.set_xlabel("time ÷ that of WebP effort 4")
+        panels[0].set_ylabel("bytes ÷ those of WebP effort 4")
         panels[0].legend()

@@ -1,7 +1,7 @@
 """`make cost`: what a month of images costs on AWS, by component, compared with the baseline.
 
-The counts are those of the code and of the template: each is written here beside the module that causes it. The
-seconds are measured and assumed (``durations``), the prices are AWS's (``prices``).
+The counts are those of the code and the template; each stands beside the module that causes it. The seconds are
+measured and assumed (``durations``), the prices are AWS's (``prices``).
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from functions.process_image.ports import Result
 
 SECONDS_A_MONTH = 30 * 86_400
 MEMORY_SIZES = (512, 768, 1024, 1280, 1536, 1769, 2048, 2560, 3008)
-#: What the image function counts under the dimension ``service`` (its ``reporting``, darkroom.reporting, Powertools).
+#: The image function's metrics with the dimension ``service`` (its ``reporting``, darkroom.reporting, Powertools).
 METRICS = (
     *(result.value for result in Result),
     *("Retried", "Defects", "TakenOver", "BytesIn", "BytesOut"),
     *("ProcessingTime", "QueueTime", "NotificationLatency", "ColdStart"),
 )
-# "Retried" and "DeadLettered" are counted by error code, too: one of these in a month.
+# "Retried" and "DeadLettered" are also counted by error code: one of these in a month.
 _METRICS_BY_ERROR_CODE = 1
-# Lambda asks an idle queue five at a time, or two where no MaximumConcurrency is set, and waits up to 20 s each time.
+# Lambda polls an idle queue with five pollers, or two without MaximumConcurrency, each waiting up to 20 s.
 # https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 _IDLE_POLLERS, _IDLE_POLLERS_OF_SAMPLE = 5, 2
 _POLL_SECONDS = 20
 # START, END and REPORT in the text format.
 _SAMPLE_LOG_BYTES = 400
-# What DynamoDB adds to the size of every stored item.
+# Bytes that DynamoDB adds to every stored item.
 _ITEM_OVERHEAD = 100
 # AWS bills binary gigabytes.
 _GB = 2**30
@@ -45,20 +45,20 @@ _GB = 2**30
 
 @dataclass(frozen=True)
 class Load:
-    """What comes in, and how it is taken.
+    """The load, and the function that processes it.
 
     Attributes
     ----------
     images:
-        In all.
+        Number of images.
     megabytes:
-        Of one upload.
+        Size of one upload.
     batch:
-        Messages that one invocation takes, on average: 1 while images come one by one, 10 when they queue.
+        Messages per invocation, on average: 1 while images arrive one by one, 10 when they queue.
     views:
         How often an image's largest rendition is sent to the internet.
     seconds:
-        In which they come, evenly: a month.
+        Period of the load, which is even: a month.
     """
 
     images: float
@@ -72,13 +72,13 @@ class Load:
 
     @property
     def invocations(self) -> float:
-        """In all."""
+        """Number of invocations."""
         return self.images / self.batch
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the bill: so many units of a price, and what drives them."""
+    """One line of the bill: a number of units of a price, and what drives it."""
 
     component: str
     driver: str
@@ -89,7 +89,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Bill:
-    """A month's bill. ``kept`` comes again every month that the images are kept; ``fixed`` whether any come or not."""
+    """A month's bill. ``kept`` recurs every month that the images are kept; ``fixed`` is due even without images."""
 
     running: tuple[Line, ...]
     fixed: tuple[Line, ...]
@@ -97,27 +97,27 @@ class Bill:
 
     @property
     def running_dollars(self) -> float:
-        """Of the images that came in."""
+        """The dollars for processing the images."""
         return sum(line.dollars for line in self.running)
 
     @property
     def dollars(self) -> float:
-        """Of what runs and what is fixed, without what is kept."""
+        """The dollars for processing and the fixed costs, without storage."""
         return self.running_dollars + sum(line.dollars for line in self.fixed)
 
 
 def billed_seconds_of_ours(load: Load, measured: Measured) -> float:
-    """Seconds billed for an image: messages of a batch overlap."""
+    """Seconds billed for an image; the messages of a batch overlap."""
     return durations.of_ours(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=True)
 
 
 def billed_seconds_of_sample(load: Load, measured: Measured) -> float:
-    """Seconds billed for an image: records one after the other."""
+    """Seconds billed for an image; the records run one after the other."""
     return durations.of_sample(load.megabytes, load.memory_mb, measured).billed(load.batch, overlap=False)
 
 
 def bill_of_ours(load: Load, measured: Measured, parameters: Mapping[str, str] | None = None) -> Bill:
-    """The bill of the flow as it stands, with all that the stack costs by the month.
+    """The bill of the image flow, with the stack's fixed costs.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def bill_of_ours(load: Load, measured: Measured, parameters: Mapping[str, str] |
                 "dynamodb.write",
             ),
             line("CloudWatch", f"at most {metrics} custom metrics of the image flow", metrics, "cloudwatch.metric"),
-            line("DynamoDB", "look the image up, consistently: one unit", load.images, "dynamodb.read"),
+            line("DynamoDB", "read the image, consistently: one unit", load.images, "dynamodb.read"),
             line(
                 "CloudWatch",
                 f"logs: {measured.log_bytes_per_image} bytes per image, {measured.log_bytes_per_batch:,} per batch",
@@ -215,9 +215,9 @@ def bill_of_sample(load: Load, measured: Measured) -> Bill:
 
 
 def best_memory(load: Load, measured: Measured) -> int:
-    """The memory size whose Lambda cost times its time is least: a hundredth more may be paid for a hundredth of time.
+    """The memory size with the least Lambda cost times duration: 1 % more cost is worth 1 % less time.
 
-    The cheapest size alone is always a small one, where an image takes several times as long for a few per cent.
+    The cheapest size is always a small one, which saves a few per cent and takes several times as long.
     """
 
     def cost_times_time(size: int) -> float:
@@ -291,7 +291,7 @@ def _kept(load: Load, measured: Measured) -> tuple[Line, ...]:
 
 
 def per_million(bill: Bill, load: Load) -> float:
-    """What a million images cost, at this load."""
+    """Dollars per million images, at this load."""
     return bill.dollars / load.images * 1e6
 
 

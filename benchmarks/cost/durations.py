@@ -1,4 +1,4 @@
-"""How long one image takes in Lambda: from the seconds measured, the function's memory, and what is assumed of AWS."""
+"""Duration of one image in Lambda, from measured seconds, the function's memory, and assumptions about AWS."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from functions.process_image.rendition_set import load_rendition_set
 
 #: A camera's JPEG: 12 megapixels in about 4 MB.
 MEGAPIXELS_PER_MB = 3
-#: Seconds that a call waits, and bytes a second from S3 to a function: assumed, of the size that people report.
+#: Seconds that a call waits, and bytes per second from S3 to a function: assumed, close to published reports.
 WAITS = {"s3": 0.040, "dynamodb": 0.006, "sqs": 0.012}
 BYTES_PER_SECOND = 80e6
-#: Encoders at work at once, as the function has them: a third vCPU would have nothing to do.
+#: Encoders that run at once, as in the function: a third vCPU would be idle.
 _MOST_CPUS = 2
 _RENDITIONS = Path(__file__).resolve().parents[2] / "functions" / "process_image" / "renditions.toml"
 
 
 @dataclass(frozen=True)
 class Duration:
-    """Seconds that an image waits for AWS, and that it is computed with the function's share of the CPU."""
+    """Seconds that an image waits for AWS, and seconds of computing with the function's share of the CPU."""
 
     waiting: float
     computing: float
 
     def billed(self, batch: float, *, overlap: bool) -> float:
-        """Seconds billed for an image of a batch of so many.
+        """Seconds billed for an image of a batch.
 
         Parameters
         ----------
         overlap:
-            Whether the images of a batch wait side by side, so that the batch waits about once.
+            Whether the images of a batch wait in parallel, so that the batch waits about once.
         """
         return self.waiting / (batch if overlap else 1) + self.computing
 
 
 @cache
 def renditions() -> int:
-    """How many are made of every photo: of the rendition set as it stands."""
+    """Number of renditions per photo in the present rendition set."""
     return len(load_rendition_set(_RENDITIONS).specs)
 
 
 def objects(megapixels: float) -> int:
-    """How many objects they are: the renditions of a photo smaller than their boxes are equal, and stored once."""
+    """Number of rendition objects per photo: equal renditions, of a photo smaller than several boxes, share one."""
     longer_side = (megapixels * 1e6 * 4 / 3) ** 0.5
     made = load_rendition_set(_RENDITIONS).specs
     return len({(min(s.width, longer_side), s.fit, s.format, s.quality, s.effort) for s in made})
 
 
 def computing_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> float:
-    """How long computing takes with a function's share of the CPU.
+    """Seconds of computing with a function's share of the CPU.
 
     Parameters
     ----------
     cpu_seconds:
         On one core.
     parallel:
-        The share of them that a second core can take over, 0 to 1 (Amdahl).
+        The share that a second core can run, 0 to 1 (Amdahl).
     """
     cpus = memory_mb / MB_PER_CPU
     if cpus <= 1:
@@ -68,14 +68,14 @@ def computing_seconds(cpu_seconds: float, memory_mb: int, parallel: float) -> fl
 
 
 def parallel_share(one_core: float, two_cores: float) -> float:
-    """The share of a rendering that a second core takes over, from its wall time on one and on two."""
+    """The share of a rendering that a second core runs, from its wall times on one and on two cores."""
     return min(max(2 * (1 - two_cores / one_core), 0), 1)
 
 
 def of_ours(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
     """One image with Darkroom.
 
-    One after the other: claim, GetObject, look-up, all PutObjects side by side, publish, announce, finish
+    In sequence: claim, GetObject, read the record, all PutObjects in parallel, publish, send the result, finish
     (functions/process_image/process.py).
     """
     point = measured.at(megabytes * MEGAPIXELS_PER_MB)
@@ -96,6 +96,6 @@ def of_sample(megabytes: float, memory_mb: int, measured: Measured) -> Duration:
 
 
 def _waiting_seconds(megabytes: float, *, s3: int, dynamodb: int, sqs: int) -> float:
-    """How long one image waits for AWS: its calls that follow one another, and its way from S3."""
+    """Seconds that one image waits for AWS: its sequential calls, and its transfer from S3."""
     calls = s3 * WAITS["s3"] + dynamodb * WAITS["dynamodb"] + sqs * WAITS["sqs"]
     return calls + megabytes * 1e6 / BYTES_PER_SECOND

@@ -1,8 +1,8 @@
-"""What one image costs the function: CPU seconds by size, waiting, bytes. Measured here, priced by `benchmarks.cost`.
+"""Measure what one image costs the function: CPU seconds by size, bytes. `benchmarks.cost` prices it.
 
-`python -m benchmarks.cost.function_seconds` measures on this machine and writes its results. CPU time of
-one core, not wall time, so that a busy machine spoils it little; what a second core brings is wall time, and wants a
-quiet one.
+`python -m benchmarks.cost.function_seconds` measures on this machine and writes its results. It measures
+CPU time of one core, which a busy machine hardly changes. The gain of a second core is wall time and needs a quiet
+machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _COLD_STARTS = 5
 
 @dataclass(frozen=True)
 class Seconds:
-    """CPU seconds to render one photo; ``one_core`` and ``two_cores`` are wall seconds of ours on so many."""
+    """CPU seconds to render one photo; ``one_core`` and ``two_cores`` are Darkroom's wall seconds."""
 
     megapixels: float
     ours: float
@@ -45,19 +45,19 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured, where and when.
+    """The measurements, with machine and date.
 
     Attributes
     ----------
     rendering:
         By size, ascending.
     handler_ours, handler_sample:
-        CPU seconds that a whole handler takes an image beside its rendering: calls of AWS, messages, records, and that
-        ours renders each image in a process of its own.
+        CPU seconds of a whole handler per image without the rendering: AWS calls, messages, records, and for Darkroom
+        the process of each image.
     renditions_bytes, largest_rendition_bytes:
         All renditions of the 12-megapixel photo together, and the largest of them.
     log_bytes_per_image, log_bytes_per_batch:
-        What the function writes for each image, and besides for each invocation.
+        Log bytes of the function per image and, in addition, per invocation.
     images_item_bytes, tasks_item_bytes:
         One item of the images and of the tasks table, as DynamoDB counts them.
     cold_start_seconds:
@@ -78,7 +78,7 @@ class Measured:
     cold_start_seconds: float
 
     def at(self, megapixels: float) -> Seconds:
-        """Seconds for a size, on the straight line through its neighbours; beyond the ends the last line goes on."""
+        """Seconds for a size, interpolated linearly between its neighbours and extrapolated beyond the ends."""
         points = self.rendering
         right = next((i for i, point in enumerate(points) if point.megapixels >= megapixels), len(points) - 1)
         right = max(right, 1)
@@ -89,13 +89,13 @@ class Measured:
 
 
 def load(path: Path = RESULTS) -> Measured:
-    """Read what was measured."""
+    """Read the measurements."""
     values = json.loads(path.read_text())
     return Measured(**{**values, "rendering": tuple(Seconds(**point) for point in values["rendering"])})
 
 
 def save(measured: Measured, path: Path = RESULTS) -> None:
-    """Write it, as `load` reads it."""
+    """Write the measurements for `load`."""
     path.write_text(json.dumps(asdict(measured), indent=2) + "\n")
 
 
@@ -187,7 +187,7 @@ def measure(rounds: int, tell: Callable[[str], None]) -> Measured:
 
 
 def _beside_rendering(rounds: int) -> dict[str, float]:
-    """What each handler takes an image of 0.3 megapixels, less what rendering it takes."""
+    """CPU seconds of each handler for an image of 0.3 megapixels, less its rendering."""
     from rich.console import Console
 
     from benchmarks.rendering.baselines import BASELINES
@@ -216,7 +216,7 @@ def _wall_seconds(call: Callable[[], None]) -> float:
 
 
 def _run_on(cores: Sequence[int]) -> None:
-    """Keep every thread of this process on some cores."""
+    """Pin every thread of this process to some cores."""
     for thread in Path("/proc/self/task").iterdir():
         os.sched_setaffinity(int(thread.name), cores)
 
@@ -225,7 +225,7 @@ def _images_item_bytes(photo: Any, rendered: Any, fingerprint: str, size: int) -
     from boto3.dynamodb.types import TypeSerializer
 
     from functions.process_image.images import ImageRecord, ImageVersion, KnownImage, StoredRendition, rendition_key
-    from functions.process_image.images_table import item_of  # the item exactly as it is written
+    from functions.process_image.images_table import item_of  # the item as the function writes it
 
     key, version_id, uploaded = "2026/11/customer-0042/IMG_0042.jpg", "A" * 32, datetime(2026, 11, 22, 12, tzinfo=UTC)
     version = ImageVersion(version_id, fingerprint)
@@ -277,7 +277,7 @@ _EVENTS_PER_BATCH = 3  # start, report, metrics
 
 
 def _log_bytes() -> tuple[int, int]:
-    """What one image adds to the log, and one invocation: by reporting one image and ten."""
+    """Log bytes per image and per invocation, from reports of one image and of ten."""
     one, ten = (_reported_bytes(count) for count in (1, 10))
     per_image = (ten - one) // 9
     return per_image, one - per_image + _PLATFORM_LINES_BYTES + _EVENTS_PER_BATCH * _BYTES_PER_EVENT
@@ -314,7 +314,7 @@ def _cold_start() -> float:
 
 
 def _python(program: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a program in a new interpreter, with what the function is told."""
+    """Run a program in a new interpreter, with the function's environment."""
     environment = {
         **os.environ,
         **ENVIRONMENT,

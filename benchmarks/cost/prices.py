@@ -1,7 +1,7 @@
 """AWS list prices, in US dollars, before free tiers, volume discounts and taxes.
 
-One table: what is bought, where its price stands, and the price in each region. Prices change: `AS_OF` says when they
-were compared last, and ``checked`` in which regions a public copy of AWS's price list, or AWS itself, says the same.
+One table: the unit, the source of its price, and the price in each region. Prices change: `AS_OF` is the date of the
+last comparison, ``checked`` lists the regions where a public copy of AWS's price list, or AWS, agrees.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ REGIONS = ("us-east-1", "eu-central-1")
 #: Memory that buys one vCPU. https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 MB_PER_CPU = 1769
 
-#: The address of a service's price list.
+#: The URL of a service's price list.
 SOURCES = {
     "Lambda": "https://aws.amazon.com/lambda/pricing/",
     "SQS": "https://aws.amazon.com/sqs/pricing/",
@@ -31,18 +31,18 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Price:
-    """What one unit costs.
+    """The price of one unit.
 
     Attributes
     ----------
     service:
         A key of `SOURCES`.
     unit:
-        What is counted.
+        The unit.
     dollars:
-        By region, for one unit.
+        Price of one unit, by region.
     checked:
-        The regions whose price was found in a public source of 2026; look the others up before relying on them.
+        The regions whose price was found in a public source of 2026; check the others before relying on them.
     """
 
     service: str
@@ -51,7 +51,7 @@ class Price:
     checked: tuple[str, ...] = ()
 
     def of(self, quantity: float, region: str) -> float:
-        """Dollars for a quantity of units. Raises KeyError for a region that is not in the table."""
+        """Dollars for a number of units. Raises KeyError for a region that is not in the table."""
         return quantity * self.dollars[region]
 
 

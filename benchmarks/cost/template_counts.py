@@ -25,15 +25,15 @@ _RESOURCE = re.compile(r"^  (?=\w+:$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class TemplateCounts:
-    """How many there are of each.
+    """The number of resources of each kind.
 
     Attributes
     ----------
     alarm_metrics:
-        An alarm is billed for each metric that it reads, one of metric math for several.
+        An alarm is billed for each metric that it reads; metric math reads several.
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_billing.html
     polled_queues:
-        Those that an event source mapping asks for messages day and night.
+        Queues that an event source mapping polls permanently.
     """
 
     alarm_metrics: int
@@ -45,7 +45,7 @@ class TemplateCounts:
 
 
 def template_counts(parameters: Mapping[str, str] | None = None) -> TemplateCounts:
-    """Count them in the template as it stands, with these parameters and the others' defaults."""
+    """Count them in the template, with these parameters and the defaults of the others."""
     values = parameters or {}
     without = {
         condition
@@ -58,7 +58,7 @@ def template_counts(parameters: Mapping[str, str] | None = None) -> TemplateCoun
 
 @cache
 def count(template: str, without: frozenset[str] = frozenset()) -> TemplateCounts:
-    """Count them in a template's text, in the layout of ours: resources two columns in, their type four.
+    """Count them in a template's text, laid out as ours: resources indented by two columns, their types by four.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Rendering, side by side with peers: time, memory, bytes and likeness."""
+"""Rendering compared with other tools: time, memory, bytes and SSIM."""

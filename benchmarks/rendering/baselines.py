@@ -1,7 +1,7 @@
-"""Who is measured: each makes the renditions of a set from a file.
+"""The tools that are compared: each makes the renditions of a set from a file.
 
-Those that Python can drive stand here as functions; sharp's are in ``sharp/worker.mjs``. All write WebP with
-effort 4 and JPEG progressive with optimised tables, at the set's quality, in sRGB, upright and without metadata.
+The Python ones are functions here; sharp's are in ``sharp/worker.mjs``. All write WebP with effort 4 and progressive
+JPEG with optimised tables, at the set's quality, in sRGB, upright and without metadata.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from functions.process_image.processing.orient import turn_upright
 from functions.process_image.processing.resize import resize
 from functions.process_image.rendition_set import RenditionSpec
 
-#: As the template has them, with more bytes: the PNG would be refused.
+#: The template's limits with more bytes, or the PNG would be refused.
 LIMITS = Limits(max_bytes=50_000_000, max_pixels=100_000_000, max_frames=300)
 
 _LANCZOS = Image.Resampling.LANCZOS
@@ -42,12 +42,12 @@ def ours(path: Path, rendition_set: str) -> list[bytes]:
 
 
 def baseline(path: Path, rendition_set: str) -> list[bytes]:
-    """The usual Lambda sample: for every size the file is opened, decoded in full and given to `thumbnail`."""
+    """The baseline: for every size, open the file, decode it in full and call `thumbnail`."""
     return usual_renditions(path.read_bytes(), rendition_set)
 
 
 def usual_renditions(data: bytes, rendition_set: str) -> list[bytes]:
-    """The same from bytes, as the sample's handler has them."""
+    """The baseline from bytes, as its handler has them."""
     made = []
     for spec in SETS[rendition_set].specs:
         with Image.open(io.BytesIO(data)) as opened:
@@ -59,7 +59,7 @@ def usual_renditions(data: bytes, rendition_set: str) -> list[bytes]:
 
 
 def pillow_done_well(path: Path, rendition_set: str) -> list[bytes]:
-    """Pillow with the decoder's own shrinking, one decode, and each size from the next larger."""
+    """Pillow with the decoder's shrinking, one decode, and each size from the next larger one."""
     specs = sorted(SETS[rendition_set].specs, key=lambda spec: -spec.width)
     made: dict[str, bytes] = {}
     with Image.open(path) as opened:
@@ -78,7 +78,7 @@ def pillow_done_well(path: Path, rendition_set: str) -> list[bytes]:
 
 
 def vipsthumbnail(path: Path, rendition_set: str) -> list[bytes]:
-    """Libvips's own command, once per size, its start included."""
+    """The command of libvips, once per size, its start included."""
     with Image.open(path) as opened:
         profile = ["--export-profile", "srgb"] if "icc_profile" in opened.info else []
     with TemporaryDirectory() as folder:
@@ -98,7 +98,7 @@ def vipsthumbnail(path: Path, rendition_set: str) -> list[bytes]:
 
 
 def parts_alone(path: Path, rendition_set: str) -> list[bytes]:
-    """What cannot be saved: libvips decoding, then resizing, then encoding, each from memory to memory."""
+    """The least work: libvips decoding, then resizing, then encoding, each from memory to memory."""
     data, made = path.read_bytes(), {}
     specs = sorted(SETS[rendition_set].specs, key=lambda spec: -spec.width)
     photo = identify(data, LIMITS)
@@ -121,7 +121,7 @@ def _in_memory(canvas: Canvas) -> Canvas:
 _PATH = "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin"
 _JPEG_OPTIONS = "Q=%d,optimize_coding,interlace"
 
-#: What a worker of Python can be told to do.
+#: The baselines that a Python worker runs.
 BASELINES: dict[str, Callable[[Path, str], list[bytes]]] = {
     "ours": ours,
     "baseline": baseline,
@@ -156,7 +156,7 @@ def _encoded(photo: Image.Image, spec: RenditionSpec) -> bytes:
 
 
 def lanczos_reference(path: Path, spec: RenditionSpec) -> Image.Image:
-    """What a rendition is compared with: all pixels decoded, in sRGB, upright, and scaled by Pillow's Lanczos."""
+    """The reference for SSIM: all pixels decoded, in sRGB, upright, and scaled by Pillow's Lanczos."""
     with Image.open(path) as opened:
         photo = _in_srgb(ImageOps.exif_transpose(opened), opened.info.get("icc_profile"))
     return photo.resize(_fitted(photo, spec), _LANCZOS)

@@ -1,4 +1,4 @@
-"""Whole handlers against a fake of AWS: a batch of ten with slow S3, and the handler's own cost."""
+"""Whole handlers against fake AWS: a batch of ten with slow S3, and the handler's own cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _S3_SECONDS = 0.04
 _BATCH = 10
 _HANDLERS = ("ours", "baseline")
 SMALL = "0.3mp.jpg"
-_TINY_IMAGES = 50  # at a time: the CPU of living children is known to the hundredth of a second only
+_TINY_IMAGES = 50  # at a time: the CPU time of running children has a resolution of 10 ms
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def _batch(photo: str, on: set[int], rounds: int, console: Console) -> dict[str, Any]:
-    """Ten messages in one event, in turns with the baseline and with one message alone: a chain of calls."""
+    """Ten messages in one event, in turns with the baseline and with one message alone."""
     folder = next(each.path.parent for each in inputs() if each.name == photo)
     batches: dict[str, list[Measured]] = {name: [] for name in _HANDLERS}
     alone: list[Measured] = []
@@ -80,13 +80,13 @@ def _times(measured: list[Measured]) -> dict[str, Any]:
 
 
 def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
-    """Milliseconds of CPU that an image of 16 x 16 pixels takes beside its rendering.
+    """Milliseconds of CPU for an image of 16 x 16 pixels, without its rendering.
 
     Returns
     -------
     tuple of two lists of float
-        What Darkroom's handler takes itself, over ports in memory; and what it takes that each image is rendered in a
-        process of its own: forking it, its first touch of every page, its end.
+        Darkroom's handler itself, over ports in memory; and the separate process of each image: the fork, the first
+        write to every page, the exit.
     """
     command = [sys.executable, "-m", "benchmarks.rendering.handlers"]
     on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
@@ -105,14 +105,14 @@ def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
 
 
 def handler_cpu(name: str, rounds: int, console: Console) -> list[float]:
-    """Seconds of CPU that a photo of 0.3 megapixels takes a whole handler, over AWS that answers at once.
+    """Seconds of CPU of a whole handler for a photo of 0.3 megapixels, with AWS that answers at once.
 
     Parameters
     ----------
     name : str
         ``ours`` or ``baseline``.
     rounds : int
-        How many times a batch of ten.
+        Number of batches of ten.
     """
     folder = inputs()[0].path.parent
     with (

@@ -1,7 +1,7 @@
-"""Cold starts: a fresh process that imports a built function, against one that has its clients and its codec alone.
+"""Cold starts: a new process that imports a built function, compared with one that only makes clients and codec.
 
-What is measured is what `sam build` made, laid out as in Lambda: the function's folder and its layers' on the path, and
-boto3 from the environment, as it comes with Lambda's runtime. One core, as Lambda gives to 1769 MB.
+It measures the output of `sam build`, laid out as in Lambda: the folders of the function and its layers on the path,
+and boto3 from the environment, as in Lambda's runtime. One core, as Lambda gives to 1769 MB.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from local.config import build_environment, local_config, sam_command
 
 _BUILD = PROJECT / ".local" / "cold-start" / "build"
 _WITHOUT_BYTECODE = PROJECT / ".local" / "cold-start" / "without-bytecode"
-#: Of the kernel's pages. Only Linux can be told to forget them.
+#: States of the kernel's page cache. Only Linux can evict files from it.
 CACHES = ("warm", "evicted") if hasattr(os, "posix_fadvise") else ("warm",)
 BASELINES = ("ours", "without bytecode", "clients and codec")
 _WITH_THE_RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3")
@@ -46,7 +46,7 @@ _BLOCK = 512  # bytes, of ru_inblock
 
 @dataclass(frozen=True)
 class Function:
-    """A function of the template, and what the least function that does its work would import and make."""
+    """A function of the template, and the imports and clients of the least function that could do its work."""
 
     module: str
     layers: tuple[str, ...]
@@ -56,12 +56,12 @@ class Function:
 
     @property
     def usual(self) -> str:
-        """The program of that least function."""
+        """The program of the least function."""
         lines = ["import boto3", *(f"boto3.client({name!r})" for name in self.clients)]
         return "\n".join([*lines, *self.codec])
 
 
-#: The codec of orders is what reads and what charges them; the relay's is what reads them.
+#: The codec of orders validates and charges them; the relay's validates them.
 FUNCTIONS = {
     "ProcessImageFunction": Function(
         "functions.process_image.app",
@@ -97,7 +97,7 @@ class _Start:
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:
-    """Build, and measure everything; returns what ``results/cold_start.json`` holds."""
+    """Build, and measure everything; returns the content of ``results/cold_start.json``."""
     with console.status("sam build ..."):
         _build()
     return {
@@ -109,7 +109,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def _build() -> None:
-    """As the laptop stack does. Raises CalledProcessError; why stands on the terminal."""
+    """Build as the laptop stack does. Raises CalledProcessError; the reason is on the terminal."""
     command = sam_command(local_config(), ["build", "--no-cached", "--build-dir", str(_BUILD)])
     subprocess.run(  # noqa: S603
         command, cwd=PROJECT, env=build_environment(), check=True, stdout=subprocess.DEVNULL
@@ -117,8 +117,8 @@ def _build() -> None:
     shutil.rmtree(_WITHOUT_BYTECODE, ignore_errors=True)
     shutil.copytree(_BUILD, _WITHOUT_BYTECODE, ignore=shutil.ignore_patterns("__pycache__"))
     for folder in {path.parent for path in _WITHOUT_BYTECODE.rglob("*.py")}:
-        (folder / "__pycache__").touch()  # a file, so that as in Lambda none can be written: the render server would
-    os.sync()  # only what stands on the disk can be evicted
+        (folder / "__pycache__").touch()  # a file, so that as in Lambda no bytecode can be written
+    os.sync()  # only files that are on the disk can be evicted
 
 
 def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]]:
@@ -129,7 +129,7 @@ def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]
                 if pages == "evicted":
                     _evict()
                 start = _start(name, baseline)
-                if number > 0:  # the first only warms
+                if number > 0:  # the first warms up
                     measured[baseline].append(start)
         usual = [start.seconds for start in measured["clients and codec"]]
         for baseline, starts in measured.items():
@@ -145,7 +145,7 @@ def _starts(name: str, rounds: int, console: Console) -> Iterator[dict[str, Any]
 
 
 def _start(name: str, baseline: str) -> _Start:
-    """Start a process, until it says that it is ready. Raises RuntimeError if it does not."""
+    """Start a process and wait until it is ready. Raises RuntimeError if it fails."""
     function = FUNCTIONS[name]
     program = function.usual if baseline == "clients and codec" else f"import {function.module}"
     command, folder, environment = _process(name, baseline)
@@ -163,7 +163,7 @@ def _start(name: str, baseline: str) -> _Start:
     seconds = perf_counter() - begun
     process.communicate()
     if said != b".":
-        raise RuntimeError(f"{name} did not start ({baseline}); its errors stand on the terminal.")
+        raise RuntimeError(f"{name} did not start ({baseline}); its errors are on the terminal.")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return _Start(
         seconds,
@@ -173,7 +173,7 @@ def _start(name: str, baseline: str) -> _Start:
 
 
 def _process(name: str, baseline: str) -> tuple[list[str], Path, dict[str, str]]:
-    """Interpreter, folder and environment as Lambda has them: nothing can be written, the layers are on the path."""
+    """Interpreter, folder and environment as in Lambda: nothing is writable, the layers are on the path."""
     root = _WITHOUT_BYTECODE if baseline == "without bytecode" else _BUILD
     function = FUNCTIONS[name]
     path = [root / name, *(root / layer / "python" for layer in function.layers)]
@@ -182,7 +182,7 @@ def _process(name: str, baseline: str) -> tuple[list[str], Path, dict[str, str]]
 
 
 def _evict() -> None:
-    """Have the kernel forget every file that a start may read; what another process has mapped stays."""
+    """Evict every file that a start may read from the page cache; files mapped by other processes stay."""
     for path in _read_at_start():
         descriptor = os.open(path, os.O_RDONLY)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -191,7 +191,7 @@ def _evict() -> None:
 
 @cache
 def _read_at_start() -> list[Path]:
-    """The builds, what comes with the runtime, and the standard library without its tests and what is installed."""
+    """The builds, the runtime's packages, and the standard library without tests and installed packages."""
     packages = Path(botocore.__file__).parents[1]
     library = Path(sysconfig.get_path("stdlib"))
     folders = [_BUILD, _WITHOUT_BYTECODE, *(packages / name for name in _WITH_THE_RUNTIME)]
@@ -204,7 +204,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _imports(name: str) -> dict[str, Any]:
-    """Milliseconds of `-X importtime`, summed by package; without what is no import, such as making clients."""
+    """Milliseconds of `-X importtime`, summed by package, without other work such as making clients."""
     command, folder, environment = _process(name, "ours")
     said = subprocess.run(  # noqa: S603
         [*command, "-X", "importtime", "-c", f"import {FUNCTIONS[name].module}"],
@@ -218,9 +218,9 @@ def _imports(name: str) -> dict[str, Any]:
 
 
 def by_package(lines: Sequence[str], module: str) -> dict[str, Any]:
-    """Sum what `-X importtime` wrote: ``all`` milliseconds, and of the largest packages; but not the module's own.
+    """Sum the output of `-X importtime`: ``all`` milliseconds, and those of the largest packages.
 
-    Its own time is not for importing: it makes the clients.
+    The module's own time is left out: it makes the clients.
     """
     own = Counter[str]()
     for line in lines:
@@ -232,7 +232,7 @@ def by_package(lines: Sequence[str], module: str) -> dict[str, Any]:
 
 
 def _size(part: Path) -> dict[str, float]:
-    """Megabytes of a function or layer, zipped as SAM does, and as Lambda unpacks it; and of its bytecode, zipped."""
+    """Megabytes of a function or layer, zipped as SAM does and unpacked; and of its bytecode, zipped."""
     files = list(_files(part))
     return {
         "zipped": _archived(part, files),

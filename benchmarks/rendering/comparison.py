@@ -1,9 +1,9 @@
-"""Whole renderings, side by side: time, CPU, memory, bytes and likeness of every baseline on every photo.
+"""Compare whole renderings: time, CPU, memory, bytes and SSIM of every baseline on every photo.
 
-All baselines run at once but work in turns, each in a process of its own on the same core, in an order shuffled again
-for every photo of every round. They are compared by the CPU seconds of the same photo in the same round: what else the
-machine does lengthens the wall clock, not, or far less, these. One baseline is ours a second time: its ratio to ours,
-which should be 1, is the noise.
+Each baseline has a process of its own on the same core. They work in turns, in an order that is shuffled for every
+photo of every round, and are compared by CPU seconds of the same photo in the same round: other work on the machine
+lengthens the wall time but hardly these. One baseline is Darkroom a second time: its ratio, which should be 1, shows
+the noise.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _COMMANDS = {
     "vipsthumbnail": [*_PYTHON, "vipsthumbnail"],
 }
 
-#: Baselines that cannot take a photo, or only its first frame.
+#: Baselines that cannot render a photo, or only its first frame.
 _UNFIT = {
     "12mp.heic": {"sharp, one decode", "sharp, per size"},  # its libvips has no HEVC decoder
     "animated.gif": {"parts alone", "sharp, one decode", "Pillow done well", "baseline", "vipsthumbnail"},
@@ -72,7 +72,7 @@ def missing() -> dict[str, str]:
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:
-    """Measure everything; returns what ``results/render.json`` holds."""
+    """Measure everything; returns the content of ``results/render.json``."""
     absent = missing()
     commands = {name: command for name, command in _COMMANDS.items() if name not in absent}
     cases: list[_Case] = [(photo, "webp") for photo in inputs()]
@@ -103,7 +103,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
 
 
 def job(photo: BenchPhoto, rendition_set: str, keep: str | None = None) -> dict[str, Any]:
-    """What a worker is told; ``specs`` and ``animated`` are for sharp."""
+    """The job for a worker; ``specs`` and ``animated`` are for sharp."""
     return {
         "path": str(photo.path),
         "set": rendition_set,
@@ -164,7 +164,7 @@ def luma(image: Image.Image) -> np.ndarray[Any, Any]:
 
 
 def ssim(file: Path, reference: np.ndarray[Any, Any]) -> float:
-    """Structural similarity of a file's luma to a reference; scaled to its size where rounding made them differ."""
+    """SSIM of a file's luma and a reference, to whose size the file is scaled if rounding made them differ."""
     with Image.open(file) as image:
         height, width = reference.shape
         compared = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
@@ -174,7 +174,7 @@ def ssim(file: Path, reference: np.ndarray[Any, Any]) -> float:
 def _memory(
     commands: dict[str, list[str]], cases: list[_Case], core: int, console: Console
 ) -> dict[tuple[str, str, str], float]:
-    """Peak of a fresh process that does one job, in MB above an interpreter of its kind that does nothing."""
+    """Peak memory of a new process that does one job, in MB above an idle interpreter of its kind."""
     bare = {"python": _peak_of_bare([sys.executable, "-c", "input()"], core)}
     if any(command[0] == "node" for command in commands.values()):
         bare["node"] = _peak_of_bare(["node", "-e", "process.stdin.resume()"], core)

@@ -1,8 +1,8 @@
-"""The front of encoders: what each setting takes, in time and bytes, for the likeness that sharp's default WebP gives.
+"""Compare encoder settings: time and bytes at the SSIM that sharp's default WebP reaches.
 
-Bytes at different likenesses cannot be compared. So every photo, at every rendition's size, is encoded at several
-qualities with every setting, and what is compared is interpolated at one SSIM: that of WebP at effort 4 and quality 80,
-the default of sharp and of many others. Times are CPU seconds.
+Bytes at different SSIM cannot be compared. So every photo, at every rendition's size, is encoded at several qualities
+with every setting. Time and bytes are interpolated at one SSIM: that of WebP at effort 4 and quality 80, the default
+of sharp and of many other tools. Times are CPU seconds.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from benchmarks.rendering.photos import BenchPhoto, encoder_photos
 
 SIZES = (256, 640, 1280, 1920)
 
-#: How often a rendition is looked at in its year, for the prices.
+#: Views of a rendition in its first year, for the prices.
 VIEWS = (0, 10, 100, 1000)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One way to encode: a saver of libvips with its options, tried at several qualities."""
+    """An encoder setting: a saver of libvips with its options, tried at several qualities."""
 
     name: str
     saver: str
@@ -39,15 +39,15 @@ class Setting:
 
     @property
     def format(self) -> str:
-        """Such as ``webp``."""
+        """The format, such as ``webp``."""
         return self.name.partition(" ")[0]
 
     def encode(self, image: Any, quality: int) -> bytes:
-        """Encode an image as the product does, but for the settings."""
+        """Encode an image as Darkroom does, with other settings."""
         return bytes(getattr(image, f"{self.saver}_buffer")(Q=quality, keep="none", **self.options))
 
 
-# Around those that reach the standard's likeness.
+# Qualities around those that reach the standard's SSIM.
 _QUALITIES, _JPEG_QUALITIES, _AVIF_QUALITIES = (74, 80, 86, 92), (68, 80, 86, 92, 97), (44, 52, 60, 68)
 _PROGRESSIVE = {"optimize_coding": True, "interlace": True}
 
@@ -61,7 +61,7 @@ def _avif(effort: int) -> Setting:
     return Setting(f"avif effort {effort}", "heifsave", options, _AVIF_QUALITIES)
 
 
-#: What is compared. The AVIF efforts above 1 take most of the time and are left out of a quick run.
+#: The compared settings. The AVIF efforts above 1 take most of the time and are left out of a quick run.
 SETTINGS = (
     *(Setting(f"webp effort {effort}", "webpsave", {"effort": effort}, _QUALITIES) for effort in range(7)),
     _avif(0),
@@ -74,21 +74,21 @@ SETTINGS = (
 )
 SLOW_SETTINGS = (_avif(2), _avif(3), _avif(4))
 
-#: The standard of likeness, and with it every ratio's denominator.
+#: The setting that defines the SSIM, and the denominator of every ratio.
 STANDARD = "webp effort 4"
 
-#: What sharp writes if it is told nothing but the format, and what Darkroom writes.
+#: The defaults of sharp and of Darkroom for each format.
 SHARP_DEFAULTS = {"webp": "webp effort 4", "jpeg": "jpeg optimised", "avif": "avif effort 4"}
 OUR_DEFAULTS = {"webp": "webp effort 4", "jpeg": "jpeg progressive", "avif": "avif effort 0"}
 
 
 def measure(photos: int, *, slow: bool, console: Console) -> dict[str, Any]:
-    """Measure so many photos; returns what ``results/encoders.json`` holds.
+    """Measure a number of photos; returns the content of ``results/encoders.json``.
 
     Parameters
     ----------
     slow
-        Also the AVIF efforts above 1.
+        Whether to include the AVIF efforts above 1.
     """
     settings = SETTINGS + (SLOW_SETTINGS if slow else ())
     chosen = _spread_out(encoder_photos(), photos)
@@ -103,13 +103,13 @@ def measure(photos: int, *, slow: bool, console: Console) -> dict[str, Any]:
 
 
 def _spread_out(photos: list[BenchPhoto], count: int) -> list[BenchPhoto]:
-    """So many photos, of all kinds: they are listed by kind."""
+    """A number of photos of all kinds; the list is sorted by kind."""
     count = min(max(count, 1), len(photos))
     return [photos[number * len(photos) // count] for number in range(count)]
 
 
 def _compare(job: tuple[BenchPhoto, int, tuple[Setting, ...]]) -> tuple[int, dict[str, Encoded]]:
-    """One photo at one size: what every setting takes for the standard's likeness."""
+    """One photo at one size: time and bytes of every setting at the standard's SSIM."""
     photo, size, settings = job
     pyvips.concurrency_set(1)
     pyvips.cache_set_max(0)
@@ -135,7 +135,7 @@ def _luma(image: Any) -> np.ndarray[Any, Any]:
 
 
 def _row(setting: Setting, size: int, compared: list[dict[str, Encoded]]) -> dict[str, Any] | None:
-    """One setting at one size, over all photos that it reaches the likeness of; None if it reaches none."""
+    """One setting at one size, over all photos whose SSIM it reaches; None if there are none."""
     pairs = [(found[setting.name], found[STANDARD]) for found in compared if setting.name in found]
     if not pairs:
         return None
@@ -158,7 +158,7 @@ def _row(setting: Setting, size: int, compared: list[dict[str, Encoded]]) -> dic
 def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
     """Dollars for a million photos by setting: the four sizes added, at each number of :data:`VIEWS`.
 
-    Of the mean photo, by the ratios to the standard: not every setting reaches every photo's likeness.
+    For the mean photo, by the ratios to the standard: not every setting reaches every photo's SSIM.
     """
     standard = {row["size"]: row for row in rows if row["setting"] == STANDARD}
     by_setting: dict[str, list[dict[str, Any]]] = {}

@@ -1,10 +1,10 @@
-"""S3, DynamoDB and SQS as far as one upload's way needs them, with latencies of our choice: no emulator's CPU in it.
+"""Fake S3, DynamoDB and SQS for one upload, with configurable latencies and hardly any CPU time.
 
     python -m benchmarks.rendering.fake_aws FOLDER S3_SECONDS
 
-prints its port and serves: an object of any bucket is the file of FOLDER that its key ends in, whatever is written is
-thrown away, every condition of DynamoDB holds and no item exists yet. It runs in a process of its own, so that its CPU
-is not counted as anybody's.
+prints its port and serves. An object of any bucket is the file of FOLDER that its key ends in, writes are discarded,
+every condition of DynamoDB holds and no item exists. It runs in a separate process, so that its CPU time is not
+counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 class _Answer(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # one packet an answer, not one a header
+    wbufsize = -1  # one packet per answer, not one per header
     disable_nagle_algorithm = True
     folder: Path
     s3_seconds: float
@@ -70,7 +70,7 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 def _updated(request: dict[str, Any]) -> dict[str, Any]:
-    """The item after an update of one that did not exist: what the expression assigns and adds."""
+    """The item after an update of a missing one: the values that the expression assigns and adds."""
     names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
     assigned = re.findall(r"([#\w]+) = (:\w+)", request["UpdateExpression"])
     added = re.findall(r"ADD (\w+) (:\w+)", request["UpdateExpression"])

@@ -16,7 +16,7 @@ _MONTHS = 12
 
 @dataclass(frozen=True)
 class Spread:
-    """Where the middle half of some measurements lies."""
+    """Median and quartiles of some measurements."""
 
     median: float
     low: float
@@ -24,7 +24,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles; of a single value, that value."""
+    """Median and quartiles; for a single value, that value."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -32,18 +32,18 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratio_of_pairs(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """Spread of the ratio within each round: what slowed a whole round down cancels out."""
+    """Spread of the ratio within each round: load that slows a whole round cancels out."""
     return spread([a / b for a, b in zip(numerators, denominators, strict=True)])
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """The mean that treats half and double alike."""
+    """The geometric mean: half and double cancel out."""
     return exp(statistics.fmean(log(value) for value in values))
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One encoding: how alike it is (SSIM), its size in bytes and the seconds of CPU it took."""
+    """One encoding: its SSIM, its size in bytes and its CPU seconds."""
 
     ssim: float
     bytes: float
@@ -51,7 +51,7 @@ class Encoded:
 
 
 def at_ssim(ssim: float, encodings: Sequence[Encoded]) -> Encoded | None:
-    """What an encoder takes to reach an SSIM, between its two encodings around it; None if out of reach."""
+    """Interpolate an encoder's bytes and time at an SSIM between the two nearest encodings; None if out of reach."""
     ascending = sorted(encodings, key=lambda encoded: encoded.ssim)
     for below, above in pairwise(ascending):
         if below.ssim <= ssim <= above.ssim:
@@ -62,7 +62,7 @@ def at_ssim(ssim: float, encodings: Sequence[Encoded]) -> Encoded | None:
 
 
 def price(seconds: float, size: float, views: float) -> float:
-    """Dollars for one rendition: made once, stored for a year, and sent to so many viewers."""
+    """Dollars for one rendition: made once, stored for a year, and sent to a number of viewers."""
     gigabytes = size / 1e9
     bought = {
         "lambda.arm64": seconds * MB_PER_CPU / 1024,

@@ -1,7 +1,7 @@
-"""Whole handlers, event to answer, against a fake of AWS: ``python -m benchmarks.rendering.handlers NAME``.
+"""Whole handlers, event to answer, against fake AWS: ``python -m benchmarks.rendering.handlers NAME``.
 
-A worker as ``benchmarks.worker``, but its jobs name objects, ``{"keys": [...]}``, one SQS message each. The environment
-leads to the fake.
+A worker like ``benchmarks.rendering.worker``, but its jobs name objects, ``{"keys": [...]}``, one SQS message each.
+The environment points to fake AWS.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from functions.process_image.processing import identify, render
 
 
 class _Context:
-    """What a handler asks of Lambda."""
+    """The Lambda context that a handler uses."""
 
     function_name = memory_limit_in_mb = invoked_function_arn = aws_request_id = "1"
     log_group_name = log_stream_name = "1"
@@ -42,7 +42,7 @@ class _Context:
 
 
 def event_of(keys: list[str]) -> dict[str, Any]:
-    """A batch of S3 notifications as Lambda's SQS mapping hands it over, one message per key."""
+    """A batch of S3 notifications as in Lambda's SQS event, one message per key."""
     return {"Records": [_record(number, key) for number, key in enumerate(keys)]}
 
 
@@ -83,7 +83,7 @@ def _ours() -> Callable[[dict[str, Any]], list[bytes]]:
 
 
 def _baseline() -> Callable[[dict[str, Any]], list[bytes]]:
-    """The usual Lambda sample: one record after the other, one size after the other, one request after the other."""
+    """The baseline: records, sizes and requests in sequence."""
     s3 = boto3.client("s3")
 
     def work(job: dict[str, Any]) -> list[bytes]:
@@ -112,7 +112,7 @@ def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
 
 
 def _rendering_alone() -> Callable[[dict[str, Any]], list[bytes]]:
-    """What of that is rendering: the same photo."""
+    """The rendering part: the same photo."""
     data = _tiny_photo()
     photo = identify(data, LIMITS)
     return lambda _: [rendition.body for rendition in render(data, photo, WEBP).renditions]
@@ -126,7 +126,7 @@ def _tiny_photo() -> bytes:
 
 @dataclass(frozen=True)
 class _Memory:
-    """Every port at once, and one upload."""
+    """A fake of every port, with one upload."""
 
     data: bytes
     last_modified = datetime(2026, 11, 22, tzinfo=UTC)
@@ -156,7 +156,7 @@ class _Memory:
         pass
 
     def read(self, image_key: str = "") -> Any:
-        # Of the images table if a key is given, else of the upload: one object plays all parts.
+        # The images table's method with a key, else the upload's: one object implements all ports.
         return KnownImage(image_key) if image_key else self.data
 
     def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage:

@@ -1,4 +1,4 @@
-"""What was measured last, in ``benchmarks/results``: JSON, one file a part, with the machine it was measured on."""
+"""The latest measurements in ``benchmarks/results``: a JSON file for each part, with the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RESULTS = Path(__file__).parents[1] / "results"
 
 
 def save(name: str, measured: dict[str, Any]) -> None:
-    """Keep what was measured, with what it was measured on."""
+    """Save measurements with the machine and the versions."""
     _RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": _machine(), **measured}, indent=1)
     (_RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
@@ -49,7 +49,7 @@ def _others() -> Iterator[str]:
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """What was measured last; None if it never was."""
+    """The latest measurements; None if there are none."""
     path = _RESULTS / f"{name}.json"
     found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     return found

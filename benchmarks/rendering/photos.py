@@ -1,9 +1,9 @@
-"""The photos that are measured: made once of real, freely licensed pictures and kept in ``.local/bench-photos``.
+"""The photos for the measurements: made once from real, freely licensed pictures, kept in ``.local/bench-photos``.
 
-The pictures and their licences are those of ``samples/make_samples.py``. Their sources are small, but for a satellite
-mosaic of 14 megapixels, so each large photo is joined from four or six of them, every one enlarged smoothly by two to
-four: at the size of the renditions there is detail everywhere, as in a photo of a good lens, and no noise. The photos
-that encoders are measured with are joined less and enlarged less.
+The pictures and their licences are those of ``samples/make_samples.py``. The sources are small, except a satellite
+mosaic of 14 megapixels. So each large photo joins four or six of them, each enlarged smoothly by two to four: at the
+size of the renditions there is detail everywhere, as with a good lens, and no noise. The photos for the encoders are
+joined and enlarged less.
 
     python -m benchmarks.rendering.photos
 """
@@ -26,7 +26,7 @@ _FOLDER = Path(__file__).resolve().parents[2] / ".local" / "bench-photos"
 _WHEELS, _HEIC_ENCODER = _FOLDER / "wheels", _FOLDER / "encoder"
 
 _TWO_MP, _TWELVE_MP, _TWENTY_FOUR_MP = (1640, 1230), (4032, 3024), (6000, 4000)
-_SMALL = (2000, 1500)  # of the photos for the encoders: 3 megapixels, and larger than the largest rendition
+_SMALL = (2000, 1500)  # photos for the encoders: 3 megapixels, larger than the largest rendition
 
 #: Parts of the satellite mosaic with land and clouds in them, at its own resolution: left and top of 2000 x 1500.
 _REGIONS = {
@@ -43,7 +43,7 @@ _REGIONS = {
 
 @dataclass(frozen=True)
 class BenchPhoto:
-    """A photo to measure with. ``megapixels`` per frame."""
+    """A photo for measurements. ``megapixels`` per frame."""
 
     name: str
     path: Path
@@ -51,22 +51,22 @@ class BenchPhoto:
 
     @property
     def is_large(self) -> bool:
-        """Whether the targets for large photos hold for it: 12 megapixels and more."""
+        """Whether the targets for large photos apply: 12 megapixels and more."""
         return self.megapixels >= 12
 
 
 def inputs() -> list[BenchPhoto]:
-    """The photos that whole renderings are measured with; made now if need be."""
+    """The photos for whole renderings; made if missing."""
     return [_photo(name) for name in _INPUTS]
 
 
 def encoder_photos() -> list[BenchPhoto]:
-    """At least twenty different photos that encoders' settings are compared with, lossless; made now if need be."""
+    """At least twenty different lossless photos for the encoder settings; made if missing."""
     return [_photo(name) for name in _ENCODER_PHOTOS]
 
 
 def joined(pictures: list[Image.Image], columns: int, size: tuple[int, int]) -> Image.Image:
-    """Join pictures to one photo of a size: row by row, each cut to its cell's shape and scaled smoothly."""
+    """Join pictures into one photo of a given size: row by row, each cropped to its cell and scaled smoothly."""
     rows = len(pictures) // columns
     width, height = size[0] // columns, size[1] // rows
     photo = Image.new("RGB", size)
@@ -77,7 +77,7 @@ def joined(pictures: list[Image.Image], columns: int, size: tuple[int, int]) -> 
 
 
 def _cut(picture: Image.Image, shape: float) -> Image.Image:
-    """The middle of a picture, of this width through height."""
+    """The middle of a picture, with this ratio of width to height."""
     width, height = min(picture.width, round(picture.height * shape)), min(picture.height, round(picture.width / shape))
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.convert("RGB").crop((left, top, left + width, top + height))
@@ -106,7 +106,7 @@ def _jpeg(photo: Image.Image) -> bytes:
 
 
 def _profiled(sources: Sources) -> bytes:
-    """As a phone stores it: in Display P3, lying on its side."""
+    """As a phone stores it: in Display P3, rotated by EXIF."""
     upright = to_vips(_four(sources, (_TWELVE_MP[1], _TWELVE_MP[0])))
     wide = upright.icc_transform("p3", input_profile="srgb", depth=8).rot270()
     exif = camera_exif("Benchmark", "2026:11:22 12:00:00")
@@ -122,7 +122,7 @@ def _heic(sources: Sources) -> bytes:
 
 
 def _gif(sources: Sources) -> bytes:
-    """Twenty-four frames that wander over a picture."""
+    """Twenty-four frames that pan over a picture."""
     picture = enlarge(sources.picture("raccoon"), (1024, 768))
     frames = [picture.crop((12 * step, 6 * step, 12 * step + 640, 6 * step + 480)) for step in range(24)]
     palette = frames[12].quantize(128)
@@ -192,7 +192,7 @@ def _photo(name: str) -> BenchPhoto:
 
 
 def _megapixels(path: Path) -> float:
-    import pi_heif  # after pillow_heif, which would take its place
+    import pi_heif  # after pillow_heif, which would replace it
 
     pi_heif.register_heif_opener()
     with Image.open(path) as image:

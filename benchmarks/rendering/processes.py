@@ -1,4 +1,4 @@
-"""The baselines' processes: each pinned to one core, given jobs in turns, and watched for its memory."""
+"""The baselines' processes: pinned to one core, given jobs in turns, their memory measured."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Measured:
-    """One job: wall clock and CPU in seconds, the CPU without its children's, and the bytes of all renditions."""
+    """One job: wall and CPU seconds, the CPU seconds without its children, and the bytes of all renditions."""
 
     seconds: float
     cpu: float
@@ -40,25 +40,25 @@ class Measured:
 
 @dataclass(frozen=True)
 class Worker:
-    """A process that does a baseline's jobs."""
+    """A process that runs a baseline's jobs."""
 
     process: subprocess.Popen[str]
 
     def do(self, job: dict[str, Any]) -> Measured:
-        """Have one job done. Raises RuntimeError if the worker ends instead; its errors stand on the terminal."""
+        """Run one job. Raises RuntimeError if the worker ends; its errors are on the terminal."""
         assert self.process.stdin is not None  # noqa: S101 # both are pipes
         assert self.process.stdout is not None  # noqa: S101
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"A worker ended instead of doing {job}")
+            raise RuntimeError(f"The worker ended during {job}")
         return Measured(**json.loads(answer))
 
 
 @contextmanager
 def worker(command: list[str], *, cores: set[int], endpoint: str | None = None) -> Iterator[Worker]:
-    """Start a worker on some cores; it ends with the block. ``endpoint`` is what it takes for AWS."""
+    """Start a worker on some cores; it ends with the block. ``endpoint`` is the URL of AWS."""
     environment = _ENVIRONMENT | ({"AWS_ENDPOINT_URL": endpoint} if endpoint else {})
     with pinned(cores):
         process = subprocess.Popen(  # noqa: S603
@@ -73,7 +73,7 @@ def worker(command: list[str], *, cores: set[int], endpoint: str | None = None) 
 
 @contextmanager
 def aws(folder: Path, s3_seconds: float, *, core: int) -> Iterator[str]:
-    """Run the fake of AWS over a folder of photos; yields its address."""
+    """Run fake AWS over a folder of photos; yields its URL."""
     command = [sys.executable, "-m", "benchmarks.rendering.fake_aws", str(folder), str(s3_seconds)]
     with worker(command, cores={core}) as server:
         assert server.process.stdout is not None  # noqa: S101
@@ -81,7 +81,7 @@ def aws(folder: Path, s3_seconds: float, *, core: int) -> Iterator[str]:
 
 
 def processor() -> str:
-    """What the machine calls its processor."""
+    """The name of the machine's processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
@@ -94,7 +94,7 @@ def cores() -> list[int]:
 
 @contextmanager
 def pinned(to: set[int]) -> Iterator[None]:
-    """Have what is started inside the block, and all its threads, run on these cores, where that can be said."""
+    """Pin processes started inside the block to these cores, if the system supports it."""
     if not hasattr(os, "sched_setaffinity"):  # only Linux has it
         yield
         return
@@ -108,9 +108,9 @@ def pinned(to: set[int]) -> Iterator[None]:
 
 @contextmanager
 def peak_of(root: int) -> Iterator[list[int]]:
-    """Watch a process and its children; afterwards the list holds one number, the bytes they held at most.
+    """Measure a process and its children; afterwards the list holds one number, their peak memory in bytes.
 
-    Resident pages of the process, and of its children those that they share with nobody.
+    It counts the resident pages of the process, and the unshared pages of its children.
     """
     highest, ended = [0], Event()
 
@@ -139,7 +139,7 @@ def _held(root: psutil.Process) -> int:
 
 
 def _high_water_mark(pid: int) -> int:
-    """The kernel's own record of the most resident bytes; 0 where there is none."""
+    """The kernel's record of the peak resident bytes; 0 if there is none."""
     status = Path(f"/proc/{pid}/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)

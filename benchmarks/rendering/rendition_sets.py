@@ -1,4 +1,4 @@
-"""The two sets that are rendered: that of ``renditions.toml``, and the same boxes as progressive JPEG."""
+"""The two rendition sets: ``renditions.toml``, and the same boxes as progressive JPEG."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _FILE = Path(__file__).resolve().parents[2] / "functions" / "process_image" / "r
 WEBP: RenditionSet = load_rendition_set(_FILE)
 JPEG: RenditionSet = rendition_set_of(tuple(replace(spec, format="jpeg", effort=None) for spec in WEBP.specs))
 
-#: By the name that workers are told.
+#: By the name in the workers' jobs.
 SETS = {"webp": WEBP, "jpeg": JPEG}

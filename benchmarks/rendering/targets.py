@@ -1,4 +1,4 @@
-"""The targets of ``budget.toml``, and the figures that they are compared with."""
+"""The targets of ``budget.toml``, and the figures to compare with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BUDGET = Path(__file__).with_name("budget.toml")
 
 @dataclass(frozen=True)
 class Bound:
-    """One target: a figure, what it should be, and the generous bound that `make bench` insists on."""
+    """One target: a figure, its target, and the looser bound that `make bench` enforces."""
 
     figure: str
     what: str
@@ -33,12 +33,12 @@ class Bound:
 
 
 def bounds() -> list[Bound]:
-    """All targets, in the order of the page. Raises TypeError or ValueError if ``budget.toml`` is not made of them."""
+    """All targets, in the order of the page. Raises TypeError or ValueError if ``budget.toml`` is invalid."""
     return [Bound(**target) for target in tomllib.loads(_BUDGET.read_text())["target"]]
 
 
 def figures() -> dict[str, float]:
-    """Every figure that a target may name, from the results that there are."""
+    """Every figure that a target can name, from the present results."""
     found: dict[str, float] = {}
     if rendering := load("render"):
         found |= _figures_of_rendering(rendering["rows"])
@@ -94,7 +94,7 @@ def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def broken() -> list[str]:
-    """The budgets that are not kept, in words."""
+    """The exceeded budgets, in words."""
     measured = figures()
     return [
         f"{bound.what}: {measured[bound.figure]:.3g}, budget {wanted(bound, bound.budget)}"

@@ -1,9 +1,9 @@
-"""A process that does one baseline's work: ``python -m benchmarks.rendering.worker NAME``.
+"""A process that runs one baseline: ``python -m benchmarks.rendering.worker NAME``.
 
 It takes one job per line of its standard input, ``{"path": ..., "set": "webp" or "jpeg", "keep": folder or null}``,
 and answers each with a line of JSON: ``seconds``, ``cpu`` (seconds, with those of its children), ``own_cpu`` and
-``bytes``. With ``keep`` the renditions stand in that folder as ``0``, ``1`` and so on, in the set's order.
-``benchmarks/rendering/sharp/worker.mjs`` speaks the same.
+``bytes``. With ``keep`` the renditions are written into that folder as ``0``, ``1`` and so on, in the set's order.
+``benchmarks/rendering/sharp/worker.mjs`` has the same protocol.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _ME = psutil.Process()
 
 
 def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
-    """Do every job of the standard input."""
+    """Run every job of the standard input."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the work prints, as a function prints its log, is no answer
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # keeps the log that a function prints out of the answers
     for line in sys.stdin:
         job = json.loads(line)
         own, children, started = process_time(), _childrens_cpu(), perf_counter()
@@ -42,7 +42,7 @@ def serve(work: Callable[[dict[str, Any]], list[bytes]]) -> None:
 
 
 def _childrens_cpu() -> float:
-    """Of those that have ended; and, to the hundredth of a second, of the living and of theirs that have ended."""
+    """CPU seconds of ended children and, to 10 ms, of running ones and their ended children."""
     ended = getrusage(RUSAGE_CHILDREN)
     living = (seconds for child in _ME.children() for seconds in child.cpu_times()[:4])
     return ended.ru_utime + ended.ru_stime + sum(living)

@@ -1,1 +1,1 @@
-"""The image flow under loads that no laptop makes."""
+"""The image flow under loads that no laptop can generate."""

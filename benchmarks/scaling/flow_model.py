@@ -1,7 +1,7 @@
-"""The image flow, S3 -> SQS -> Lambda, under the limits of ``limits.py``: what both simulations of it share.
+"""The image flow, S3 -> SQS -> Lambda, under the limits of ``limits.py``: the parts that both simulations share.
 
-``message_flow`` follows every message, ``fluid_flow`` goes from second to second, for loads too
-large for the other. Both run on the smaller loads, and docs/scaling.md shows how far they agree.
+``message_flow`` simulates every message; ``fluid_flow`` simulates each second, for loads too large for the other.
+Both run on the smaller loads, and docs/scaling.md shows how far they agree.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from math import cos, pi
 
 from benchmarks.scaling.limits import DAY, LIMITS
 
-#: Assumed: how long S3's notification takes, and how long an idle environment is kept.
+#: Assumed: the delay of S3's notification, and how long an idle environment is kept.
 NOTIFICATION_SECONDS = 1.0
 WARM_SECONDS = 600
-# After so long without a backlog Lambda has gone back to few pollers: assumed, it gives no number.
+# After this many seconds without a backlog Lambda is back to few pollers: assumed, AWS gives no number.
 CALM_SECONDS = 60
 _HALF_HOUR = 1800
 
 
 @dataclass(frozen=True)
 class Batches:
-    """How long the function takes for a batch.
+    """The duration of a batch.
 
     Attributes
     ----------
     waiting:
         Seconds that an image waits for AWS.
     each:
-        Seconds of CPU that it takes.
+        Seconds of CPU for an image.
     overlap:
-        Whether the images of a batch wait side by side, as ours do; the baseline takes one after the other.
+        Whether the images of a batch wait in parallel, as in Darkroom; the baseline runs them in sequence.
     size:
-        Most messages in one.
+        Most messages in a batch.
     cold:
-        Seconds more in a new environment.
+        Extra seconds in a new environment.
     """
 
     waiting: float
@@ -47,13 +47,13 @@ class Batches:
     cold: float = 0
 
     def seconds(self, messages: float) -> float:
-        """How long a batch of so many takes."""
+        """Seconds for a batch of a given size."""
         return self.waiting * (1 if self.overlap else messages) + self.each * messages
 
 
 @dataclass(frozen=True)
 class Use:
-    """What one image asks of the services, in requests and units."""
+    """The requests and units that one image uses."""
 
     puts: float = 0
     gets: float = 0
@@ -63,7 +63,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Faults:
-    """Share of images that meet a transient fault, and of batches whose function dies."""
+    """The share of images with a transient fault, and of batches whose function dies."""
 
     transient: float = 0
     crash: float = 0
@@ -71,16 +71,16 @@ class Faults:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the flow is set up.
+    """The configuration of the flow.
 
     Attributes
     ----------
     maximum_concurrency:
-        The mapping's; None leaves it to Lambda.
+        The mapping's MaximumConcurrency; None leaves it to Lambda.
     account:
-        Functions at once in the account, all of them for this one.
+        Concurrent functions of the account, all of them for this function.
     provisioned:
-        Fewest and most provisioned pollers, which take the place of ``maximum_concurrency``; None for Lambda's own.
+        Fewest and most provisioned pollers, which replace ``maximum_concurrency``; None for Lambda's own.
     prefixes:
         Partitioned prefixes over which the keys of the renditions spread.
     """
@@ -93,7 +93,7 @@ class Setting:
 
     @property
     def most(self) -> int:
-        """Batches at once, at most."""
+        """The most batches at once."""
         if self.provisioned:
             return min(self.provisioned[1] * int(LIMITS["provisioned.each"].value), self.account)
         return min(self.maximum_concurrency or int(LIMITS["pollers.most"].value), self.account)
@@ -107,7 +107,7 @@ class Setting:
 
     @property
     def binding(self) -> str:
-        """Which limit `most` is."""
+        """The limit that determines `most`."""
         if self.most == self.account:
             return "functions at once in the account"
         if self.provisioned:
@@ -115,13 +115,13 @@ class Setting:
         return "MaximumConcurrency" if self.maximum_concurrency else "pollers of the mapping"
 
     def grown(self, pollers: float, seconds: float) -> float:
-        """Batches at once after more seconds with a backlog."""
+        """Batches at once after further seconds with a backlog."""
         per_minute = LIMITS["provisioned.per_minute" if self.provisioned else "pollers.per_minute"].value
         return min(pollers + per_minute / 60 * seconds, self.most)
 
 
 class Pollers:
-    """Batches at once that Lambda takes as time goes by: more while messages wait, as few as before after a calm.
+    """Lambda's pollers over time: more batches at once while messages wait, few again after a calm.
 
     Attributes
     ----------
@@ -138,7 +138,7 @@ class Pollers:
         self.provisioned_hours = 0.0
 
     def age(self, seconds: float, *, backlog: bool, busy: float) -> None:
-        """Let so many seconds pass, with messages waiting or not, and so many batches at work."""
+        """Advance time, with or without waiting messages, and with a number of running batches."""
         if self._setting.provisioned:
             self.provisioned_hours += self.count / LIMITS["provisioned.each"].value * seconds / 3600
         if backlog:
@@ -150,20 +150,20 @@ class Pollers:
 
     @property
     def holding_up(self) -> str:
-        """What keeps them from being more."""
+        """The limit that keeps their number from growing."""
         return self._setting.binding if self.count >= self._setting.most else "growth of the pollers"
 
 
 class Throttles:
-    """What S3 and DynamoDB take in each second; what is beyond it is refused.
+    """What S3 and DynamoDB accept in each second; they refuse the rest.
 
-    An on-demand table takes twice its previous peak, where half an hour lies between. Its short bursts beyond that,
-    and the SDK's own retries within a second, are left out: AWS is a little kinder than this.
+    An on-demand table accepts twice its previous peak of half an hour ago or more. Short bursts beyond that, and the
+    SDK's retries within a second, are left out, so AWS refuses a little less.
 
     Parameters
     ----------
     before:
-        Most images a second that the tables have seen.
+        The tables' previous peak, in images a second.
     """
 
     def __init__(self, use: Use, setting: Setting, before: float = 0) -> None:
@@ -185,7 +185,7 @@ class Throttles:
         self.bites: dict[str, float] = {}
 
     def take(self, now: float, images: float) -> float:
-        """How many of so many images are served in this second; the rest is refused."""
+        """The number of images served in this second; the rest is refused."""
         self._turn(int(now))
         name, most = self._narrowest()
         served = min(images, max(most - self._taken, 0))
@@ -198,7 +198,7 @@ class Throttles:
     _bitten: str | None = None
 
     def _narrowest(self) -> tuple[str, float]:
-        """Which limit leaves the fewest images a second, and how many."""
+        """The limit that allows the fewest images a second, and their number."""
         images = {name: self._allowed[name] / units for name, units in self._units.items() if units}
         if not images:
             return "", float("inf")
@@ -216,7 +216,7 @@ class Throttles:
             self._grow()
 
     def _grow(self) -> None:
-        """Let the tables take twice what they have seen."""
+        """Raise the tables' capacity to twice their peak."""
         for table in self._tables:
             grown = min(LIMITS["dynamodb.growth"].value * self._peaks[table], LIMITS["dynamodb.most"].value)
             self._allowed[table] = max(self._allowed[table], grown)
@@ -224,16 +224,16 @@ class Throttles:
 
 @dataclass
 class Outcome:
-    """What became of a load.
+    """The outcome of a load.
 
     Attributes
     ----------
     latencies:
-        Seconds from upload to published, with how many images took them.
+        Seconds from upload to published, with the number of images.
     backlog:
-        Images waiting, by second, once a minute.
+        Images waiting, by second, sampled once a minute.
     bites:
-        Seconds in which a limit held images up, by limit.
+        Seconds in which a limit delayed images, by limit.
     poller_hours:
         Hours of provisioned pollers.
     """
@@ -260,30 +260,30 @@ class Outcome:
 
     @property
     def mean_batch(self) -> float:
-        """Messages in a batch, on average."""
+        """Mean number of messages in a batch."""
         return (self.published + self.dead) / self.batches if self.batches else 1
 
     def bite(self, limit: str, seconds: float) -> None:
-        """Note that a limit held images up for so many seconds more."""
+        """Record that a limit delayed images for some seconds."""
         self.bites[limit] = self.bites.get(limit, 0) + seconds
 
     @property
     def p50(self) -> float:
-        """Half of the images took no longer, in seconds."""
+        """The median, in seconds."""
         return self.quantile(0.5)
 
     @property
     def p99(self) -> float:
-        """All but one of a hundred."""
+        """The 99th percentile, in seconds."""
         return self.quantile(0.99)
 
     @property
     def max(self) -> float:
-        """The slowest one published."""
+        """The slowest published image, in seconds."""
         return self.quantile(1)
 
     def quantile(self, share: float) -> float:
-        """Seconds in which that share of the published images was done."""
+        """Seconds in which a share of the published images was done."""
         if share not in self._quantiles:
             self.latencies.sort()
             seen = list(accumulate(count for _, count in self.latencies))
@@ -294,22 +294,22 @@ class Outcome:
 
 
 def day_rate(images: float) -> Callable[[float], float]:
-    """Uploads a second at a second of the day: few at night, 1.75 times the mean at noon."""
+    """Uploads a second at a time of day: few at night, 1.75 times the mean at noon."""
     return lambda second: images / DAY * (1 - 0.75 * cos(2 * pi * second / DAY)) if second < DAY else 0
 
 
 def burst_rate(images: float, seconds: float) -> Callable[[float], float]:
-    """Uploads a second of a burst: all in so many seconds."""
+    """Uploads a second of a burst: all images within some seconds."""
     return lambda second: images / seconds if second < seconds else 0
 
 
 def peak_of(rate: Callable[[float], float], until: float) -> float:
-    """The most that a rate reaches before a moment."""
+    """The highest rate before a moment."""
     return max(rate(until * step / 1000) for step in range(1000))
 
 
 def arrivals(rate: Callable[[float], float], until: float, seed: int) -> Iterator[float]:
-    """Moments of uploads that come independently of one another, at a rate that changes (thinning)."""
+    """Moments of independent uploads at a changing rate (thinning)."""
     chance = random.Random(seed)
     highest = peak_of(rate, until)
     now = 0.0

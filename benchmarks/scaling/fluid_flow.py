@@ -1,4 +1,4 @@
-"""The image flow, second by second: images are a fluid, in cohorts of those that came in the same slice of time."""
+"""The image flow, second by second: images are a fluid, in cohorts that arrived in the same slice of time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from math import ceil
 
-# How a transient fault waits: the function's own numbers.
+# The waits after transient faults: the function's own numbers.
 from darkroom.batch import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 
 from benchmarks.scaling.flow_model import (
@@ -22,9 +22,9 @@ from benchmarks.scaling.flow_model import (
 )
 from benchmarks.scaling.limits import DAY, LIMITS
 
-# What is left counts as nothing below this many images.
+# Fewer images than this count as none.
 _NOTHING = 0.5
-# In so many parts is spread what comes back, as jitter does.
+# Returning images are spread over this many parts, as jitter does.
 _SPREAD = 10
 
 
@@ -38,14 +38,14 @@ def flow_through(
     horizon: float = 2 * DAY,
     step: float = 1,
 ) -> Outcome:
-    """Let a load flow through, slice by slice.
+    """Simulate a load, slice by slice.
 
     Parameters
     ----------
     rate:
         Uploads a second, by second.
     horizon:
-        Seconds after which the rest counts as waiting.
+        Seconds after which the remaining images count as waiting.
     step:
         Seconds of a slice.
     """
@@ -53,13 +53,13 @@ def flow_through(
 
 
 class _Environments:
-    """How many environments of the function are warm: as many as were at work at once in the last ten minutes."""
+    """The number of warm environments: the most that ran at once in the last ten minutes."""
 
     def __init__(self) -> None:
         self._peaks: deque[tuple[float, float]] = deque()  # until when, how many; fewer and fewer
 
     def start(self, now: float, needed: float) -> float:
-        """Use so many from now on; returns how many of them are cold."""
+        """Use a number of environments from now on; returns how many of them are cold."""
         while self._peaks and self._peaks[0][0] < now:
             self._peaks.popleft()
         cold = max(ceil(needed) - (self._peaks[0][1] if self._peaks else 0), 0)
@@ -70,14 +70,14 @@ class _Environments:
 
 
 class _Fluid:
-    """The queue, its pollers, the function's environments, as one slice after the other moves them."""
+    """The queue, its pollers and the function's environments, advanced slice by slice."""
 
     def __init__(self, setting: Setting, batches: Batches, use: Use, faults: Faults, step: float) -> None:
         self._batches, self._step = batches, step
         self._throttles, self._pollers, self._environments = Throttles(use, setting), Pollers(setting), _Environments()
-        self._kept = (1 - faults.transient) * (1 - faults.crash)  # of the images that are served
+        self._kept = (1 - faults.transient) * (1 - faults.crash)  # share of the served images
         self._queue: deque[tuple[float, float, int]] = deque()  # uploaded, images, receives
-        # Images by the slice in which they come back and by receives: how many, and the sum of their uploads' moments.
+        # Images by the slice in which they return and by receives: their number, and the sum of their upload times.
         self._hidden: dict[int, dict[int, tuple[float, float]]] = {}
         self._waiting = self._in_hiding = 0.0
         self._outcome = Outcome(setting.name)
@@ -101,7 +101,7 @@ class _Fluid:
         return outcome
 
     def _arrive(self, number: int, now: float, came: float) -> None:
-        """Queue what S3 tells of, and what was hidden until now."""
+        """Add new uploads, and images whose visibility timeout has ended, to the queue."""
         if came:
             self._queue.append((now - NOTIFICATION_SECONDS, came, 0))
             self._outcome.arrived += came
@@ -112,7 +112,7 @@ class _Fluid:
             self._in_hiding -= images
 
     def _work(self, number: int, now: float, came: float) -> None:
-        """Take as much as pollers and limits allow, and let Lambda scale its pollers."""
+        """Receive as much as pollers and limits allow, and let Lambda scale its pollers."""
         outcome, step = self._outcome, self._step
         size = _batch_size(self._waiting / step, self._pollers.count, self._batches)
         seconds = self._batches.seconds(size)
@@ -133,7 +133,7 @@ class _Fluid:
         self._pollers.age(step, backlog=backlog, busy=busy)
 
     def _publish(self, number: int, now: float, taken: float, late: float, good: float) -> None:
-        """Take the oldest from the queue: a share of them is published so much later, the rest comes back."""
+        """Take the oldest images from the queue: a share is published after some seconds, the rest returns."""
         outcome = self._outcome
         rest = taken
         while rest > 1e-9 and self._queue:
@@ -153,7 +153,7 @@ class _Fluid:
         self._waiting = max(self._waiting, 0)
 
     def _hide(self, number: int, uploaded: float, images: float, receives: int, late: float) -> None:
-        """Let images come back as the function's backoff does, whose jitter spreads them."""
+        """Return images to the queue after the function's backoff, spread by its jitter."""
         bound = min(FIRST_RETRY_SECONDS * 2 ** (receives - 1), LONGEST_RETRY_SECONDS)
         least = min(FIRST_RETRY_SECONDS / 2, bound)
         for position in range(_SPREAD):
@@ -165,7 +165,7 @@ class _Fluid:
 
 
 def _batch_size(rate: float, pollers: float, batches: Batches) -> int:
-    """The smallest batch with which so many pollers keep up; the largest if none does."""
+    """The smallest batch with which the pollers keep up; the largest if none does."""
     for size in range(1, batches.size):
         if rate * batches.seconds(size) / size <= pollers:
             return size

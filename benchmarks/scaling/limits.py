@@ -1,4 +1,4 @@
-"""What bounds the image flow: the limits that AWS publishes, and the template's own."""
+"""The limits of the image flow: those that AWS publishes, and the template's own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMITS = {
     "provisioned.each": Limit(10, "batches at once of one provisioned poller", _LAMBDA + "services-sqs-scaling.html"),
     "provisioned.per_minute": Limit(1_000, "more batches a minute with them", _LAMBDA + "services-sqs-scaling.html"),
     "account": Limit(
-        1_000, "functions at once in an account, until AWS is asked", _LAMBDA + "gettingstarted-limits.html"
+        1_000, "functions at once in an account, until AWS raises it", _LAMBDA + "gettingstarted-limits.html"
     ),
     "environments.per_second": Limit(
         100, "new environments a second (1,000 in ten)", _LAMBDA + "scaling-behavior.html"
@@ -48,7 +48,7 @@ LIMITS = {
         2, "times its previous peak within 30 minutes", _DYNAMODB + "on-demand-capacity-mode.html"
     ),
     "dynamodb.most": Limit(
-        40_000, "write units a second of a table, until AWS is asked", _DYNAMODB + "ServiceQuotas.html"
+        40_000, "write units a second of a table, until AWS raises it", _DYNAMODB + "ServiceQuotas.html"
     ),
     "dynamodb.key": Limit(1_000, "write units a second of one partition", _DYNAMODB + "bp-partition-key-design.html"),
     "batch": Limit(10, "messages a batch, without a window", TEMPLATE),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import simpy
 
-# How a transient fault waits: the function's own rule, and its numbers.
+# The waits after transient faults: the function's own rule and numbers.
 from darkroom.batch import FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS
 from darkroom.retries import backoff
 
@@ -38,19 +38,18 @@ def simulate(
     seed: int = 0,
     horizon: float = 2 * DAY,
 ) -> Outcome:
-    """Follow every message.
+    """Simulate every message.
 
     Parameters
     ----------
     uploads:
-        Their moments, ascending.
+        Times of the uploads, ascending.
     busy:
-        Batches at once at which the flow has been before: for so many there are pollers and warm environments at the
-        start, and tables have seen what they ask.
+        Batches at once before the start: pollers, warm environments and the tables' peaks match them.
     horizon:
-        Seconds after which the rest counts as waiting.
+        Seconds after which the remaining images count as waiting.
     """
-    random.seed(seed)  # the function's backoff draws from there
+    random.seed(seed)  # the function's backoff uses this generator
     return _Simulation(setting, batches, use or Use(), faults or Faults(), busy, seed).run(uploads, horizon)
 
 
@@ -61,7 +60,7 @@ class _Message:
 
 
 class _Simulation:
-    """The queue, its pollers, the function's environments, as SimPy's events move them."""
+    """The queue, its pollers and the function's environments, advanced by SimPy's events."""
 
     def __init__(self, setting: Setting, batches: Batches, use: Use, faults: Faults, busy: int, seed: int) -> None:
         self._batches, self._faults = batches, faults
@@ -69,9 +68,9 @@ class _Simulation:
         self._environment = simpy.Environment()
         self._chance = random.Random(seed)
         self._waiting: deque[_Message] = deque()
-        self._hidden = 0  # received and not deleted: at work, or waiting for another attempt
+        self._hidden = 0  # received and not deleted: in progress, or waiting for another attempt
         self._busy, self._pollers = 0, Pollers(setting, busy)
-        self._warm = [0.0] * busy  # when each idle environment was used last; the last one is taken first
+        self._warm = [0.0] * busy  # when each idle environment was last used; the most recent is used first
         self._uploading = True
         self._outcome = Outcome(setting.name)
 
@@ -89,7 +88,7 @@ class _Simulation:
         for moment in uploads:
             wait = moment + NOTIFICATION_SECONDS - self._environment.now
             if wait > 0:
-                self._receive()  # what came until now, all at once
+                self._receive()  # all uploads until now
                 yield self._environment.timeout(wait)
             self._outcome.arrived += 1
             self._waiting.append(_Message(moment))
@@ -97,7 +96,7 @@ class _Simulation:
         self._receive()
 
     def _watch(self) -> Generator[simpy.Event, None, None]:
-        """Once a second: let Lambda scale its pollers, note what holds messages up."""
+        """Once a second: let Lambda scale its pollers, record what delays messages."""
         outcome = self._outcome
         while True:
             now = self._environment.now
@@ -164,7 +163,7 @@ class _Simulation:
         self._receive()
 
     def _return(self, message: _Message, wait: float) -> None:
-        """Hide a message until it comes back, or move it to the dead-letter queue after its last receive."""
+        """Hide a message until its next attempt, or move it to the dead-letter queue after its last."""
         if message.receives >= LIMITS["receives"].value:
             self._outcome.dead += 1
             self._hidden -= 1
@@ -179,7 +178,7 @@ class _Simulation:
 
 
 def makespan(messages: int, concurrency: int, batches: Batches) -> float:
-    """Seconds until a queue that is full at the start is empty, with so many functions there from the start."""
+    """Seconds until a full queue is empty, with all functions running from the start."""
     setting = Setting(
         "all there", maximum_concurrency=None, account=concurrency, provisioned=(concurrency, concurrency)
     )

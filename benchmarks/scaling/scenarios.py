@@ -1,7 +1,7 @@
 """The image flow beyond one machine: loads from 10,000 to 100 million images a day, and a burst.
 
-Each is simulated (``flow_model``) with the template's defaults and as recommended, with the seconds measured
-by `benchmarks.cost.function_seconds`, and priced. ``page`` writes down what comes of it.
+Each is simulated (``flow_model``) with the template's defaults and as recommended, with the seconds measured by
+`benchmarks.cost.function_seconds`, and priced. ``page`` writes the results.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from benchmarks.scaling.limits import DAY, LIMITS
 from benchmarks.scaling.message_flow import simulate
 
 DEFAULTS = Setting("template's defaults")
-#: What can be had without asking AWS for more.
+#: The most that AWS grants without a quota increase.
 UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
 FAULTS = Faults(transient=0.001, crash=0.00001)
-# Images that SimPy follows one by one in minutes.
+# Images that SimPy can simulate one by one within minutes.
 _MOST_FOLLOWED = 1e6
-# Beyond this much of the account's functions others of the account would want for some.
+# Above this share of the account's concurrency, its other functions could be throttled.
 _SHARE_OF_ACCOUNT = 0.8 * LIMITS["account"].value
 
 
 def recommended_concurrency(rate: float, batches: Batches) -> int:
-    """Functions at once that a rate of uploads a second wants, no fewer than the template's default.
+    """Concurrent functions for a rate of uploads a second, at least the template's default.
 
-    Four of five are at work while images come one by one.
+    Four of five are busy while images arrive one by one.
     """
     return max(DEFAULTS.most, ceil(rate * batches.seconds(1) / 0.8))
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A load, and the setting that suits it. ``fine`` says whether every message can be followed."""
+    """A load, and the recommended setting. ``fine``: every message can be simulated."""
 
     name: str
     images: float
@@ -65,7 +65,7 @@ class Scenario:
 
     @property
     def busiest_seconds(self) -> float:
-        """How much of it is followed where it is too large to be followed whole: half an hour, or a million images."""
+        """The part that is simulated message by message if the load is too large: half an hour, or a million images."""
         return min(1800, _MOST_FOLLOWED / self.peak_rate)
 
 
@@ -106,13 +106,13 @@ def _round_up(value: float) -> int:
 
 
 def batches_of(measured: Measured, memory_mb: int = MB_PER_CPU) -> Batches:
-    """The function's batches, of 12-megapixel photos as measured."""
+    """The function's batches of 12-megapixel photos, as measured."""
     duration = durations.of_ours(cost.Load.megabytes, memory_mb, measured)
     return Batches(duration.waiting, duration.computing, cold=measured.cold_start_seconds * MB_PER_CPU / memory_mb)
 
 
 def use_of(measured: Measured) -> Use:
-    """What an image asks of the services, as the bill counts it."""
+    """The requests and units of an image, as the bill counts them."""
     return Use(
         puts=durations.renditions(),
         gets=1,
@@ -123,10 +123,10 @@ def use_of(measured: Measured) -> Use:
 
 @dataclass(frozen=True)
 class Result:
-    """One scenario's outcomes: with the defaults, as recommended, and with all that needs no asking.
+    """One scenario's outcomes: with the defaults, as recommended, and with the most that AWS grants at once.
 
-    ``recommended`` is None where the defaults are. Where every message was followed, ``checks`` are the same two of the
-    fluid model; where not, ``busiest`` are the load's busiest minutes as recommended, every message followed.
+    ``recommended`` is None if the defaults are recommended. If every message was simulated, ``checks`` are the same two
+    outcomes of the fluid model; if not, ``busiest`` is the load's busiest minutes, simulated message by message.
     """
 
     scenario: Scenario
@@ -148,7 +148,7 @@ class Result:
 
 
 def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Result]:
-    """Run every scenario; ``tell`` is told of each before it begins."""
+    """Run every scenario; ``tell`` is called before each."""
     batches, use = batches_of(measured), use_of(measured)
     results = []
     for scenario in scenarios(batches):
@@ -176,7 +176,7 @@ def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Resu
 
 
 def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) -> Outcome:
-    """Noon, with as many functions at work when it begins as the rate wants."""
+    """The busiest minutes around noon, with as many functions running at the start as the rate needs."""
     lasts = scenario.busiest_seconds
     uploads = arrivals(lambda second: scenario.rate((scenario.lasts - lasts) / 2 + second), lasts, seed)
     busy = ceil(scenario.peak_rate * batches.seconds(1))
@@ -184,7 +184,7 @@ def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) 
 
 
 def dollars_of(scenario: Scenario, outcome: Outcome, measured: Measured) -> float:
-    """What all its images cost in eu-central-1, without what the stack costs anyway: of a day, or of the burst."""
+    """Cost of all its images in eu-central-1, without the stack's fixed costs: of a day, or of the burst."""
     load = cost.Load(images=scenario.images, batch=max(outcome.mean_batch, 1), seconds=scenario.lasts)
     pollers = PRICES["lambda.poller"].of(outcome.poller_hours, load.region)
     return cost.bill_of_ours(load, measured).running_dollars + pollers

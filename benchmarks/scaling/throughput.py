@@ -1,8 +1,8 @@
-"""`python -m benchmarks.scaling.throughput`: images a second through the running laptop stack, by functions at once.
+"""`python -m benchmarks.scaling.throughput`: images per second of the running laptop stack, by concurrent functions.
 
-Photos are uploaded while the queue is held back, so that what is timed is the queue being worked off. Beside it: what
-the simulation of ``message_flow`` says for the same number of messages, the same concurrency and the batches'
-measured duration; and whether the functions' memory stays flat.
+Photos are uploaded while the function does not read the queue, so that only the processing is timed. The result is
+compared with the simulation of ``message_flow`` for the same number of messages, the same concurrency and the batches'
+measured duration. It also checks that the functions' memory stays flat.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from local.stack import Stack, load
 
 RESULTS = Path(__file__).parents[1] / "results" / "throughput.json"
 CONCURRENCY = (1, 2, 4)
-#: How far the simulated time may be from the measured one: the emulator's own work is in the one and not in the other.
+#: Allowed difference between simulated and measured time: only the measured one includes the emulator's work.
 TOLERANCE = 0.2
 _PHOTO = PROJECT / "samples" / "raccoon.jpg"
 _SIZE = (1200, 900)
 _SECONDS_PER_IMAGE = 5  # more than any laptop needs
 _BATCH = 10
-# Memory counts as flat if its last third is not above the middle one by more than this.
+# Memory is flat if its last third exceeds the middle third by no more than this.
 _NOISE = 0.05
 _REPORT = re.compile(r"REPORT .*?\bDuration: ([0-9.]+) ms")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. Seconds and MB; ``memory_mb`` is all functions together: medians of the run's thirds."""
+    """One run, in seconds and MB; ``memory_mb`` is that of all functions: medians of the run's thirds."""
 
     concurrency: int
     images: int
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def off_by(self) -> float:
-        """The simulated time's distance from the measured one, as a share of it."""
+        """The simulated time's difference from the measured one, as a share of it."""
         return self.simulated_seconds / self.seconds - 1
 
     @property
@@ -76,12 +76,12 @@ class Run:
 
 
 def is_flat(thirds: tuple[float, float, float]) -> bool:
-    """Whether the last third's memory is not above the middle third's by more than noise."""
+    """Whether the last third's memory exceeds the middle third's by no more than noise."""
     return thirds[2] <= thirds[1] * (1 + _NOISE)
 
 
 def main() -> int:
-    """Run through every concurrency, print a table and write the results; returns the exit code."""
+    """Measure every concurrency, print a table and write the results; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling.throughput", description=__doc__)
     parser.add_argument("--images", type=int, default=1000, help="how many are uploaded for each run (default 1000)")
     images = max(parser.parse_args().images, _BATCH)
@@ -93,7 +93,7 @@ def main() -> int:
     except LaptopError as error:
         console.print(f"[red]{error}[/]")
         return 1
-    machine = f"{os.cpu_count()} cores, {date.today().isoformat()}"  # noqa: DTZ011 # the day, for people
+    machine = f"{os.cpu_count()} cores, {date.today().isoformat()}"  # noqa: DTZ011 # a local date
     document = {"machine": machine, "photo": f"{_SIZE[0]} x {_SIZE[1]}", "runs": [asdict(run) for run in runs]}
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")
     _print(console, runs)
@@ -101,16 +101,14 @@ def main() -> int:
 
 
 def _run(deployed: Stack, config: LocalConfig, console: Console, images: int, concurrency: int) -> Run:
-    kill_functions(config)  # so that there are as many as this run wants
+    kill_functions(config)  # so that this run starts with its own number of functions
     bucket, queue_url = deployed.outputs["UploadsBucketName"], deployed.outputs["ImageTasksQueueUrl"]
     for _ in take_results(deployed):
-        pass  # those of earlier runs
+        pass  # drops the messages of earlier runs
     with _at_most(deployed, concurrency):
         with held_back_messages(deployed, deployed.outputs["ImageTasksQueueArn"]):
             task_ids = _upload(deployed, bucket, images, console)
-            _wait_until(
-                lambda: sum(count_messages(deployed, queue_url)) >= images, 60, "S3 did not tell of all uploads."
-            )
+            _wait_until(lambda: sum(count_messages(deployed, queue_url)) >= images, 60, "S3 did not send all events.")
         started_at, started = datetime.now(UTC), time()
         with _watched_memory(config) as memory, Progress(console=console, transient=True) as progress:
             bar = progress.add_task(f"Rendering, {concurrency} at once", total=images)
@@ -141,7 +139,7 @@ def _run(deployed: Stack, config: LocalConfig, console: Console, images: int, co
 
 @contextmanager
 def _at_most(deployed: Stack, concurrency: int) -> Iterator[None]:
-    """Let that many functions run at once inside the block; a mapping's own limit goes no lower than 2."""
+    """Set the number of concurrent functions inside the block; a mapping's own limit is at least 2."""
     lambda_, function = deployed.lambda_, deployed.outputs["ProcessImageFunctionName"]
     queue_arn = deployed.outputs["ImageTasksQueueArn"]
     (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
@@ -185,7 +183,7 @@ def _wait_until(holds: Callable[[], bool], seconds: float, otherwise: str) -> No
 
 @contextmanager
 def _watched_memory(config: LocalConfig) -> Iterator[list[float]]:
-    """Note the memory of all function processes together, in MB, twice a second, while the block runs."""
+    """Sample the memory of all function processes, in MB, twice a second during the block."""
     samples: list[float] = []
     over = Event()
 
@@ -215,7 +213,7 @@ def _thirds(samples: list[float]) -> tuple[float, float, float]:
 
 
 def _durations(deployed: Stack, since: datetime) -> tuple[int, float]:
-    """How many batches the function took since then, and how long one took on average: of its log's REPORT lines."""
+    """Number and mean duration of the function's batches since a time, from its log's REPORT lines."""
     function = deployed.lambda_.get_function_configuration(FunctionName=deployed.outputs["ProcessImageFunctionName"])
     pages = deployed.logs.get_paginator("filter_log_events").paginate(
         logGroupName=function["LoggingConfig"]["LogGroup"], startTime=int(since.timestamp() * 1000)
@@ -223,7 +221,7 @@ def _durations(deployed: Stack, since: datetime) -> tuple[int, float]:
     messages = [event["message"] for page in pages for event in page["events"]]
     durations = [float(found[1]) / 1000 for message in messages if (found := _REPORT.match(message))]
     if not durations:
-        raise LaptopError("The function's log says nothing of how long its batches took.")
+        raise LaptopError("The function's log has no durations of batches.")
     return len(durations), statistics.mean(durations)
 
 

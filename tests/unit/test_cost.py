@@ -133,7 +133,7 @@ class TestWhatIsThereWithoutAnyImage:
         assert fixed["cloudwatch.dashboard"] == 3.00
         assert fixed["kms.key"] == 1.00
         assert fixed["secrets.secret"] == 0.40
-        assert fixed["sqs.request"] == pytest.approx(2 * 5 * 30 * 86_400 / 20 * 0.40e-6)
+        assert fixed["sqs.request"] == pytest.approx(3 * 5 * 30 * 86_400 / 20 * 0.40e-6)
 
     def test_costs_less_than_three_dollars_with_photos_only(self) -> None:
         assert sum(line.dollars for line in bill_of_ours(MILLION, MEASURED, PHOTOS_ONLY).fixed) < 3
@@ -172,7 +172,7 @@ class TestWhatIsThereWithoutAnyImage:
         assert counts.secrets == 1
 
     def test_a_queue_is_polled_for_every_function_that_it_starts(self) -> None:
-        assert template_counts().polled_queues == 2
+        assert template_counts().polled_queues == 3
 
     def test_no_alarm_of_the_template_is_overlooked(self) -> None:
         # Counted another way: every metric that an alarm reads stands under a name.
