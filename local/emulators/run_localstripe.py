@@ -352,7 +352,7 @@ def ask_for_the_key(key: str) -> Callable[[web.Request, Handler], Awaitable[web.
             given = BasicAuth.decode(f"{kind} {value}").login if kind == "Basic" else value
         except ValueError:
             given = ""
-        if hmac.compare_digest(given.encode(), key.encode()):
+        if hmac.compare_digest(given.encode(errors="surrogateescape"), key.encode()):
             return await handler(request)
         return _error(401, "invalid_request_error", "Invalid API Key provided.")
 
