@@ -199,11 +199,30 @@ class TestWhatItAnswers:
 
 #: Lets the server believe that every image takes a byte, and its processes have hardly more than that.
 _TOO_SMALL_AN_ESTIMATE = """
-import functions.process_image.processing.memory as memory
-memory.estimate_memory = lambda *_: 1
 import functions.process_image.render_messages as messages
 messages.OVERHEAD_BYTES = 2**20
+import functions.process_image.processing as processing
+processing.estimate_memory = lambda *_: 1
 """
+#: Half of what processes have beside their estimate.
+_HALF_THE_OVERHEAD = """
+import functions.process_image.render_messages as messages
+messages.OVERHEAD_BYTES //= 2
+"""
+
+
+@pytest.fixture
+def spares(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For each process that is forked for an image, the bytes it has instead of the estimate: 0 at first."""
+    found: list[int] = []
+    render_within = RenderServer._render_within
+
+    def spied(self: RenderServer, data: bytes, deadline: Deadline, admit: Any, spare: int = 0) -> Any:
+        found.append(spare)
+        return render_within(self, data, deadline, admit, spare)
+
+    monkeypatch.setattr(RenderServer, "_render_within", spied)
+    return found
 
 
 class TestMemory:
@@ -301,12 +320,22 @@ class TestMemory:
         assert server.render(photo(), in_seconds())
 
     def test_an_image_whose_estimate_is_too_small_is_rendered_alone_with_all_memory(
-        self, python_with: Callable[[str, str], None]
+        self, python_with: Callable[[str, str], None], spares: list[int]
     ) -> None:
         python_with("sitecustomize", _TOO_SMALL_AN_ESTIMATE)
         with started() as renderer:
             rendered = renderer.render(photo(2000, 1500), in_seconds())[1]
+            assert [spare > 500_000_000 for spare in spares] == [False, True]
         assert [rendition.width for rendition in rendered.renditions] == [400, 8]
+
+    def test_the_stacks_of_all_threads_fit_beside_the_smallest_estimate(
+        self, python_with: Callable[[str, str], None], spares: list[int]
+    ) -> None:
+        python_with("sitecustomize", _HALF_THE_OVERHEAD)
+        with started() as renderer:
+            for _ in range(20):
+                renderer.render(photo(320, 200), in_seconds())
+        assert not any(spares), "none was out of memory at first"
 
 
 class TestTime:
