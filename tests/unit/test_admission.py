@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Event
@@ -160,3 +161,41 @@ def test_every_image_gets_its_turn_and_all_is_given_back(images: list[tuple[int,
             future.result(30)
     with admission.turn(100 * MB, 1, deadline):
         assert admission.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("slowness", "most_receives", "most_attempts"), [(0.8, 3, 1), (1, 3, 1), (1.3, 4, 2), (3, 10, 3)]
+)
+def test_ten_animations_in_one_batch_are_all_done_within_the_attempts_that_a_message_has(
+    pool: ThreadPoolExecutor, slowness: float, most_receives: int, most_attempts: int
+) -> None:
+    # given ten that are expected to take 9.3 s each of the only vCPU, and functions of 50 s that may be slower
+    clock, expected = Clock(), 9.3
+    admission = Admission(1000 * MB, 1, now=clock)
+    left, attempts, receives = [str(number) for number in range(10)], Counter[str](), 0
+    # when each receive takes what is left
+    while left:
+        receives += 1
+        deadline = in_seconds(clock, 50)
+        batch = Batch(admission, deadline, pool)
+        workers = {name: Worker(name, 100 * MB, expected) for name in left}
+        futures = {name: batch.come(worker) for name, worker in workers.items()}
+        ended = 0
+        while not all(future.done() for future in futures.values()):  # one after the other
+            if len(batch.order) == ended:
+                sleep(0.001)
+                continue
+            name, ended = batch.order[ended], ended + 1
+            attempts[name] += 1
+            end = clock() + expected * slowness
+            clock.seconds = min(end, deadline.at - 4)
+            workers[name].end.set()
+            futures[name].result(30)
+            if end <= deadline.at - 4:
+                left.remove(name)
+        told = [future.exception(30) for name, future in futures.items() if name not in batch.order]
+        assert all(isinstance(fault, NotBegun) for fault in told), "untouched: it costs no attempt"
+        assert batch.order, "every receive begins something"
+    # then few receives were enough: of 30 that the queue gives a message, and 10 attempts
+    assert receives <= most_receives
+    assert max(attempts.values()) <= most_attempts
