@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY = 0
 # Without bytecode every command would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status redrive rerender erase env chaos \
+.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
   rabbitmq-queues invoke sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
@@ -127,6 +127,16 @@ down: ## stop the laptop stack
 
 status: setup ## queues, dead letters by reason, alarms (WATCH=1; of a stack in AWS: PROFILE=name STACK= REGION=)
 	@$(RUN) -m operations status $(IN_AWS) $(if $(WATCH),--watch)
+
+preflight: setup ## look at an AWS account before a deployment: quotas, permissions, cost (PROFILE=name STACK= REGION=)
+	@$(RUN) -m operations preflight $(IN_AWS)
+
+smoke: setup ## prove a deployed stack with a photo and an invalid task, and remove both (PROFILE=name STACK= REGION=)
+	@$(RUN) -m operations smoke $(IN_AWS)
+
+set: setup ## change parameters of a deployed stack, keep the others (PARAMS="Name=value ..." PROFILE=name YES=1)
+	@test -n "$(PARAMS)" || { echo 'Which parameters? make set PARAMS="ProcessImageConcurrency=20"'; exit 1; }
+	@$(RUN) -m operations set $(IN_AWS) $(if $(YES),--yes) $(PARAMS)
 
 redrive: setup ## move dead letters back to their source queue (QUEUE=images, orders, results, rabbitmq; CODE= LIMIT= RATE=10 DRY_RUN=1 PROFILE=name YES=1)
 	@test -n "$(QUEUE)" || { echo "Which queue? make redrive QUEUE=images (or orders, results, rabbitmq)"; exit 1; }

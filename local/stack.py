@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from rich.markup import escape
 
@@ -67,6 +68,10 @@ class Stack(DeployedStack):
     def feeds_all_metrics(self) -> bool:
         """No: the emulator has only the metrics of invocations."""
         return False
+
+    def signing_credentials(self) -> Credentials:
+        """The keys that the emulator has since its start."""
+        return Credentials(self.credentials["aws_access_key_id"], self.credentials["aws_secret_access_key"])
 
     def client(self, service: Any) -> Any:
         """Make a client of a service, in a new session that ignores the user's AWS profile."""

@@ -20,8 +20,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.prompt import Confirm
 
-from operations import erase_command, rabbitmq_queues, redrive_command, rerender_command, status
-from operations.deployed import DeployedStack, in_aws
+from operations import (
+    erase_command,
+    parameters,
+    preflight,
+    rabbitmq_queues,
+    redrive_command,
+    rerender_command,
+    smoke,
+    status,
+)
+from operations.deployed import DeployedStack, account, in_aws, samconfig
 from operations.erase import Selection
 from operations.errors import OperationsError
 from operations.flows import FLOWS
@@ -68,17 +77,24 @@ def main() -> int:
     try:
         if arguments.command == "rabbitmq-queues":
             return rabbitmq_queues.run(arguments.url, arguments.queues, console, redrive=arguments.redrive)
+        if arguments.command == "preflight":
+            return preflight.run(_account(arguments), preflight.plan_of(arguments.profile, _given(arguments)), console)
         stack, look_around = _reach(arguments)
+        if arguments.command == "smoke":
+            return smoke.run(stack, console)
         if arguments.command == "status":
             return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
         if arguments.command == "erase":
             selection = Selection(arguments.key, arguments.prefix)
             return erase_command.run(stack, selection, _RECEIPTS, console, is_real=arguments.yes)
-        asks = bool(arguments.profile) and sys.stdin.isatty() and not arguments.yes
+        asks = not _is_laptop(arguments) and sys.stdin.isatty() and not arguments.yes
         confirm = (lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True
         if arguments.command == "rerender":
             options = RerenderOptions(arguments.prefix, arguments.code, arguments.missing, arguments.any_name)
             return rerender_command.run(stack, options, arguments.budget, console, _ended_by_a_person(), confirm)
+        if arguments.command == "set":
+            configured = parameters.configured(samconfig(), stack.stack_name)
+            return parameters.run(stack, arguments.assignments, console, confirm, configured)
         return redrive_command.run(
             stack,
             redrive_command.RedriveOptions(
@@ -97,12 +113,32 @@ def main() -> int:
     return 1
 
 
+def _is_laptop(arguments: argparse.Namespace) -> bool:
+    return not (arguments.profile or arguments.stack or arguments.region)
+
+
+def _account(arguments: argparse.Namespace) -> DeployedStack:
+    return (
+        _reach(arguments)[0] if _is_laptop(arguments) else account(arguments.profile, arguments.stack, arguments.region)
+    )
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    """The parameters that a deployment to the laptop stack sets."""
+    if not _is_laptop(arguments):
+        return {}
+    from local.config import local_config, template_parameters
+
+    return template_parameters(local_config())
+
+
 def _reach(arguments: argparse.Namespace) -> tuple[DeployedStack, Callable[[], status.Surroundings]]:
-    """Find the stack, and the function that reports on its surroundings."""
-    if arguments.profile:
+    """Find the stack, and the function that reports on its surroundings.
+
+    With a profile or a stack's name it is in AWS: without a profile by the credentials of the environment.
+    """
+    if not _is_laptop(arguments):
         return in_aws(arguments.profile, arguments.stack, arguments.region), status.Surroundings
-    if arguments.stack or arguments.region:
-        raise OperationsError("A stack in AWS needs a profile: PROFILE=name")
     # Imported here: a machine that operates a stack in AWS needs nothing of the laptop stack.
     from local.config import keep_out_the_person, local_config
     from local.stack import load, look_around
@@ -168,6 +204,13 @@ def _parse() -> argparse.Namespace:
     which.add_argument("--key", default="", help="of one photo")
     which.add_argument("--prefix", default="", help="of all photos whose keys begin with this")
     erase_parser.add_argument("--yes", action="store_true", help="remove it, and write a receipt")
+    commands.add_parser("preflight", parents=[where], help="look at an account before a deployment")
+    commands.add_parser("smoke", parents=[where], help="prove a deployed stack with a photo and an invalid task")
+    set_parser = commands.add_parser(
+        "set", parents=[where], help="change parameters of a deployed stack and keep all other values"
+    )
+    set_parser.add_argument("assignments", nargs="+", metavar="Name=value", help="such as ProcessImageConcurrency=20")
+    set_parser.add_argument("--yes", action="store_true", help="do not ask before changing a stack in AWS")
     rabbitmq_queues.add_arguments(
         commands.add_parser("rabbitmq-queues", help="declare the RabbitMQ queues on a broker")
     )

@@ -17,6 +17,7 @@ from darkroom.aws_faults import error_code
 from operations.errors import OperationsError
 
 if TYPE_CHECKING:
+    from botocore.credentials import Credentials
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -48,6 +49,10 @@ class DeployedStack(ABC):
     @abstractmethod
     def client(self, service: Any) -> Any:
         """Make a client of a service, by its name in boto3."""
+
+    @abstractmethod
+    def signing_credentials(self) -> Credentials:
+        """The credentials that sign a request to the stack's API. Raises OperationsError if there are none."""
 
     @property
     def account(self) -> str:
@@ -107,16 +112,32 @@ class AwsStack(DeployedStack):
     profile: str
 
     def client(self, service: Any) -> Any:
-        """Make a client of a service with the profile's credentials."""
-        session = boto3.Session(profile_name=self.profile, region_name=self.region)
-        return session.client(service, config=_CONFIG)
+        """Make a client of a service with the profile's credentials, or those of the environment without a profile."""
+        return self._session.client(service, config=_CONFIG)
+
+    def signing_credentials(self) -> Credentials:
+        """The profile's credentials. Raises OperationsError if there are none."""
+        found = self._session.get_credentials()
+        if found is None:
+            raise OperationsError(f"There are no AWS credentials {_of(self.profile)}.")
+        return found
+
+    @property
+    def _session(self) -> boto3.Session:
+        return boto3.Session(profile_name=self.profile or None, region_name=self.region)
 
 
-def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
-    """Find a stack in AWS.
+def _of(profile: str) -> str:
+    return f"of profile {profile}" if profile else "in the environment"
+
+
+def account(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
+    """Where a stack is, or will be, deployed in AWS; without its outputs.
 
     Parameters
     ----------
+    profile:
+        Of the AWS CLI; empty for the credentials of the environment, as a workflow has them.
     stack_name:
         By default the stack name in samconfig.toml, of the environment named like the profile, or else of `default`.
     region:
@@ -125,25 +146,50 @@ def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
     Raises
     ------
     OperationsError
-        There is no such profile, region or stack, or the profile lacks the permission to see it.
+        There is no such profile, or no region.
     """
-    stack_name = stack_name or stack_name_for(profile, tomllib.loads(_SAMCONFIG.read_text()))
+    stack_name = stack_name or stack_name_for(profile, samconfig())
     try:
-        region = region or boto3.Session(profile_name=profile).region_name or ""
-        if not region:
-            raise OperationsError(f"Profile {profile} has no region. Set one: REGION=eu-central-1")
-        stack = AwsStack(stack_name, region, {}, profile)
-        (description,) = stack.cloudformation.describe_stacks(StackName=stack_name)["Stacks"]
+        region = region or boto3.Session(profile_name=profile or None).region_name or ""
+    except BotoCoreError as error:
+        raise OperationsError(f"The credentials {_of(profile)} cannot reach AWS: {error}") from error
+    if not region:
+        raise OperationsError(f"There is no region {_of(profile)}. Set one: REGION=eu-central-1")
+    return AwsStack(stack_name, region, {}, profile)
+
+
+def in_aws(profile: str, stack_name: str = "", region: str = "") -> AwsStack:
+    """Find a deployed stack in AWS; the parameters are those of `account`.
+
+    Raises
+    ------
+    OperationsError
+        There is no such profile, region or stack, or the credentials lack the permission to see it.
+    """
+    stack = account(profile, stack_name, region)
+    try:
+        (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     except ClientError as error:
         if error_code(error) == "ValidationError":
-            raise OperationsError(f"There is no stack {stack_name} in {region}. Name yours: STACK=name") from error
-        raise OperationsError(f"AWS does not let profile {profile} see stack {stack_name}: {error}") from error
+            raise OperationsError(
+                f"There is no stack {stack.stack_name} in {stack.region}. Name yours: STACK=name"
+            ) from error
+        raise OperationsError(
+            f"AWS does not let the credentials {_of(profile)} see stack {stack.stack_name}: {error}"
+        ) from error
     except BotoCoreError as error:
-        raise OperationsError(f"Profile {profile} cannot reach AWS: {error}") from error
+        raise OperationsError(f"The credentials {_of(profile)} cannot reach AWS: {error}") from error
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description.get("Outputs", [])})
     if "ImageTasksQueueArn" not in stack.outputs:
-        raise OperationsError(f"Stack {stack_name} in {region} is not a Darkroom stack. Name yours: STACK=name")
+        raise OperationsError(
+            f"Stack {stack.stack_name} in {stack.region} is not a Darkroom stack. Name yours: STACK=name"
+        )
     return stack
+
+
+def samconfig() -> dict[str, Any]:
+    """What samconfig.toml says."""
+    return tomllib.loads(_SAMCONFIG.read_text())
 
 
 def stack_name_for(profile: str, samconfig: dict[str, Any]) -> str:

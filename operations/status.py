@@ -82,7 +82,7 @@ def run(
     watch: bool,
 ) -> int:
     """Show a stack, once or until Ctrl-C; returns 0, or 1 with troubles. Raises ClientError, BotoCoreError."""
-    alarm_names = dict(_alarm_names(stack))
+    alarm_names = dict(find_alarm_names(stack))
     observation, around = observe(stack, alarm_names), look_around()
     if not watch:
         console.print(_screen(stack, observation, around))
@@ -185,7 +185,8 @@ def _fed_metrics(stack: DeployedStack) -> set[tuple[str, str]]:
     return {(metric["Namespace"], metric["MetricName"]) for page in pages for metric in page["Metrics"]}
 
 
-def _alarm_names(stack: DeployedStack) -> Iterator[tuple[str, str]]:
+def find_alarm_names(stack: DeployedStack) -> Iterator[tuple[str, str]]:
+    """Find each alarm of the stack: its name in CloudWatch and its name in the template."""
     pages = stack.cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.stack_name)
     for page in pages:
         for resource in page["StackResourceSummaries"]:

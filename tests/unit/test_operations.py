@@ -85,6 +85,9 @@ class FakeStack(DeployedStack):
     def client(self, service: Any) -> Any:
         return self.clients[service]
 
+    def signing_credentials(self) -> Any:
+        raise AssertionError("nothing here is signed")
+
 
 def stack_of(queues: FakeQueues, cloudwatch: FakeCloudWatch | None = None, *resources: str) -> FakeStack:
     cloudformation = FakeCloudFormation([("AWS::CloudWatch::Alarm", f"{name}Alarm", name) for name in resources])
@@ -236,5 +239,5 @@ class TestAStackInAws:
         assert stack_name_for("my-company", samconfig) == "darkroom-dev"
 
     def test_needs_a_profile_that_exists(self) -> None:
-        with pytest.raises(OperationsError, match="Profile nobody-has-this cannot reach AWS"):
+        with pytest.raises(OperationsError, match="profile nobody-has-this cannot reach AWS"):
             in_aws("nobody-has-this")
