@@ -35,7 +35,7 @@ class Result(StrEnum):
 class Claim:
     """The right to do a task, until it is finished, released or out of date.
 
-    ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released. ``not_started``:
+    ``attempt`` counts from 1. ``taken_over``: the claim before ran out, neither finished nor released. ``not_begun``:
     how many claims before were released before the task began.
     """
 
@@ -43,7 +43,7 @@ class Claim:
     owner: str
     attempt: int
     taken_over: bool = False
-    not_started: int = 0
+    not_begun: int = 0
 
 
 class Upload(Protocol):
@@ -131,7 +131,7 @@ class Tasks(Protocol):
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         """Remember that the task is done."""
 
-    def release(self, claim: Claim, *, started: bool) -> None:
+    def release(self, claim: Claim, *, begun: bool) -> None:
         """Give the task back for another attempt; the next claim counts one that did not begin."""
 
 
