@@ -145,6 +145,16 @@ def count_every_invocation() -> None:
     lambda_svc._emit_lambda_metrics = emitted  # noqa: SLF001
 
 
+def wait_for_log_lines() -> None:
+    """Let an invocation have its whole log, also on a busy machine.
+
+    MiniStack takes a log for complete when no line came for 5 ms. A later line counts as one of the next invocation.
+    """
+    from ministack.core import lambda_runtime
+
+    lambda_runtime.Worker._drain_stderr_bounded.__defaults__ = (0.2, 0.03, 2.0)  # noqa: SLF001
+
+
 def reserve_concurrency_of_versions() -> None:
     """Apply a function's reserved concurrency to its versions. MiniStack does not.
 
@@ -248,6 +258,7 @@ def main() -> None:
     leave_secrets_empty()
     count_every_invocation()
     reserve_concurrency_of_versions()
+    wait_for_log_lines()
     sys.path.append(str(Path(__file__).parents[2]))
     from local.emulators import ministack_api, ministack_faults, ministack_guard, ministack_operations
 

@@ -105,16 +105,17 @@ class Bench:
         answer = self.stack.lambda_.invoke(
             FunctionName=self.stack.outputs[f"{function}FunctionName"], LogType="Tail", Payload=json.dumps(event)
         )
-        return answer["Payload"].read().decode() + base64.b64decode(answer["LogResult"]).decode()
+        return answer["Payload"].read().decode() + base64.b64decode(answer.get("LogResult", "")).decode()
 
     def take(self, function: str, queue: str, body: Any) -> str:
         """Let a function take a message that really is in its queue, received by us."""
         sqs, url = self.stack.sqs, self.stack.outputs[f"{queue}Url"]
-        with held_back_messages(self.stack, self.stack.outputs[f"{queue}Arn"]):
+        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        with held_back_messages(self.stack, arn):
             sqs.purge_queue(QueueUrl=url)
             sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
             (message,) = sqs.receive_message(QueueUrl=url, AttributeNames=["All"], WaitTimeSeconds=5)["Messages"]
-            answer = self.invoke(function, _sqs_event(message))
+            answer = self.invoke(function, _sqs_event(message, arn))
             sqs.purge_queue(QueueUrl=url)
         return answer
 
@@ -124,9 +125,10 @@ class Bench:
         return f"{status} {json.dumps(answer)}"
 
 
-def _sqs_event(message: Any) -> dict[str, Any]:
+def _sqs_event(message: Any, queue_arn: str = "arn:aws:sqs:eu-central-1:000000000000:none") -> dict[str, Any]:
     record = {
         "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
         "messageId": message["MessageId"],
         "receiptHandle": message["ReceiptHandle"],
         "body": message["Body"],
@@ -190,7 +192,7 @@ def _published(bench: Bench) -> str:
     return key
 
 
-def _give_back_a_task(bench: Bench) -> Callable[[], str]:
+def _give_back_a_task(bench: Bench, queue: str = "ImageTasksQueue") -> Callable[[], str]:
     """A task that another delivery holds, received from its queue."""
     task = _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG")
     bench.stack.dynamodb.put_item(
@@ -203,7 +205,7 @@ def _give_back_a_task(bench: Bench) -> Callable[[], str]:
             "attempts": {"N": "1"},
         },
     )
-    return partial(bench.take, "ProcessImage", "ImageTasksQueue", task)
+    return partial(bench.take, "ProcessImage", queue, task)
 
 
 def _order(bench: Bench, **others: Any) -> dict[str, Any]:
@@ -305,6 +307,7 @@ def _submit_an_order(bench: Bench) -> Callable[[], str]:
 #: Work that needs a permission: by its statement, action and resource.
 WORK: dict[tuple[str, str, str], Work] = {
     ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
+    ("TakeTasks", "sqs:ChangeMessageVisibility", "RerenderQueue"): partial(_give_back_a_task, queue="RerenderQueue"),
     ("SendResultsAndDeadLetters", "sqs:SendMessage", "ResultsQueue"): _render,
     ("SendResultsAndDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
         _render, sample="faulty/bitmap.jpg"

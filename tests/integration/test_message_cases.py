@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,11 @@ RABBITMQ = [
 
 @dataclass(frozen=True)
 class Sent:
-    """The orders that were sent, by case, and how many there were of one product."""
+    """The orders that were sent, by case, and the products that only they are of."""
 
     orders: dict[str, str]
+    print: str
+    frame: str
     items: dict[str, dict[str, Any]]
 
 
@@ -42,29 +45,32 @@ def _load(name: str) -> dict[str, Any]:
     return event
 
 
-def _of_this_run(body: str, order_id: str) -> str:
-    return body.replace('"o-1"', f'"{order_id}"').replace('\\"o-1\\"', f'\\"{order_id}\\"')
+def _of_this_run(body: str, names: Mapping[str, str]) -> str:
+    for name, ours in names.items():
+        body = body.replace(f'"{name}"', f'"{ours}"').replace(f'\\"{name}\\"', f'\\"{ours}\\"')
+    return body
 
 
 @pytest.fixture(scope="module")
 def sent(stack: Stack) -> Sent:
-    set_stock(stack, {"print-30x40": 100, "frame-oak": 100})
+    products = {name: f"{name}-{uuid4().hex}" for name in ("print-30x40", "frame-oak")}
+    set_stock(stack, dict.fromkeys(products.values(), 100))
     orders = {name: f"{name}-{uuid4().hex}" for name in (*SQS, *RABBITMQ)}
     for name in SQS:
         for record in _load(name)["Records"]:
-            body = _of_this_run(record["body"], orders[name])
+            body = _of_this_run(record["body"], products | {"o-1": orders[name]})
             stack.sqs.send_message(QueueUrl=stack.outputs["OrderQueueUrl"], MessageBody=body)
     for name in RABBITMQ:
         event = _load(name)
         (message,) = event["rmqMessagesByQueue"]["orders::/"]
         data = base64.b64decode(message["data"])
         zipped = data.startswith(b"\x1f\x8b")
-        plain = _of_this_run((gzip.decompress(data) if zipped else data).decode(), orders[name]).encode()
-        message["data"] = base64.b64encode(gzip.compress(plain) if zipped else plain).decode()
+        plain = _of_this_run((gzip.decompress(data) if zipped else data).decode(), products | {"o-1": orders[name]})
+        message["data"] = base64.b64encode(gzip.compress(plain.encode()) if zipped else plain.encode()).decode()
         name_of_relay = stack.outputs["RelayRabbitMqFunctionName"]
         answer = stack.lambda_.invoke(FunctionName=name_of_relay, Payload=json.dumps(event).encode())
         assert json.loads(answer["Payload"].read()) == {"messages": 1}
-    return Sent(orders, wait_for_orders(stack, list(orders.values()), seconds=SECONDS))
+    return Sent(orders, *products.values(), wait_for_orders(stack, list(orders.values()), seconds=SECONDS))
 
 
 @pytest.mark.parametrize("name", [*SQS, *RABBITMQ])
@@ -73,8 +79,8 @@ def test_an_order_is_fulfilled_however_it_is_written(sent: Sent, name: str) -> N
 
 
 def test_each_is_fulfilled_once(stack: Stack, sent: Sent) -> None:
-    counters = read_stock(stack, ["print-30x40", "frame-oak"])
-    assert (counters["print-30x40"]["sold"], counters["frame-oak"]["sold"]) == (len(sent.orders), 2 * len(sent.orders))
+    counters = read_stock(stack, [sent.print, sent.frame])
+    assert (counters[sent.print]["sold"], counters[sent.frame]["sold"]) == (len(sent.orders), 2 * len(sent.orders))
 
 
 def test_a_dead_letter_keeps_the_producers_attributes(stack: Stack) -> None:
