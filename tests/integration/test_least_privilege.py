@@ -291,7 +291,7 @@ def _read(bench: Bench, path: str) -> Callable[[], str]:
 def _acknowledge(bench: Bench, path: str) -> Callable[[], str]:
     url = bench.stack.outputs[f"{READ[path]}Url"]
     bench.stack.sqs.purge_queue(QueueUrl=url)
-    bench.stack.sqs.send_message(QueueUrl=url, MessageBody="read me")
+    bench.stack.sqs.send_message(QueueUrl=url, MessageBody='"read me"')
     (message,) = bench.stack.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
     return partial(bench.call, "DELETE", path, ReceiptHandle=message["ReceiptHandle"])
 

@@ -70,7 +70,8 @@ def sent(stack: Stack) -> Sent:
         name_of_relay = stack.outputs["RelayRabbitMqFunctionName"]
         answer = stack.lambda_.invoke(FunctionName=name_of_relay, Payload=json.dumps(event).encode())
         assert json.loads(answer["Payload"].read()) == {"messages": 1}
-    return Sent(orders, *products.values(), wait_for_orders(stack, list(orders.values()), seconds=SECONDS))
+    items = wait_for_orders(stack, list(orders.values()), seconds=SECONDS)
+    return Sent(orders, products["print-30x40"], products["frame-oak"], items)
 
 
 @pytest.mark.parametrize("name", [*SQS, *RABBITMQ])
