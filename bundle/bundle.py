@@ -18,6 +18,7 @@ FUNCTIONS = {
     "ProcessImageFunction": "functions/process_image",
     "ProcessOrderFunction": "functions/process_order",
     "RelayRabbitMqFunction": "functions/relay_rabbitmq",
+    "SweepOrdersFunction": "functions/sweep_orders",
 }
 _LAYER = "python"  # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 _PLACES = FUNCTIONS | {"SchemasLayer": f"{_LAYER}/schemas"}

@@ -28,6 +28,10 @@ METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {
         ("error_code", "service"): _FAULTS,
         ("code", "service"): {"Rejected"},
     },
+    "sweep-orders": {
+        ("service",): {"StoodStill", "UnknownPayments", "Defects", "Retried"},
+        ("error_code", "service"): {"Retried"},
+    },
     "relay-rabbitmq": {("service",): {"Relayed", "Defects", *_FAULTS}, ("error_code", "service"): _FAULTS},
 }
 
@@ -42,5 +46,10 @@ LOG_FIELDS: dict[str, set[str]] = {
         *_OF_FAULTS,
     },
     "process-order": {"order_id", "rejection", "QueueTimeMs", "ProcessingTimeMs", *_OF_EVERY_LINE, *_OF_FAULTS},
+    "sweep-orders": {
+        *("stood_still", "payment_id", "order_id", "amount", "currency"),
+        *_OF_EVERY_LINE,
+        *_OF_FAULTS,
+    },
     "relay-rabbitmq": {"task_id", "queue", "relayed", "dead_lettered", *_OF_EVERY_LINE, *_OF_FAULTS},
 }

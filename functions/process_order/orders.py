@@ -2,7 +2,7 @@
 
 RECEIVED ── reserve ──> RESERVED ── open payment ──> PAYING ── charge ──> CHARGED ── commit ──> COMMITTED
 │                       │                           │                     │                      │ tell
-│ no stock              │ refused                   │ declined            │ stock lost       COMPLETED
+│ no stock, expired     │ refused, expired          │ declined, expired   │ stock lost       COMPLETED
 └───────────────────────┴────────────┬──────────────┴─────────────────────┘
 REJECTING ── undo payment ──> UNCHARGED ── release ──> RELEASED
 │ tell
@@ -34,6 +34,8 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.REJECTED})
+#: An order in one of these that stands still is rejected. Any other goes on: its customer has paid, or is told already.
+EXPIRING = frozenset({State.RECEIVED, State.RESERVED, State.PAYING})
 
 
 class RejectionCode(StrEnum):
@@ -43,6 +45,7 @@ class RejectionCode(StrEnum):
     PAYMENT_DECLINED = "PaymentDeclined"
     PAYMENT_CONFIRMATION_REQUIRED = "PaymentConfirmationRequired"
     STOCK_LOST = "StockLost"
+    EXPIRED = "Expired"
 
 
 @dataclass(frozen=True)

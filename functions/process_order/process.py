@@ -9,15 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import PermanentFault
 from darkroom.messages import Unreadable
+from darkroom.order_expiry import STANDS_STILL_AFTER, stands_still
 from darkroom.order_messages import OrderTask
 
 from functions.process_order.events import event_of
-from functions.process_order.orders import FINAL, Change, OrderRecord, Rejection, RejectionCode, State, StockMove
+from functions.process_order.orders import (
+    EXPIRING,
+    FINAL,
+    Change,
+    OrderRecord,
+    Rejection,
+    RejectionCode,
+    State,
+    StockMove,
+)
 from functions.process_order.ports import (
     ConfirmationRequired,
     Declined,
@@ -82,13 +93,14 @@ def process(
 
 def _fulfil(task: OrderTask, dependencies: Dependencies, deadline: Deadline) -> Outcome:
     record = dependencies.orders.receive(task.order)
-    if record.state is State.RECEIVED:
+    if record.state is State.RECEIVED and not _is_expired(record):
         dependencies.payments.check_configured()  # before the order holds stock that it cannot pay for
     ended_here = False
     while record.state not in FINAL:
         deadline.require(_SECONDS_PER_STEP, "take the order one step further")
         try:
-            record = STEPS[record.state](record, dependencies)
+            step = _expire if _is_expired(record) else STEPS[record.state]
+            record = step(record, dependencies)
             ended_here = record.state in FINAL
         except Overtaken:
             record = dependencies.orders.load(task.order.order_id)
@@ -96,6 +108,15 @@ def _fulfil(task: OrderTask, dependencies: Dependencies, deadline: Deadline) -> 
         return Outcome(Result.DUPLICATE, task.task_id)
     result = Result.COMPLETED if record.state is State.COMPLETED else Result.REJECTED
     return Outcome(result, task.task_id, record.rejection)
+
+
+def _is_expired(record: OrderRecord) -> bool:
+    return record.state in EXPIRING and stands_still(record.history[-1].at, time())
+
+
+def _expire(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
+    reason = f"The order stood still for more than {STANDS_STILL_AFTER.days} days. It is not charged."
+    return _reject(record, dependencies, RejectionCode.EXPIRED, reason)
 
 
 def _reserve_stock(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -25,10 +24,10 @@ from darkroom.errors import (
     ServiceUnavailable,
 )
 from darkroom.order_messages import Order
+from darkroom.stripe_key import STACK, NoKey, key_in, kind_of, stack_of
 
 from functions.process_order.ports import ConfirmationRequired, Declined
 from functions.process_order.stripe_errors import Cause, cause_of, words_of
-from functions.process_order.stripe_key import NoKey, key_in, kind_of
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -84,8 +83,7 @@ class StripePayments:
         self._payments_url = payments_url.rstrip("/")
         # One for all: every thread has its own connections in it.
         self._http = stripe.RequestsClient(timeout=(timeout_seconds / 4, timeout_seconds * 3 / 4))
-        # Two stacks may share a Stripe account and have orders of the same id.
-        self._key_prefix = sha256(secret_arn.encode()).hexdigest()[:12]
+        self._stack = stack_of(secret_arn)
 
     def check_configured(self) -> None:
         """Raise PaymentsNotConfigured unless there is a key, ServiceUnavailable if that cannot be told."""
@@ -106,7 +104,7 @@ class StripePayments:
             "currency": order.currency.lower(),
             "payment_method": order.payment_method,
             "allowed_payment_method_types": ["card"],
-            "metadata": {"order_id": order.order_id, "customer_id": order.customer_id},
+            "metadata": {"order_id": order.order_id, "customer_id": order.customer_id, STACK: self._stack},
         }
         if order.customer_id.startswith("cus_"):
             parameters["customer"] = order.customer_id
@@ -223,13 +221,13 @@ class StripePayments:
         is all there is to come under the key, and a fresh one is taken. Nobody is charged twice by it: Stripe charges a
         payment once and refunds it once under any key, and of two that were opened only one is ever charged.
         """
-        key = f"{self._key_prefix}/{order.order_id}/{what}"
+        key = f"{self._stack}/{order.order_id}/{what}"
         try:
             return self._ask(request, {"idempotency_key": key})
         except (stripe.APIError, stripe.InvalidRequestError, stripe.IdempotencyError) as error:
             if not _is_spent(error):
                 raise
-        return self._ask(request, {"idempotency_key": f"{self._key_prefix}/{uuid4()}"})
+        return self._ask(request, {"idempotency_key": f"{self._stack}/{uuid4()}"})
 
     def _ask(self, request: Request[T], options: stripe.RequestOptions) -> T:
         """Send a request; with the key as it is now, if Stripe refuses the one that was read before."""

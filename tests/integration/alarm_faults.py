@@ -283,6 +283,31 @@ def failing_payment_provider(scene: Scene) -> Iterable[Datum]:
     return data
 
 
+def sweep_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
+    """The sweep may not look through the orders."""
+    with not_allowed(scene.stack, "SweepOrdersRole", "dynamodb:Scan"):
+        answer = scene.stack.lambda_.invoke(FunctionName=scene.output("SweepOrdersFunctionName"))
+        assert answer["FunctionError"]
+        return scene.metrics_in_log("SweepOrdersFunctionName")
+
+
+def sweep_crash(scene: Scene) -> Iterable[Datum]:
+    """DynamoDB fails while the sweep runs."""
+    with outage(scene.config, "dynamodb"):
+        answer = scene.stack.lambda_.invoke(FunctionName=scene.output("SweepOrdersFunctionName"))
+    assert answer["FunctionError"]
+    return scene.cloudwatch.published(scene.alarm.metric, scene.since)
+
+
+def lost_order(scene: Scene) -> Iterable[Datum]:
+    """Somebody deletes an order that was paid."""
+    order_id = test_orders.send(scene.stack, test_orders.order(test_orders.new_product(scene.stack, 1)))
+    assert test_orders.wait_for(scene.stack, order_id)["state"] == "COMPLETED"
+    scene.stack.dynamodb.delete_item(TableName=scene.output("OrdersTableName"), Key={"order_id": {"S": order_id}})
+    scene.stack.lambda_.invoke(FunctionName=scene.output("SweepOrdersFunctionName"))
+    return scene.metrics_in_log("SweepOrdersFunctionName")
+
+
 def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     """API Gateway may not send to the queues any more."""
     call = Caller(scene.stack, owner_of(scene.stack))
@@ -312,6 +337,10 @@ FAULTS: dict[str, Fault] = {
     "ProcessOrderThrottlesAlarm": throttled("ProcessOrderFunctionName", "live"),
     "ProcessOrderDefectsAlarm": order_role_without_a_permission,
     "PaymentFailuresAlarm": failing_payment_provider,
+    "UnknownPaymentsAlarm": lost_order,
+    "SweepOrdersErrorsAlarm": sweep_crash,
+    "SweepOrdersThrottlesAlarm": throttled("SweepOrdersFunctionName"),
+    "SweepOrdersDefectsAlarm": sweep_role_without_a_permission,
     "RabbitMqDeadLettersAlarm": broken_message,
     "RelayRabbitMqErrorsAlarm": crash("RelayRabbitMqFunctionName", {"rmqMessagesByQueue": 7}),
     "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),

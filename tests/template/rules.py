@@ -126,6 +126,8 @@ _DONE_BY_CODE: dict[str, str | list[str]] = {
     "s3:GetObjectTagging": ".get_object_tagging(",
     "s3:DeleteObject": ".delete_objects(",
     "dynamodb:GetItem": ".get_item(",
+    "dynamodb:BatchGetItem": ".batch_get_item(",
+    "dynamodb:Scan": '.get_paginator("scan")',
     "dynamodb:PutItem": ".put_item(",
     "dynamodb:UpdateItem": [".update_item(", '{"Update": '],  # alone, or in a transaction
     "sns:Publish": "TopicArn=",

@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
+from darkroom.stripe_key import NoKey, key_in, kind_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-from functions.process_order.stripe_key import NoKey, key_in, kind_of
 
 KEYS = st.sampled_from(["sk_test_laptop", "sk_live_51Habc", "rk_live_51Habc"])
 WAYS: list[Callable[[str], str]] = [

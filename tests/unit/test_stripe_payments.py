@@ -23,6 +23,7 @@ from darkroom.errors import (
     TransientFault,
 )
 from darkroom.order_messages import Order, OrderLine
+from darkroom.stripe_key import stack_of
 from moto import mock_aws
 
 from functions.process_order.ports import ConfirmationRequired, Declined, Payments
@@ -204,7 +205,11 @@ class TestAtLocalstripe:
     ) -> None:
         payment = client.v1.payment_intents.retrieve(payments.open(order))
         assert (payment.amount, payment.currency, payment.payment_method) == (3450, "eur", GOOD_CARD)
-        assert payment.metadata.to_dict() == {"order_id": order.order_id, "customer_id": "customer-7"}
+        assert payment.metadata.to_dict() == {
+            "order_id": order.order_id,
+            "customer_id": "customer-7",
+            "darkroom_stack": stack_of(SECRET_ARN),
+        }
         assert (payment.customer, payment.status) == (None, "requires_confirmation")
 
     def test_a_customer_of_stripe_is_named(

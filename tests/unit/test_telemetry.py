@@ -23,6 +23,8 @@ from functions.process_order.process import Outcome as OrderOutcome
 from functions.relay_rabbitmq import reporting as relay
 from functions.relay_rabbitmq.deliveries import Delivery
 from functions.relay_rabbitmq.relay import Accepted, Target, Undeliverable
+from functions.sweep_orders import reporting as sweep
+from functions.sweep_orders.stripe_payments import TakenPayment
 from tests.telemetry import LOG_FIELDS, METRICS
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -76,7 +78,19 @@ def tell_of_messages() -> None:
     report_fault(ServiceUnavailable("SQS is away"), {}, is_last=False)  # as the handler does for the whole batch
 
 
-EVERYTHING = {"process-image": tell_of_images, "process-order": tell_of_orders, "relay-rabbitmq": tell_of_messages}
+def tell_of_a_sweep() -> None:
+    sweep.report_sent_again(2)
+    sweep.report_unknown_payments([TakenPayment("pi_1", "order-1", 1250, "EUR")])
+    for fault in (ServiceUnavailable("SQS is away"), defect()):  # as the handler does
+        report_fault(fault, {}, is_last=False)
+
+
+EVERYTHING = {
+    "process-image": tell_of_images,
+    "process-order": tell_of_orders,
+    "relay-rabbitmq": tell_of_messages,
+    "sweep-orders": tell_of_a_sweep,
+}
 
 
 @pytest.mark.parametrize("service", EVERYTHING)

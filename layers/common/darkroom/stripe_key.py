@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 # A secret or a restricted key. Nothing else may go into a header, whose errors repeat what is in it.
 _KEY = re.compile(r"[sr]k_\w+", re.ASCII)
 _ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][\w.-]*\s*[=:]\s*(.*)", re.DOTALL)
 _MOST_NAMES = 8
+#: The metadata of a payment that names its stack: see `stack_of`.
+STACK = "darkroom_stack"
 
 
 class NoKey(Exception):
@@ -32,6 +35,11 @@ def key_in(secret: str | bytes) -> str:
     if isinstance(holder, dict | list):
         return _only_key(holder)
     raise NoKey(f"holds {_kind(text)}")
+
+
+def stack_of(secret_arn: str) -> str:
+    """What tells a stack from another one that shares its Stripe account, and may have orders of the same id."""
+    return sha256(secret_arn.encode()).hexdigest()[:12]
 
 
 def kind_of(key: str) -> str:
