@@ -1,7 +1,7 @@
 """Bring orders to their end that no message moves any more, and find payments that no order knows.
 
 The sweep changes no order. It sends the message of an order again, and the order function does the rest, with its
-retries and dead letters: it rejects an order that stands still before the charge, and goes on with any other. So the
+retries and dead letters: it rejects an order that stands still before the charge, and continues any other. So the
 sweep may die anywhere and be repeated; a message too many does nothing.
 docs/decisions/0023-orders-that-stand-still.md
 """
