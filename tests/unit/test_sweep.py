@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from time import time
 from typing import Any
 
@@ -16,7 +17,7 @@ import stripe
 from botocore.stub import Stubber
 from darkroom.errors import PaymentsUnavailable, ServiceUnavailable
 from darkroom.order_expiry import STANDS_STILL_AFTER
-from darkroom.order_messages import read_body
+from darkroom.order_messages import Order, OrderTask, read_body
 from darkroom.stripe_key import STACK, stack_of
 from moto import mock_aws
 
@@ -43,6 +44,12 @@ def let_pass(world: OrderWorld, time_passed: timedelta) -> None:
             for entry in record.history
         )
         world.orders[order_id] = replace(record, history=history)
+
+
+def order_of(body: str) -> Order:
+    (task,) = read_body(body)
+    assert isinstance(task, OrderTask)
+    return task.order
 
 
 @pytest.mark.parametrize("died_before", BEFORE)
@@ -111,26 +118,25 @@ class TestOrdersOnDynamoDb:
         # given an order in each state, old and new
         written, orders = tables
         now = time()
-        bodies = {}
+        orders_sent = {}
         for age in (timedelta(), STANDS_STILL_AFTER + timedelta(minutes=1)):
-            then = replace(written, now=lambda age=age: now - age.total_seconds())
+            then = replace(written, now=partial(float, now - age.total_seconds()))
             for state in State:
                 body = order_body(f"{state}-{age.days}", [(PRINT, 2)])
-                (task,) = read_body(body)
-                bodies[task.task_id] = task
-                then.apply(then.receive(task.order), Change(state))
+                order = order_of(body)
+                orders_sent[order.order_id] = order
+                then.apply(then.receive(order), Change(state))
         # when
-        found = [read_body(json.dumps(message)) for message in orders.standing_still(now)]
+        found = [order_of(json.dumps(message)) for message in orders.standing_still(now)]
         # then they are found as they came
         expected = {f"{state}-{STANDS_STILL_AFTER.days}" for state in set(State) - FINAL}
-        assert {task.task_id for (task,) in found} == expected
-        assert all(task.order == bodies[task.task_id].order for (task,) in found)
+        assert {order.order_id for order in found} == expected
+        assert all(order == orders_sent[order.order_id] for order in found)
 
     def test_payments_of_more_orders_than_one_call_takes(self, tables: tuple[WrittenOrders, DynamoDbOrders]) -> None:
         written, orders = tables
         for number in range(120):
-            (task,) = read_body(order_body(f"order-{number}"))
-            record = written.receive(task.order)
+            record = written.receive(order_of(order_body(f"order-{number}")))
             if number % 2:
                 written.apply(record, Change(State.PAYING, {"payment_id": f"pi_{number}"}))
         found = orders.payments_of([f"order-{number}" for number in range(150)])
@@ -178,7 +184,7 @@ def test_what_stands_still_is_sent_and_counted() -> None:
 class TestPaymentsOfStripe:
     def payments(self, monkeypatch: pytest.MonkeyPatch, *intents: dict[str, Any]) -> StripePayments:
         """Stripe's answer to the list of payments."""
-        page = stripe.ListObject.construct_from(
+        page: Any = stripe.ListObject.construct_from(
             {"object": "list", "data": list(intents), "has_more": False, "url": "/v1/payment_intents"}, "sk_test_x"
         )
         monkeypatch.setattr("stripe.PaymentIntentService.list", lambda *_, **__: page)
