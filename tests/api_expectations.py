@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, urlencode
 
 import pytest
 import requests
@@ -201,7 +202,9 @@ def test_answers_null_where_there_is_no_message(api: Api, path: str, queue: str)
 
 
 def test_leaves_alone_what_it_does_not_know(api: Api) -> None:
-    answer = api.call("GET", "/results", params={"Action": "DeleteMessage", "colour": "blue", "WaitTimeSeconds": "0"})
+    known = {"WaitTimeSeconds": "0"}
+    headers = {"MaxNumberOfMessages": "none", "VisibilityTimeout": "none"}  # a template could take these, too
+    answer = api.call("GET", "/results", params={"Action": "DeleteMessage", "colour": "blue", **known}, headers=headers)
 
     assert answer.status_code == 200
     assert "ReceiveMessageResponse" in answer.json()
@@ -239,6 +242,78 @@ def test_refuses_to_acknowledge_without_a_handle_of_its_own(
 
     assert "ReceiptHandle" in error["allowed"]
     assert api.drain(queue) == ["one"]
+
+
+def _smuggled(call: dict[str, str], parameter: tuple[str, str]) -> dict[str, dict[str, Any]]:
+    """A second call in every part of a request. ``parameter``: one that the method takes, with a good value."""
+    name, value = parameter
+    text = urlencode(call)
+    return {
+        "its own parameters": {"params": {**call, name: value}},
+        "encoded in a value": {"params": {name: f"{value}&{text}"}},
+        "encoded twice": {"params": {name: f"{value}{quote('&' + text)}"}},
+        "with a semicolon": {"params": {name: f"{value};{text.replace('&', ';')}"}},
+        "after a line break": {"params": {name: f"{value}\r\n&{text}"}},
+        "a repeated name": {"params": [(name, value), (name, f"{value}&{text}"), *call.items()]},
+        "numbered names": {"params": {name: value, f"{name}.1": f"{value}&{text}", f"{name}.2&{text}": value}},
+        "a form": {
+            "params": {name: value},
+            "data": text,
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+        "a form that says JSON": {"params": {name: value}, "data": text, "headers": _JSON},
+        "a form of no type": {"params": {name: value}, "data": text.encode()},
+        "JSON": {"params": {name: value}, "json": call},
+        "JSON of SQS": {
+            "params": {name: value},
+            "json": call,
+            "headers": {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": f"AmazonSQS.{call['Action']}"},
+        },
+        "headers": {
+            "params": {name: value},
+            "headers": {**call, "X-Amz-Target": f"AmazonSQS.{call['Action']}", "X-HTTP-Method-Override": "POST"},
+        },
+    }
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("action", ["ReceiveMessage", "PurgeQueue", "DeleteMessage", "SendMessage"])
+@pytest.mark.parametrize(("method", "path"), [(method, path) for path in METHODS for method in sorted(METHODS[path])])
+def test_no_request_reaches_another_queue(api: Api, method: str, path: str, queue: str, action: str) -> None:
+    # given a message on a queue that is not this path's
+    other = READ["/results" if path != "/results" else "/dead-letters/images"]
+    api.drain(other)
+    api.put(other, "somebody else's")
+    (theirs,) = api.sqs.receive_message(QueueUrl=api.queues[other], VisibilityTimeout=0)["Messages"]
+    call = {
+        "Action": action,
+        "QueueUrl": api.queues[other],
+        "ReceiptHandle": theirs["ReceiptHandle"],
+        "MessageBody": "forged",
+        "VisibilityTimeout": "60",
+    }
+    parameter = ("ReceiptHandle", "none") if method == "DELETE" else ("MaxNumberOfMessages", "1")
+    # when
+    for way, how in _smuggled(call, parameter).items():
+        if method == "GET":
+            api.put(queue, "ours")  # so that no read waits
+        elif method == "POST":
+            fitting: dict[str, Any] = {"/image-tasks": TASK, "/orders": ORDER}[path]
+            if "data" not in how:
+                how["json"] = {"note": f"&{urlencode(call)}", **fitting, **how.get("json", {})}
+        answer = api.call(method, path, **how)
+        assert answer.status_code in (200, 202, 400, 403, 415), (way, answer.text)
+        assert "somebody else's" not in answer.text, way
+    # then
+    (message,) = api.sqs.receive_message(
+        QueueUrl=api.queues[other], MaxNumberOfMessages=10, AttributeNames=["ApproximateReceiveCount"]
+    )["Messages"]
+    assert message["Body"] == "somebody else's"
+    assert message["Attributes"]["ApproximateReceiveCount"] == "2"
+    assert "forged" not in api.drain(queue)
+    api.drain(other)
 
 
 @pytest.mark.parametrize(("path", "body"), WRONG_BODIES, ids=lambda value: json.dumps(value)[:60])

@@ -24,6 +24,7 @@ def install() -> None:
 
     _import_all_of_it(gateway)
     _quote_what_templates_take_from_json(gateway)
+    _leave_out_what_a_condition_refuses(gateway)
     _look_at_the_media_type_first(gateway)
     _refuse_callers_in_the_api_s_own_words(gateway)
     gateway._invoke_sqs_v1 = _call_sqs  # noqa: SLF001 # there is no public hook
@@ -89,6 +90,23 @@ def _quote_what_templates_take_from_json(gateway: Any) -> None:
     gateway._vtl_input = patched  # noqa: SLF001
 
 
+def _leave_out_what_a_condition_refuses(gateway: Any) -> None:
+    """Let templates have ``#if(reference)...#end``, not nested. MiniStack writes the directive as text."""
+    render = gateway._vtl_render  # noqa: SLF001
+
+    def patched(text: str, state: Any) -> str:
+        before, directive, rest = text.partition("#if")
+        if not directive:
+            return str(render(text, state))
+        done = render(before, state)  # first: it may set what the condition asks for
+        close = gateway._vtl_close_paren(rest, 0)  # noqa: SLF001
+        holds = gateway._vtl_value(rest[1:close], state) is not None  # noqa: SLF001
+        block, _, after = rest[close + 1 :].partition("#end")
+        return f"{done}{render(block, state) if holds else ''}{patched(after, state)}"
+
+    gateway._vtl_render = patched  # noqa: SLF001
+
+
 def _look_at_the_media_type_first(gateway: Any) -> None:
     """Refuse a media type that no template matches before the body is checked. MiniStack checks any body as JSON."""
     check = gateway._check_request_validation  # noqa: SLF001
@@ -128,18 +146,21 @@ async def _call_sqs(integration: dict[str, Any], *request: Any, **_: Any) -> Any
     """
     from ministack.services import apigateway_v1 as gateway
 
-    body, query = request[7:9]
+    headers, body, query = request[6:9]
     sent = {name: value[-1] if isinstance(value, list) else value for name, value in query.items()}
-    template = (integration["requestTemplates"] or {}).get("application/json", "")
+    given = integration["requestTemplates"] or {}
+    media_type = next((v for k, v in headers.items() if k.lower() == "content-type"), "application/json")
     text = body.decode(errors="replace")
-    call = dict(parse_qsl(gateway._render_request_template_v1(template, text, sent)))  # noqa: SLF001
+    # A body that no template is for goes to SQS as it came: a method that lets this happen takes any call.
+    if template := given.get(media_type.partition(";")[0].strip().lower()):
+        text = gateway._render_request_template_v1(template, text, {**sent, "querystring": sent})  # noqa: SLF001
+    mapped = []
     for target, source in (integration["requestParameters"] or {}).items():
         if target.startswith("integration.request.querystring."):
-            name = source.rpartition(".")[2]
-            if source.startswith("'"):
-                call[target.rpartition(".")[2]] = source.strip("'")
-            elif sent.get(name):
-                call[target.rpartition(".")[2]] = sent[name]
+            # Decoded, and not encoded again: AWS does not say that it does.
+            value = source.strip("'") if source.startswith("'") else sent.get(source.rpartition(".")[2])
+            mapped += [f"{target.rpartition('.')[2]}={value}"] if value else []
+    call = dict(parse_qsl("&".join([*mapped, text]), keep_blank_values=True))
     status, answer = await _answer_of_sqs(integration, call)
     return gateway._service_integration_response(integration, status, json.dumps(answer), "application/json", sent)  # noqa: SLF001
 
@@ -150,7 +171,8 @@ async def _answer_of_sqs(integration: dict[str, Any], call: dict[str, str]) -> t
 
     _, _, _, region, _, path = integration["uri"].split(":", 5)
     account, queue = path.split("/")[1:]
-    action = call.pop("Action")
+    queue = call.pop("QueueUrl", queue).rpartition("/")[2]  # SQS prefers the parameter to the path
+    action = call.pop("Action", "none")
     request_id = {"RequestId": str(uuid4())}
 
     def refused(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:

@@ -311,7 +311,7 @@ def lost_order(scene: Scene) -> Iterable[Datum]:
 def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     """API Gateway may not send to the queues any more."""
     call = Caller(scene.stack, owner_of(scene.stack))
-    with not_allowed(scene.stack, "QueuesApiSubmitRole", "sqs:SendMessage"):
+    with not_allowed(scene.stack, "SubmitOrdersRole", "sqs:SendMessage"):
         answers = [call("POST", "/orders", test_api.ORDER)[0] for _ in range(6)]
     of_the_api = frozenset({("ApiName", f"Darkroom queues ({scene.stack.stack_name})"), ("Stage", "v1")})
     errors = [float(status >= 500) for status in answers]

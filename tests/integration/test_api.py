@@ -16,6 +16,7 @@ from local.outcomes import wait_for_orders
 from local.stack import Stack
 from tests.api_expectations import READ, SUBMIT
 from tests.integration.calling import Answer, Caller, owner_of
+from tests.integration.roles import not_allowed
 
 ORDER = {
     "order_id": "api-1",
@@ -337,15 +338,12 @@ def test_a_caller_of_something_else_is_refused(
     assert error["code"] == "ACCESS_DENIED"
 
 
-def test_the_api_can_do_no_more_than_its_role_allows(stack: Stack, call: Caller, put: Callable[..., str]) -> None:
+@pytest.mark.parametrize(("path", "action"), [("/results", "sqs:ReceiveMessage"), ("/orders", "sqs:SendMessage")])
+def test_the_api_can_do_no_more_than_a_paths_role_allows(stack: Stack, call: Caller, path: str, action: str) -> None:
     """The role is what opens the queue: without it SQS refuses, and the caller is told that it is not at fault."""
-    iam = stack.client("iam")
-    (role,) = [r["RoleName"] for r in iam.list_roles()["Roles"] if "QueuesApiReadRole" in r["RoleName"]]
-    policy = iam.get_role_policy(RoleName=role, PolicyName="QueuesApiRead")["PolicyDocument"]
-    iam.delete_role_policy(RoleName=role, PolicyName="QueuesApiRead")
-    try:
-        error = error_of(call("GET", "/results"), 502)
-    finally:
-        iam.put_role_policy(RoleName=role, PolicyName="QueuesApiRead", PolicyDocument=json.dumps(policy))
+    method, body, role = ("GET", None, "ReadResultsRole") if path == "/results" else ("POST", ORDER, "SubmitOrdersRole")
+    with not_allowed(stack, role, action):
+        error = error_of(call(method, path, body), 502)
+        assert messages_of(call("GET", "/dead-letters/images", WaitTimeSeconds=0)) is None  # under a role of its own
     assert error["code"] == "QUEUE_UNAVAILABLE"
     assert messages_of(call("GET", "/results", WaitTimeSeconds=0)) is None

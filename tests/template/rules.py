@@ -818,8 +818,8 @@ def methods_check_requests_first(template: Template) -> list[str]:
         if "x-amazon-apigateway-request-validator" in operation:
             findings.append(f"{method} has a validator of its own")
         integration = integration_of(operation)
-        if "requestTemplates" in integration and integration.get("passthroughBehavior") != "never":
-            findings.append(f"{method} passes other content types on")
+        if integration.get("passthroughBehavior") != "never" or not integration.get("requestTemplates"):
+            findings.append(f"{method} passes bodies on that no template has made")
         content = operation.get("requestBody", {}).get("content", {})
         if method.startswith("POST") and "schema" not in content.get("application/json", {}):
             findings.append(f"{method} takes any body")
@@ -853,12 +853,13 @@ def methods_call_queues_under_a_role_for_just_that(template: Template) -> list[s
     for _, _, operation in operations(template):
         integration = integration_of(operation)
         if queue := queue_of(integration):
-            call = json.dumps([integration.get("requestParameters"), integration.get("requestTemplates")])
-            action = re.search(r"querystring.Action\": \"'(\w+)'|\"Action=(\w+)&", call)
-            does = f"sqs:{action[1] or action[2]}" if action else "nothing"
+            action = re.search(r"\bAction=(\w+)", json.dumps(integration.get("requestTemplates")))
+            does = f"sqs:{action[1]}" if action else "nothing"
             used.setdefault(target(integration.get("credentials")) or "no role", set()).add((does, queue))
     findings = []
     for role, calls in used.items():
+        if len({(queue, action == "sqs:SendMessage") for action, queue in calls}) > 1:
+            findings.append(f"{role} is for more than one queue or direction")
         allowed = {
             (action, target(resource) or "")
             for statement in role_statements(template, role)
@@ -873,26 +874,29 @@ def methods_call_queues_under_a_role_for_just_that(template: Template) -> list[s
     return findings
 
 
-def methods_hand_their_parameters_on_by_name(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/apigateway/latest/developerguide/request-response-data-mappings.html"""
+def methods_encode_every_value_that_they_hand_on(template: Template) -> list[str]:
+    """A value that is not encoded brings parameters of its own with it: another action, another queue.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
+    """
     findings = []
+    directives = re.compile(r"#set\(\$query = \$input\.params\(\)\.querystring\)|#if\(\$query\.get\('\w+'\)\)|#end")
+    value = re.compile(r"(\w+)=\$util\.urlEncode\((?:\$query|\$input\.params\(\)\.querystring)\.get\('(\w+)'\)\)")
     for _, method, operation in operations(template):
         integration = integration_of(operation)
         if queue_of(integration) is None:
             continue
         names = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
-        mapped = {
-            to.rpartition(".")[2]: source
-            for to, source in integration.get("requestParameters", {}).items()
-            if to.startswith("integration.request.querystring.") and not source.startswith("'")
-        }
-        template_ = " ".join(integration.get("requestTemplates", {}).values())
-        mapped |= {
-            n: f"method.request.querystring.{n}"
-            for n in re.findall(r"(\w+)=\$util.urlEncode\(\$input.params", template_)
-        }
-        if mapped != {name: f"method.request.querystring.{name}" for name in names}:
-            findings.append(f"{method} does not hand on exactly {', '.join(sorted(names)) or 'nothing'}")
+        handed_on = set()
+        templates = integration.get("requestTemplates", {}).values()
+        for part in [p for text in templates for p in directives.sub("", text).split("&")]:
+            if found := value.fullmatch(part):
+                handed_on |= {found[1]} if found[1] == found[2] else {part}
+            elif not re.fullmatch(r"Action=\w+|MessageBody=\$util\.urlEncode\(\$input\.body\)", part):
+                handed_on.add(part)
+        handed_on |= integration.get("requestParameters", {}).keys() - {"integration.request.header.Content-Type"}
+        if handed_on != names:
+            findings.append(f"{method} does not hand on exactly {', '.join(sorted(names)) or 'nothing'}, encoded")
     return findings
 
 

@@ -34,7 +34,7 @@ TABLE = "AWS::DynamoDB::Table"
 TOPIC = "AWS::SNS::Topic"
 USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
 #: Hold in a stack that leaves no flow out.
-FLOW_CONDITIONS = {"HasOrders", "HasRabbitMqIntake", "HasHttpApi", "OffersOrders"}
+FLOW_CONDITIONS = {"HasOrders", "HasRabbitMqIntake", "HasHttpApi", "OffersOrders", "OffersRabbitMqDeadLetters"}
 POLICY_OF = {
     BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
     QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),
