@@ -15,6 +15,8 @@ from darkroom.reporting import count_times, logger, metrics, report_fault, stage
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
 
+_RETENTION_SECONDS = 14 * 24 * 3600  # of ImageTasksQueue: no message is older
+
 # Many threads may report at once, and a metric is a line of the log.
 _one_at_a_time = Lock()
 
@@ -33,7 +35,9 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
     times = stage_times(attempt, sent)
     # Only at the first attempt: later ones wait for a retry or for people, not for the notification.
     if attempt.is_first and isinstance(task, ImageTask) and task.event_time:
-        times["NotificationLatency"] = attempt.started - task.event_time.timestamp()
+        latency = attempt.started - task.event_time.timestamp()
+        if 0 <= latency <= _RETENTION_SECONDS:  # anybody who may send a message says when it happened
+            times["NotificationLatency"] = latency
     about = _about(task) | count_times(times)
     if isinstance(outcome, TransientFault):
         report_fault(outcome, about, is_last=is_last)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from darkroom.image_messages import Cause, ImageTask, read_body, upload_task_id
 from darkroom.messages import Unreadable
+from darkroom.schema import Schema
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -207,6 +208,35 @@ def test_every_way_to_create_an_object_is_taken(name: str) -> None:
 )
 def test_an_event_time_that_cannot_be_read_costs_a_metric_and_not_the_image(time: Any, expected: Any) -> None:
     assert the_task(s3_body(eventTime=time)).event_time == expected
+
+
+_PLAIN = {"task_id": "t-1", "bucket": "uploads", "key": "a.jpg"}
+_EVENTBRIDGE = json.loads(body_of("sqs_eventbridge"))
+_TEST_EVENT = json.loads(body_of("sqs_test_event"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _PLAIN | {"Records": json.loads(s3_body())["Records"] * 1000},
+        _PLAIN | {"Records": []},
+        {"key": "a.jpg", "Records": json.loads(s3_body())["Records"]},
+        _PLAIN | _EVENTBRIDGE,
+        _EVENTBRIDGE | json.loads(s3_body()),
+        _PLAIN | _TEST_EVENT,
+        _TEST_EVENT | json.loads(s3_body()),
+        _PLAIN | {"Type": "Notification", "Message": s3_body()},
+        _PLAIN | {"detail-type": "x", "source": "shop", "detail": json.loads(s3_body())},
+        {"Type": "Notification", "Message": json.dumps(_PLAIN | json.loads(s3_body()))},
+    ],
+    ids=lambda body: json.dumps(body)[:60],
+)
+def test_a_body_of_two_shapes_is_refused_as_a_whole(body: dict[str, Any]) -> None:
+    (unreadable,) = read_body(json.dumps(body))
+    assert isinstance(unreadable, Unreadable)
+    assert "Send one of them" in str(unreadable.fault)
+    if "task_id" in body:  # the API checks only such bodies, and must not take what no reader does
+        assert Schema("image_task").faults(body) or body.get("Event")
 
 
 class TestMalformed:

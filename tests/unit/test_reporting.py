@@ -55,6 +55,22 @@ def test_a_processed_task_is_counted_with_its_times_and_bytes(printed: Metrics) 
     assert (emf["BytesIn"], emf["BytesOut"]) == ([5000.0], [700.0])
 
 
+@pytest.mark.parametrize(
+    ("happened", "counts"),
+    [(-1, True), (-13 * 86_400, True), (-15 * 86_400, False), (60, False), (400 * 86_400, False)],
+)
+def test_an_event_time_that_no_message_can_have_does_not_move_the_latency_alarm(
+    printed: Metrics, happened: int, counts: bool
+) -> None:
+    # given a time in seconds before or after the start, as whoever sends the message states it
+    time = datetime.fromtimestamp(1_800_000_000 + happened, tz=UTC)
+    outcome = Outcome(Result.PROCESSED, "task-1")
+    # when
+    report(Attempt(replace(TASK, event_time=time), 1_800_000_000.0, 1_800_000_001.0, outcome))
+    # then
+    assert ("NotificationLatency" in units(printed()[0])) == counts
+
+
 def test_metrics_stand_in_the_namespace_under_the_service(printed: Metrics) -> None:
     report(done(Result.DUPLICATE))
     (emf,) = printed()

@@ -16,6 +16,8 @@ from darkroom.errors import MalformedMessage
 _BYTE_ORDER_MARK = "\ufeff"
 # EventBridge to SNS to SQS has two. More than a few are a mistake, and each costs a whole parse.
 _MOST_ENVELOPES = 5
+# What only messages have. A body with these and an envelope would be one thing to the API, and another to a reader.
+_OF_MESSAGES = {"Records", "task_id", "bucket", "key", "order_id"}
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ def open_body(body: str) -> Opened:
     Raises
     ------
     MalformedMessage
-        The body, or what an envelope holds, is not JSON, or is a JSON string that holds JSON.
+        The body, or what an envelope holds, is not JSON, is a JSON string that holds JSON, or is an envelope and a
+        message in one.
     """
     where, text = "The body", body
     for _ in range(_MOST_ENVELOPES + 1):
@@ -48,15 +51,24 @@ def open_body(body: str) -> Opened:
         message = _parsed(text, where)
         match message:
             case {"Type": "Notification", "Message": str(inner)}:
+                _refuse_a_message(message, where)
                 where, text = "The SNS notification's Message", inner
             case {"Type": "SubscriptionConfirmation" | "UnsubscribeConfirmation" as kind, "TopicArn": topic}:
                 raise MalformedMessage(f"The body is a {kind} of the SNS topic {topic}; confirm it by its URL.")
             case {"detail-type": _, "source": str(source), "detail": detail} if source != "aws.s3":
+                _refuse_a_message(message, where)
                 where = "The EventBridge event's detail"
                 text = detail if isinstance(detail, str) else json.dumps(detail)
             case _:
                 return Opened(message, text)
     raise MalformedMessage(f"The message is inside more than {_MOST_ENVELOPES} envelopes.")
+
+
+def _refuse_a_message(envelope: dict[str, Any], where: str) -> None:
+    if both := sorted(_OF_MESSAGES & envelope.keys()):
+        raise MalformedMessage(
+            f"{where} is an envelope and has fields of a message: {', '.join(both)}. Send one of them."
+        )
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -89,6 +89,9 @@ def read_body(body: str) -> list[ImageTask | Unreadable]:
 
 
 def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
+    shapes = _shapes_of(message)
+    if len(shapes) > 1:  # or the API takes one task, and this reader finds a thousand
+        raise MalformedMessage(f"The body has fields of {' and of '.join(shapes)}. Send one of them.")
     match message:
         case {"Service": "Amazon S3", "Event": "s3:TestEvent"}:
             return []
@@ -101,6 +104,19 @@ def _read_message(message: Any, body: str) -> list[ImageTask | Unreadable]:
         case {"task_id": _, "bucket": _, "key": _}:
             return [_or_unreadable(_from_plain_task, message, body)]
     raise MalformedMessage(f"The body has none of the accepted shapes: {SHAPES}.")
+
+
+def _shapes_of(message: Any) -> list[str]:
+    """The shapes of which a message has fields."""
+    if not isinstance(message, dict):
+        return []
+    has = {
+        "S3's test event": message.get("Event") == "s3:TestEvent",
+        "an S3 notification": "Records" in message,
+        "an EventBridge event": "detail-type" in message,
+        "a plain task": bool({"task_id", "bucket", "key"} & message.keys()),
+    }
+    return [shape for shape, found in has.items() if found]
 
 
 def _alone(record: Any) -> str:
