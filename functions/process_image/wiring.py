@@ -16,6 +16,7 @@ from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from darkroom.visibility import set_visibility_timeout
 
+from functions.process_image import sandbox
 from functions.process_image.admission import Admission
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
@@ -57,6 +58,7 @@ def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
     rendition_set = load_rendition_set(_RENDITION_SET)
     # First, because it loads the image libraries while this process makes its clients.
     admission = Admission(free - free // 4, vcpus=settings.memory_mb / _MB_OF_ONE_VCPU)
+    sandbox.hide()  # before there is a process that could look
     renderer = RenderServer(settings.limits, rendition_set, admission, cpu_seconds(settings.memory_mb))
     atexit.register(renderer.close)
     s3 = boto3.client("s3", config=_CLIENTS)

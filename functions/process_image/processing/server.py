@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from darkroom.errors import DecoderOutOfMemory, PermanentFault
 
+from functions.process_image import sandbox
 from functions.process_image.photo import Limits
 from functions.process_image.processing import estimate_memory, estimate_seconds, identify, render
 from functions.process_image.render_messages import (
@@ -109,6 +110,7 @@ def _render_one(request: socket.socket, limits: Limits, rendition_set: Rendition
     """Be the process of one image."""
     try:
         _fence(cpu_seconds)
+        sandbox.enter(keep=request.fileno())
         _answer(request, limits, rendition_set)
     except PermanentFault as fault:
         request.sendall(fault_answer(fault))
@@ -130,7 +132,6 @@ def _fence(cpu_seconds: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a decoder writes is the stranger's text
     if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
@@ -187,6 +188,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
     _shrink_stacks()
     gc.freeze()
+    sandbox.hide()  # from the processes that it forks, and these from one another
     with socket.socket(fileno=0) as function:
         with suppress(ConnectionError):  # it may be gone already
             function.send(b"\0")  # ready: whatever is wrong with a library has come to light
