@@ -10,13 +10,13 @@ from pathlib import Path
 
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
-from rich.markup import escape
 
 from local import local_invoke, sample_events, stack
 from local.chaos import command as chaos
 from local.config import keep_out_the_person, local_config
 from local.demo import command as demo
 from operations.errors import OperationsError
+from operations.terminal import printable
 
 
 def main() -> int:
@@ -53,7 +53,7 @@ def main() -> int:
                 stack.load(config)
                 return stack.run_sam(config, arguments.arguments)
     except OperationsError as error:
-        Console(stderr=True, highlight=False).print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
         return 1
     except (EndpointConnectionError, ConnectionClosedError):
         print("The laptop stack stopped in the meantime. Start it again: make up", file=sys.stderr)

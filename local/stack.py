@@ -22,7 +22,6 @@ import boto3
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
-from rich.markup import escape
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
 from local.config import (
@@ -41,6 +40,7 @@ from operations.deployed import DeployedStack
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import declare_queues
 from operations.status import Surroundings
+from operations.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -190,7 +190,7 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
         if rabbitmq in missing:
             console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{config.rabbitmq_port}")
     if not stack.rabbitmq_url:
-        reason = escape(rabbitmq_install.why_left_out())
+        reason = printable(rabbitmq_install.why_left_out())
         console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
     elif broker and mq_poller.running(config) is None:
         mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)

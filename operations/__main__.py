@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.errors import ServiceUnavailable
 from rich.console import Console
-from rich.markup import escape
 from rich.prompt import Confirm
 
 from operations import (
@@ -35,6 +34,7 @@ from operations.erase import Selection
 from operations.errors import OperationsError
 from operations.flows import FLOWS
 from operations.rerender import RerenderOptions
+from operations.terminal import printable
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -105,9 +105,9 @@ def main() -> int:
             confirm=confirm,
         )
     except OperationsError as error:
-        errors.print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
     except (ClientError, BotoCoreError, ServiceUnavailable) as error:
-        errors.print(f"[red]✗[/] AWS refuses the request or does not answer: {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[red]✗[/] AWS refuses the request or does not answer: {printable(str(error))}", soft_wrap=True)
     except KeyboardInterrupt:
         return 130
     return 1

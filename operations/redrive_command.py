@@ -12,7 +12,6 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.errors import ServiceUnavailable
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from operations.errors import OperationsError
 from operations.flows import FLOWS
 from operations.rabbitmq_dead_letters import judge_again, read_settings
 from operations.redrive import Judge, Moved, Pace, Plan, Redrive, back_to
+from operations.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def run(
         console.print("Nothing to move." if not count else f"Dry run: {_messages(count)} would be moved.")
         return 0
     where = f"stack {stack.stack_name}, account {stack.account}, {stack.region}"
-    if not confirm(f"Move {_messages(count)} of {escape(where)}?"):
+    if not confirm(f"Move {_messages(count)} of {printable(where)}?"):
         console.print("Nothing was moved.")
         return 0
     return _move(redrive, plan, Pace(options.rate, monotonic, ended.wait), console)
@@ -95,7 +95,7 @@ def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:
     refused = sum(done.refused.values())
     console.print(f"Moved {done.moved:,}, left {plan.seen - done.moved - refused:,}, failed {refused:,}.")
     for reason, number in done.refused.items():
-        console.print(f"[red]✗[/] SQS does not accept {_messages(number)}: {escape(reason)}")
+        console.print(f"[red]✗[/] SQS does not accept {_messages(number)}: {printable(reason)}")
     if done.copies:
         console.print(
             f"[yellow]![/] {_messages(done.copies)} of those moved may still be in the dead-letter queue. A copy"
@@ -104,7 +104,7 @@ def _move(redrive: Redrive, plan: Plan, pace: Pace, console: Console) -> int:
         )
     if trouble:
         console.print(
-            f"[red]✗[/] The run stopped: {escape(trouble)}. Nothing is lost; run it again. Up to ten messages may"
+            f"[red]✗[/] The run stopped: {printable(trouble)}. Nothing is lost; run it again. Up to ten messages may"
             " arrive twice, which does no harm."
         )
         return 1
@@ -137,11 +137,11 @@ def _table(name: str, plan: Plan) -> Table:
     table.add_column("to stay", justify="right")
     table.add_column("example reason", overflow="fold")
     for code, group in sorted(plan.groups.items(), key=lambda entry: -entry[1].go):
-        reason = escape(group.reason)
+        reason = printable(group.reason)
         if group.must_stay:
-            reason = f"[yellow]{_messages(group.must_stay)} would come back:[/] {escape(group.must_stay_because)}"
+            reason = f"[yellow]{_messages(group.must_stay)} would come back:[/] {printable(group.must_stay_because)}"
         table.add_row(
-            escape(code) or "(none: SQS moved it)", str(group.go), str(group.must_stay + group.not_asked_for), reason
+            printable(code) or "(none: SQS moved it)", str(group.go), str(group.must_stay + group.not_asked_for), reason
         )
     return table
 

@@ -10,7 +10,6 @@ from time import monotonic
 
 from darkroom.sending import PlainTask, submit_tasks
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from benchmarks.cost.function_seconds import load
 from benchmarks.cost.prices import REGIONS
 from operations.deployed import DeployedStack
 from operations.rerender import RerenderOptions, RerenderPlan, check_progress, deployed_form, plan
+from operations.terminal import printable
 
 # So few wait at once: whoever stops the run, by Ctrl-C or kill -9, stops all but these.
 _AT_ONCE = 100
@@ -112,7 +112,7 @@ def run(
         if not tasks:
             return 1
     where = f"stack {stack.stack_name}, account {stack.account}, {stack.region}"
-    if not confirm(f"Render {len(tasks):,} images of {escape(where)} again?"):
+    if not confirm(f"Render {len(tasks):,} images of {printable(where)} again?"):
         console.print("Nothing was sent.")
         return 0
     return _send(stack, form, replace(found, tasks=tasks), options, console, ended)

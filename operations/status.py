@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 
 from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
 from operations.flows import flows_of
+from operations.terminal import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.type_defs import MetricDataQueryTypeDef
@@ -231,8 +231,8 @@ def _ages(stack: DeployedStack, urls: Sequence[str]) -> dict[str, float]:
 
 def _screen(stack: DeployedStack, observation: Observation, around: Surroundings) -> RenderableType:
     where = f"Stack {stack.stack_name}, account {stack.account}, {stack.region}"
-    parts: list[RenderableType] = [f"{escape(where)}, at {observation.at:%H:%M:%S}"]
-    parts += [f"[red]✗[/] {escape(trouble)}" for trouble in around.troubles]
+    parts: list[RenderableType] = [f"{printable(where)}, at {observation.at:%H:%M:%S}"]
+    parts += [f"[red]✗[/] {printable(trouble)}" for trouble in around.troubles]
     parts += [_queues_table(observation, around.broker_queues), *_alarms(observation.alarms)]
     parts += [
         _reasons_table(name, letters, observation.queues[name].waiting)
@@ -270,7 +270,7 @@ def _reasons_table(name: str, letters: Sequence[DeadLetter], waiting: int) -> Ta
     table.add_column("example reason", overflow="fold")
     examples = {letter.error_code: letter.reason for letter in letters}
     for code, count in Counter(letter.error_code for letter in letters).most_common():
-        table.add_row(escape(code) or "(none: SQS moved it)", str(count), escape(examples[code]))
+        table.add_row(printable(code) or "(none: SQS moved it)", str(count), printable(examples[code]))
     return table
 
 
@@ -288,7 +288,7 @@ def _alarms(alarms: Sequence[Alarm]) -> Iterator[RenderableType]:
         table.add_column("reason", overflow="fold")
         for alarm in others:
             since = f"{alarm.since.astimezone():%d %b %H:%M}"
-            table.add_row(alarm.name, _STATES[alarm.state], since, escape(alarm.reason))
+            table.add_row(alarm.name, _STATES[alarm.state], since, printable(alarm.reason))
         yield table
     silent = sum(not alarm.can_go_off and alarm.state == "OK" for alarm in alarms)
     fine = len(alarms) - len(others) - silent

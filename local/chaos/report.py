@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from local.chaos.audit import Audit, total
 from local.config import LocalConfig
+from operations.terminal import printable
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Sheet:
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left")
         for row in self.rows:
-            table.add_row(*(escape(_readable(value)) for value in row))
+            table.add_row(*(printable(_readable(value)) for value in row))
         return table
 
     def in_markdown(self) -> str:
@@ -76,7 +76,7 @@ def show(
         console.print(sheet.for_terminal())
     (config.folder / "chaos.md").write_text("\n".join(sheet.in_markdown() for sheet in sheets))
     for finding in sums.findings[:20]:
-        console.print(f"[red]✗[/] {escape(finding)}")
+        console.print(f"[red]✗[/] {printable(finding)}")
     print(sums.summary())
     return 0 if all(audit.is_right for audit in audits.values()) else 1
 

@@ -10,7 +10,6 @@ from time import time
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from local import stack
@@ -24,6 +23,7 @@ from local.demo.rabbitmq import ShownMessage
 from local.demo.report import Shown
 from local.order_events import listening
 from local.outcomes import DeadLetter
+from operations.terminal import printable
 
 _COLUMNS_OF_A_WIDE_TABLE = 110
 
@@ -63,7 +63,7 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     )
     wrong = _tell_what_is_wrong(config, console, images, orders, messages)
     _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
-    console.print(f"Report page: {escape(str(page))}", soft_wrap=True)
+    console.print(f"Report page: {printable(str(page))}", soft_wrap=True)
     return 1 if wrong else 0
 
 
@@ -84,7 +84,7 @@ def _print(
         letters.add_column("image", overflow="fold")
         names = {row.task_id: row.name for row in images}
         for letter in dead_letters:
-            letters.add_row(letter.error_code, escape(letter.reason), escape(names[letter.task_id]))
+            letters.add_row(printable(letter.error_code), printable(letter.reason), printable(names[letter.task_id]))
         console.print(letters)
     if orders:
         console.print(demo_orders.tabulate(orders, narrow=narrow))
@@ -118,9 +118,9 @@ def _tell_what_is_wrong(
         if not row.as_expected
     ]
     for fault in faults:
-        console.print(f"[red]✗[/] {escape(fault)}")
+        console.print(f"[red]✗[/] {printable(fault)}")
     if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
-        console.print(f"Log of the functions: {escape(str(config.logs / 'emulator.log'))}", soft_wrap=True)
+        console.print(f"Log of the functions: {printable(str(config.logs / 'emulator.log'))}", soft_wrap=True)
     return bool(faults)
 
 

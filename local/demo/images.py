@@ -16,7 +16,6 @@ from darkroom.messages import unreadable_task_id
 from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
 from rich.filesize import decimal as readable_size
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from local.demo.report import Shown
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
 from local.stack import Stack
 from operations.flows import FLOWS
+from operations.terminal import printable
 
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
@@ -162,10 +162,10 @@ def tabulate(shown: Sequence[Shown], *, narrow: bool) -> Table:
             sizes = (f"{r['name']} {r['width']}×{r['height']}" for r in row.image["renditions"])
             renditions = ("\n" if narrow else "  ").join(sizes)
         else:
-            renditions = f"[yellow]{row.error_code or row.outcome}[/]"
+            renditions = f"[yellow]{printable(row.error_code or row.outcome)}[/]"
         byte_counts = f"{readable_size(row.bytes_in)} → {readable_size(row.bytes_out)}" if row.bytes_out else ""
         times = [row.processing_ms] if narrow else [row.notification_latency_ms, row.processing_ms]
-        table.add_row(escape(row.name), renditions, byte_counts, *map(_readable, times))
+        table.add_row(printable(row.name), renditions, byte_counts, *map(_readable, times))
     return table
 
 

@@ -12,7 +12,6 @@ from typing import Any
 from darkroom.currencies import readable
 from darkroom.sending import send_all
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from local.order_events import Listener
 from local.outcomes import poll, read_dead_letters, read_items, wait_for_orders
 from local.stack import Stack
 from operations.flows import FLOWS
+from operations.terminal import printable
 
 _SECONDS_TO_FINISH = 60
 # Test cards that Stripe knows: https://docs.stripe.com/testing
@@ -159,8 +159,8 @@ def tabulate(shown: Sequence[ShownOrder], *, narrow: bool) -> Table:
     for row in shown:
         colour = "green" if row.outcome == "COMPLETED" else "yellow"
         charged = readable(row.charged, row.currency) if row.charged else ""
-        order = f"{escape(row.shows)}\n[dim]{escape(row.order_id)}[/]"
-        outcome = f"[{colour}]{escape(row.outcome)}[/]"
+        order = f"{printable(row.shows)}\n[dim]{printable(row.order_id)}[/]"
+        outcome = f"[{colour}]{printable(row.outcome)}[/]"
         cells = [f"{outcome}\n{row.word}".strip(), charged] if narrow else [outcome, charged, row.word]
-        table.add_row(order, *cells, escape(row.reason))
+        table.add_row(order, *cells, printable(row.reason))
     return table

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from time import time
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -17,6 +16,7 @@ from local.emulators.rabbitmq import BrokerMessage, publish
 from local.outcomes import poll, read_dead_letters, wait_for_orders, wait_for_tasks
 from local.stack import Stack
 from operations.flows import FLOWS
+from operations.terminal import printable
 
 _SECONDS_TO_FINISH = 60
 
@@ -113,7 +113,7 @@ def tabulate(shown: Sequence[ShownMessage], *, narrow: bool) -> Table:
         table.add_column(column, no_wrap=True)
     table.add_column("reason", overflow="fold")
     for row in shown:
-        name = f"{escape(row.shows)}\n[dim]{escape(row.message_id)}[/]"
-        way = [row.queue, row.arrived, escape(row.outcome)]
-        table.add_row(name, *(["\n".join(way)] if narrow else way), escape(row.reason))
+        name = f"{printable(row.shows)}\n[dim]{printable(row.message_id)}[/]"
+        way = [row.queue, row.arrived, printable(row.outcome)]
+        table.add_row(name, *(["\n".join(way)] if narrow else way), printable(row.reason))
     return table

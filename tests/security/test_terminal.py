@@ -1,0 +1,45 @@
+"""What strangers write reaches a person's terminal as text, and nothing that the terminal obeys."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local.demo.images import tabulate
+from local.demo.report import Shown
+from operations.terminal import printable
+
+ATTACKS = [
+    "\x1b]52;c;cm0gLXJmIH4=\x07",  # sets the clipboard
+    "\x1b[2J\x1b[1;1H",  # clears the screen
+    "\x9b31m",  # the same as ESC [, in one character
+    "safe\rovertaken",
+    "\u202egpj.exe",  # turns the direction
+    "a\x00b\x08\x7f",
+]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
+@pytest.mark.parametrize("field", ["name", "error_code"])
+def test_a_row_of_the_demo_shows_no_control_character(attack: str, field: str) -> None:
+    row = Shown("lake.jpg", "demo/lake.jpg", "t-1", None)
+    setattr(row, field, attack)
+    console = Console(file=io.StringIO(), force_terminal=True, no_color=True, width=200)
+    console.print(tabulate([row], narrow=False))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue())  # type: ignore[attr-defined] # rich's own styles
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
+
+
+def test_it_is_no_markup_either_and_good_names_stay() -> None:
+    assert printable("[red]Käthe 1 – 猫.jpg") == r"\[red]Käthe 1 – 猫.jpg"
+
+
+def test_commands_show_foreign_text_in_no_other_way() -> None:
+    for path in [*ROOT.glob("local/**/*.py"), *ROOT.glob("operations/**/*.py")]:
+        if path.name != "terminal.py":
+            assert "rich.markup" not in path.read_text(), path
