@@ -21,6 +21,7 @@ from tests.template.template import (
     FUNCTION,
     LAYER,
     LOG_GROUP,
+    POLICY,
     POLICY_OF,
     QUEUE,
     ROLE,
@@ -995,6 +996,28 @@ def roles_name_their_resources(template: Template) -> list[str]:
             of_a_kind = len(actions) == 1 and resources == kinds
             if not (named or of_a_kind) and not set(actions) <= _WITHOUT_RESOURCE:
                 findings.append(f"{role} does not name the resources of {statement.get('Sid')}")
+    return findings
+
+
+def roles_lend_no_function_the_network(template: Template) -> list[str]:
+    """Lambda takes what it needs for a function's network before the function runs; its code needs none of it.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html#configuration-vpc-best-practice
+    """
+    findings = []
+    for name, values in properties(template, POLICY).items():
+        statements = values["PolicyDocument"]["Statement"]
+        network = {a for s in statements if s["Effect"] == "Allow" for a in listed(s["Action"]) if a.startswith("ec2:")}
+        roles = {target(role) for role in values["Roles"]}
+        theirs = [f for f, v in properties(template, FUNCTION).items() if role_of(v) in roles]
+        denied = {
+            action
+            for s in statements
+            if s["Effect"] == "Deny" and s["Resource"] == "*"
+            if s.get("Condition") == {"ArnEquals": {"lambda:SourceFunctionArn": {"Fn::GetAtt": [*theirs, "Arn"]}}}
+            for action in listed(s["Action"])
+        }
+        findings += [f"{name} lends {', '.join(theirs)} {action}" for action in sorted(network - denied)]
     return findings
 
 

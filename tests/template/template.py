@@ -232,12 +232,13 @@ def resource_policies(template: Template, kind: str, resource: str) -> dict[str,
 
 
 def role_statements(template: Template, role: str) -> list[dict[str, Any]]:
-    """What a role's inline policies say, and those that stand apart because of a condition."""
+    """What a role's inline policies allow, and those that stand apart because of a condition."""
     policies = [
         *properties(template, ROLE).get(role, {}).get("Policies", []),
         *(properties(template, POLICY)[name] for name in policies_apart(template, role)),
     ]
-    return [statement for policy in policies for statement in listed(policy["PolicyDocument"]["Statement"])]
+    statements = [statement for policy in policies for statement in listed(policy["PolicyDocument"]["Statement"])]
+    return [statement for statement in statements if statement["Effect"] == "Allow"]
 
 
 def policies_apart(template: Template, role: str) -> list[str]:
