@@ -888,7 +888,7 @@ def methods_encode_every_value_that_they_hand_on(template: Template) -> list[str
         if queue_of(integration) is None:
             continue
         names = {p["name"] for p in operation.get("parameters", []) if p["in"] == "query"}
-        handed_on = set()
+        handed_on: set[str] = set()
         templates = integration.get("requestTemplates", {}).values()
         for part in [p for text in templates for p in directives.sub("", text).split("&")]:
             if found := value.fullmatch(part):
