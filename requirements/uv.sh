@@ -7,6 +7,8 @@ pip_setting() {
 }
 index=${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-${PIP_INDEX_URL:-$(pip_setting index-url)}}}
 certificates=${SSL_CERT_FILE:-${PIP_CERT:-$(pip_setting cert)}}
+system=/etc/ssl/certs/ca-certificates.crt  # as pip does
+if [ -z "$certificates" ] && [ -s "$system" ]; then certificates=$system; fi
 if [ -n "$index" ]; then export UV_DEFAULT_INDEX="$index"; fi
 if [ -n "$certificates" ]; then export SSL_CERT_FILE="$certificates"; fi
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$PWD/.local/uv-cache}"
