@@ -197,7 +197,7 @@ def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
 
 
 def _beside_the_laptop() -> Iterator[str]:
-    """The small end: the laptop stack's own queue worked off, measured and simulated."""
+    """The small end: the laptop stack's own queue processed, measured and simulated."""
     measured = json.loads(_THROUGHPUT.read_text())
     yield (
         f"The small end, compared with a measured run: {measured['runs'][0]['images']} images in the laptop stack's"

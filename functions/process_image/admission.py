@@ -1,4 +1,4 @@
-"""Who renders when: the images of a batch share the function's memory and its vCPU, first come, first served.
+"""Admit images to rendering: a batch shares the function's memory and vCPUs, first come, first served.
 
 Source: docs/decisions/0020-admission.md.
 """
@@ -32,24 +32,24 @@ class _Image:
 
 @dataclass
 class Place:
-    """What one image holds: bytes, and a vCPU once it renders."""
+    """The resources that one image holds: bytes, and a vCPU while it is rendered."""
 
     memory: int = 0
     image: _Image | None = None
 
 
 class Admission:
-    """Memory and vCPU for the images that are rendered at the same time.
+    """Memory and vCPUs for the images that are rendered at the same time.
 
-    An image is looked at before it is known what it takes, so memory is reserved in two steps. Whoever has to wait in
-    the second step first gives back what he holds, so nobody waits for memory that is held by one who waits.
+    The size of an image is known only after a look at its file, so memory is reserved in two steps. An image that must
+    wait in the second step first gives its memory back, so no image waits for memory that a waiting one holds.
 
     Parameters
     ----------
     capacity : int
-        Bytes in all.
+        Total bytes.
     vcpus : float
-        What the function has: 1 for every 1769 MB.
+        The function's vCPUs: 1 for every 1769 MB.
     now : function
         Seconds since the epoch.
     """
@@ -67,12 +67,12 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """How many images wait for their turn."""
+        """The number of images that wait for their turn."""
         return len(self._waiting_for_memory) + len(self._waiting_for_seats)
 
     @contextmanager
     def look(self, memory: int, deadline: Deadline) -> Iterator[Place]:
-        """Wait for the memory to look at a file with, and hold it inside the ``with`` block. Raises NotBegun."""
+        """Wait for the memory to look at a file, and hold it inside the ``with`` block. Raises NotBegun."""
         place = Place()
         try:
             with self._changed:
@@ -83,12 +83,12 @@ class Admission:
             self._leave(place)
 
     def admit(self, place: Place, memory: int, seconds: float, deadline: Deadline) -> bool:
-        """Let a place of :meth:`look` hold ``memory`` in all, and wait for a vCPU.
+        """Raise the memory held by :meth:`look` to ``memory`` bytes, and wait for a vCPU.
 
         Returns
         -------
         bool
-            False if the memory is not free now, or others wait for theirs: leave, and wait for your :meth:`turn`.
+            False if the memory is not free now, or other images wait: leave :meth:`look` and call :meth:`turn`.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Admission:
 
     @contextmanager
     def turn(self, memory: int, seconds: float, deadline: Deadline) -> Iterator[None]:
-        """Wait for memory, after all who came before, and then for a vCPU; hold both inside the ``with`` block.
+        """Wait for memory, after all earlier images, then for a vCPU; hold both inside the ``with`` block.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What the function knows of each image format, in one place: a new output format is a new row here.
+"""Everything that the function knows about each image format: a new output format is a new row here.
 
 Standard library only: the function's own process reads it at cold start.
 """
@@ -12,19 +12,19 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
-    """A format that uploads may have.
+    """A format of uploads.
 
     Parameters
     ----------
     name : str
-        Ours, as records carry it.
+        Darkroom's name, as in records.
     label : str
-        How people write it.
+        Its name in messages.
     suffixes : tuple of str
-        How names of such files end, in lower case. The uploads bucket tells the function of these alone, each as
-        ``.jpg``, ``.Jpg`` and ``.JPG``.
+        Suffixes of file names in lower case. The bucket sends events only for these, each as ``.jpg``, ``.Jpg``
+        and ``.JPG``.
     magic : bytes
-        Regular expression of its first bytes; empty for what stands in a HEIF container.
+        Regular expression of its first bytes; empty for formats in a HEIF container.
     """
 
     name: str
@@ -35,7 +35,7 @@ class InputFormat:
 
 @dataclass(frozen=True, slots=True)
 class OutputFormat:
-    """A format that renditions may have.
+    """A format of renditions.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class OutputFormat:
     saver : str
         The libvips operation that writes it, without the suffix ``_buffer``.
     options : mapping
-        What the saver always gets.
+        Options that the saver always gets.
     takes_quality : bool
-        Whether it has a quality; one that loses nothing has none.
+        Whether it has a quality; a lossless format has none.
     efforts : tuple of two ints or None
         The encoder's highest effort and the default; None if it has none. The numbers are libvips's
         (https://www.libvips.org/API/current/method.Image.webpsave.html, .../method.Image.heifsave.html).
@@ -131,11 +131,11 @@ _OUTPUT: Final = (
     ),
 )
 
-#: By their names.
+#: By name.
 INPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _INPUT})
 OUTPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _OUTPUT})
 
-#: How names of files end that the function hears of, each in three spellings: S3 compares letter by letter.
+#: Suffixes of file names with events, each in three spellings: S3's filter is case-sensitive.
 KEY_SUFFIXES: Final = tuple(
     spelling
     for image_format in _INPUT
@@ -143,8 +143,8 @@ KEY_SUFFIXES: Final = tuple(
     for spelling in (suffix, f".{suffix[1:].capitalize()}", suffix.upper())
 )
 
-#: Brands in the ``ftyp`` box of a HEIF container, ISO/IEC 23008-12 annex B and what AVIF adds. Which of the two it is,
-#: they do not always say.
+#: Brands in the ``ftyp`` box of a HEIF container, ISO/IEC 23008-12 annex B and AVIF's own. They do not
+#: always tell the two formats apart.
 HEIF_BRANDS: Final = frozenset(
     {b"avif", b"avis"}
     | {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
@@ -152,11 +152,11 @@ HEIF_BRANDS: Final = frozenset(
 )
 
 _LABELS: Final = [image_format.label for image_format in _INPUT]
-#: What a refusal ends with.
+#: The end of every refusal.
 ALLOWED: Final = f"allowed are {', '.join(_LABELS[:-1])} and {_LABELS[-1]}"
 
 
 def content_type_of(key: str) -> str:
-    """Tell the content type of a rendition by its object key."""
+    """Return the content type of a rendition by its object key."""
     extension = key.rpartition(".")[2]
     return next((f.content_type for f in _OUTPUT if f.extension == extension), "application/octet-stream")

@@ -1,4 +1,4 @@
-"""What is known of an image: what is published under its key.
+"""The record of an image: what is published under its key.
 
 The record follows what S3 shows as current under the key (docs/decisions/0019-s3-shows.md). Each write of it is
 conditional on the revision that was read before S3 was asked.
@@ -16,13 +16,13 @@ from functions.process_image.formats import INPUT_FORMATS
 
 _LONGEST_OBJECT_KEY = 1024
 _LONGEST_ENDING = len("/") + 24 + len("/") + 32 + len(".avif")
-_FOLDER = re.compile(r"([0-9a-f]{12})[0-9a-f]{12}|[0-9a-f]{16}")  # the latter: from before records had a revision
+_FOLDER = re.compile(r"([0-9a-f]{12})[0-9a-f]{12}|[0-9a-f]{16}")  # the second: from releases without a revision
 _FILE = re.compile(r"[a-z0-9-]{1,32}\.[a-z]{3,4}")
 _SUFFIXES = tuple(suffix for image_format in INPUT_FORMATS.values() for suffix in image_format.suffixes)
 
 
 class State(StrEnum):
-    """What readers may expect of a record."""
+    """The state of a record."""
 
     READY = "READY"  #: all renditions are there
     REJECTED = "REJECTED"  #: nothing is published, and the current version cannot be rendered
@@ -108,14 +108,14 @@ class LatestFault:
 
 @dataclass(frozen=True)
 class KnownImage:
-    """All that the images table says about a key.
+    """The content of the images table for a key.
 
     Attributes
     ----------
     revision:
-        Counts the writes; 0 if there is no record. A write is refused if it has moved.
+        Counts the writes; 0 if there is no record. A write is refused if it has changed.
     published:
-        What readers see, or the tombstone.
+        The record that readers see, or the tombstone.
     replaced:
         Keys of replaced renditions that are not marked stale yet.
     """
@@ -162,14 +162,14 @@ class KnownImage:
         earlier = [known.version_order for known in (self.published, self.fault) if known]
         order = _order(now)
         if earlier and order <= max(earlier):
-            # The clock of the function before was ahead of ours, or there are two writes in one microsecond.
+            # The clock of the previous function was ahead, or there are two writes in one microsecond.
             order = _order(datetime.fromisoformat(max(earlier).partition("/")[0]) + timedelta(seconds=1))
         return order
 
     def is_stray(self, key: str) -> bool:
         """Return whether a rendition of this image belongs to no record and never will.
 
-        A rendition made for the present revision may still be published.
+        A rendition made for the current revision may still be published.
         """
         return key not in self.rendition_keys and _made_for(key) < self.revision
 
@@ -181,34 +181,34 @@ def _order(moment: datetime) -> str:
 def rendition_key(image_key: str, revision: int, version: ImageVersion, name: str, extension: str) -> str:
     """Return a rendition's key: ``<image key>/<revision and version>/<rendition>.<extension>``.
 
-    The name differs wherever the content could, and for each revision that it may replace: a version that was replaced
-    and comes back must not meet its old renditions, marked stale.
+    The name depends on everything that the content depends on, and on the revision that it may replace: a replaced
+    version that becomes current again must not reuse its old renditions, which are marked stale.
 
     Parameters
     ----------
     revision:
-        Of the record that the version would replace.
+        Revision of the record that the version would replace.
     """
     content = sha256(f"{version.source}\0{version.rendition_set}".encode()).hexdigest()[:12]
     return f"{rendition_prefix(image_key)}{revision:012x}{content}/{name}.{extension}"
 
 
 def rendition_prefix(image_key: str) -> str:
-    """Return what the keys of all renditions of an image begin with: its key, or a hash if that would be too long."""
+    """Return the prefix of the keys of an image's renditions: its key, or a hash if the key is too long."""
     if len(image_key.encode()) + _LONGEST_ENDING > _LONGEST_OBJECT_KEY:
         image_key = f"long-keys/{sha256(image_key.encode()).hexdigest()}"
     return f"{image_key}/"
 
 
 def is_rendition_of(image_key: str, key: str) -> bool:
-    """Return whether a key of the renditions bucket is of this image, not of one whose key begins with this one's."""
+    """Return whether a key of the renditions bucket belongs to this image, and not to one with a longer key."""
     prefix = rendition_prefix(image_key)
     folder, _, file = key.removeprefix(prefix).partition("/")
     return key.startswith(prefix) and bool(_FOLDER.fullmatch(folder)) and bool(_FILE.fullmatch(file))
 
 
 def _made_for(key: str) -> int:
-    """Return the revision that a rendition was made to replace; -1 if its key does not tell."""
+    """Return the revision that a rendition was made to replace; -1 if its key does not contain it."""
     folder = _FOLDER.fullmatch(key.split("/")[-2])
     return int(folder[1], 16) if folder and folder[1] else -1
 

@@ -1,4 +1,4 @@
-"""The images table: one item per image, what is published under its key with all that readers need.
+"""The images table: one item per image, with everything that readers need.
 
 docs/images.md lists the attributes.
 """
@@ -46,7 +46,7 @@ class DynamoDbImages:
     now: Callable[[], datetime] = _now
 
     def read(self, image_key: str) -> KnownImage:
-        """Read what is known of a key; revision 0 if that is nothing. Raises ServiceUnavailable."""
+        """Read the item of a key; revision 0 if there is none. Raises ServiceUnavailable."""
         with aws_faults_as_transient("look the image up"):
             item = self.dynamodb.get_item(
                 TableName=self.table, Key={"image_key": {"S": image_key}}, ConsistentRead=True
@@ -54,14 +54,14 @@ class DynamoDbImages:
         return _known(item) if item else KnownImage(image_key)
 
     def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
-        """Publish a record in place of what was read, in one conditional write.
+        """Replace the record that was read, in one conditional write.
 
         The renditions it replaces are added to ``replaced`` in the same write, so that a crash cannot lose them.
 
         Returns
         -------
         KnownImage or None
-            What is known now; None if another write came between, and nothing was written.
+            The new item; None if there was another write since the read, and nothing was written.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class DynamoDbImages:
         return self._replace(image, KnownImage(image.image_key, published=record, replaced=replaced))
 
     def withdraw(self, image: KnownImage, bucket: str) -> KnownImage | None:
-        """Leave a tombstone in place of what was read; returns and raises as `publish` does."""
+        """Replace the record that was read by a tombstone; returns and raises as `publish` does."""
         now = self.now()
         tombstone = Tombstone(
             image.image_key, bucket, image.next_order(now), deleted_at=now.isoformat(timespec="milliseconds")
@@ -82,19 +82,19 @@ class DynamoDbImages:
         return self._replace(image, KnownImage(image.image_key, published=tombstone), expires_at=expires_at)
 
     def note_fault(self, image: KnownImage, fault: LatestFault, *, keep_published: bool) -> KnownImage | None:
-        """Remember why the current version cannot be rendered; returns and raises as `publish` does.
+        """Store why the current version cannot be rendered; returns and raises as `publish` does.
 
         Parameters
         ----------
         keep_published:
-            What is published stays so; else nothing is.
+            Whether the published image stays published.
         """
         if keep_published and image.record:
             return self._update(image, "SET latest_fault = :fault,", {":fault": _serialize(_fault_item(fault))})
         return self._replace(image, KnownImage(image.image_key, fault=fault))
 
     def confirm(self, image: KnownImage, *, forget_fault: bool) -> KnownImage | None:
-        """Say that what was read is what S3 shows, so that nobody replaces it by what was seen before.
+        """Confirm that the record matches S3, so that a delivery with an older view cannot replace it.
 
         Returns and raises as `publish` does.
         """
@@ -103,7 +103,7 @@ class DynamoDbImages:
     def forget_replaced(self, image: KnownImage) -> None:
         """Empty ``replaced``, once its renditions are marked stale. Raises ServiceUnavailable.
 
-        If something else is published by now, the list is its to work off.
+        If another version is published meanwhile, its delivery processes the list.
         """
         with aws_faults_as_transient("forget replaced renditions"):
             try:
@@ -167,7 +167,7 @@ class DynamoDbImages:
 
 
 def item_of(known: KnownImage) -> dict[str, Any]:
-    """The item of an image, in Python's types; what is not known of an image is null."""
+    """The item of an image, in Python's types; unknown attributes are null."""
     item: dict[str, Any] = {"image_key": known.image_key, "revision": known.revision}
     if known.fault:
         item["latest_fault"] = _fault_item(known.fault)

@@ -1,4 +1,4 @@
-"""Memory that the records of one batch share, so that together they stay inside the function's."""
+"""Memory that the records of one batch share, so that their total stays within the function's memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MemoryBudget:
         Raises
         ------
         ValueError
-            There will never be that many.
+            The budget is smaller than ``amount``.
         """
         if amount > self.capacity:
             raise ValueError(f"{amount} bytes are needed, but the budget has {self.capacity}")

@@ -1,4 +1,4 @@
-"""What an upload is, and what is made of it. No image library: this is what the rest of the function works with."""
+"""The properties of an upload, and its renditions. It needs no image library."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from darkroom.errors import TooLarge
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is refused before it is decoded.
+    """The limits that a file must keep before it is decoded.
 
     Parameters
     ----------
     max_bytes : int
-        Of the file.
+        Bytes of the file.
     max_pixels : int
         Width x height x frames.
     max_frames : int
-        Of an animation.
+        Frames of an animation.
     """
 
     max_bytes: int
@@ -28,7 +28,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """An image we take, as its header describes it.
+    """A supported image, as its header describes it.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ class Photo:
     width, height : int
         In pixels, as stored (HEIC and AVIF: as decoded, turning and cropping belong to their decoding).
     frames : int
-        Of an animated GIF or WebP; 1 for all else, whose first picture counts.
+        Frames of an animated GIF or WebP; 1 for other formats, whose first picture is rendered.
     orientation : int
-        EXIF orientation, 1 to 8: what must be done to the stored pixels to show them upright.
+        EXIF orientation, 1 to 8: the transformation that shows the stored pixels upright.
     has_alpha : bool
         Whether the file has an alpha channel or a transparent colour.
     decoded_whole : bool
@@ -49,11 +49,11 @@ class Photo:
     full_chroma : bool
         Whether colour is stored at full size, as in 4:4:4.
     coded_pixels : int
-        Of HEIC and AVIF, before the container crops them; 0 if the format has no such thing.
+        Pixels of HEIC and AVIF before the container crops them; 0 for other formats.
     camera : str or None
         Maker and model, such as ``Canon EOS 5D``.
     taken_at : str or None
-        ISO 8601, local to where it was taken; with the offset if the camera knew it.
+        ISO 8601, in local time; with the offset if the camera recorded it.
     location : tuple of two floats or None
         Latitude and longitude in degrees, north and east positive.
     """
@@ -74,29 +74,29 @@ class Photo:
 
     @property
     def display_width(self) -> int:
-        """Pixels across, once upright."""
+        """Width in pixels of the upright photo."""
         return self.height if self.orientation >= 5 else self.width
 
     @property
     def display_height(self) -> int:
-        """Pixels down, once upright."""
+        """Height in pixels of the upright photo."""
         return self.width if self.orientation >= 5 else self.height
 
 
 def check_size(size: int, limits: Limits) -> None:
-    """Refuse a file by its size alone, which is known before it is fetched.
+    """Refuse a file by its size, which is known before the download.
 
     Parameters
     ----------
     size : int
         Bytes.
     limits : Limits
-        What to refuse.
+        The limits.
 
     Raises
     ------
     TooLarge
-        With both numbers.
+        The file is too large; the message has both numbers.
     """
     if size > limits.max_bytes:
         raise TooLarge(f"the file has {size:,} bytes; at most {limits.max_bytes:,} are allowed")
@@ -131,7 +131,7 @@ class Rendition:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """All that is made of one photo.
+    """The renditions, placeholder and colour of one photo.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What one image task meets on its way: the ports that the adapters, and the tests' fakes, implement."""
+"""The ports of an image task, which the adapters and the tests' fakes implement."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Result(StrEnum):
 
     PROCESSED = "Processed"
     DUPLICATE = "Duplicate"
-    SUPERSEDED = "Superseded"  #: another version is current, or none is any more
+    SUPERSEDED = "Superseded"  #: another version is current, or no version
     DELETED = "Deleted"  #: the image was withdrawn
     UNCHANGED = "Unchanged"  #: a deletion that changes nothing that is published
     DEAD_LETTERED = "DeadLettered"
@@ -55,35 +55,35 @@ class Upload(Protocol):
 
     @property
     def last_modified(self) -> datetime:
-        """When this version came to be, an aware datetime."""
+        """When this version was stored, an aware datetime."""
 
     @property
     def version_id(self) -> str | None:
-        """None where the bucket keeps no versions."""
+        """The version id; None in a bucket without versions."""
 
     @property
     def source(self) -> str:
-        """What tells this content from any other of its key."""
+        """Identifies this content among all of its key."""
 
     def read(self) -> bytes:
-        """All of the object."""
+        """Read the whole object."""
 
     def close(self) -> None:
-        """Give it up, read or not."""
+        """Close the connection, read or not."""
 
 
 class Uploads(Protocol):
     """The uploads bucket."""
 
     def open_current(self, bucket: str, key: str) -> Upload | None:
-        """Open what S3 shows as current; None if that is nothing."""
+        """Open the current version; None if there is none."""
 
     def has_version(self, bucket: str, key: str, version_id: str) -> bool:
         """Whether a version still exists, current or not."""
 
 
 class Renderer(Protocol):
-    """What makes renditions of a file."""
+    """Makes the renditions of a file."""
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         """Identify a file, check it against the limits and make all renditions of it.
@@ -93,7 +93,7 @@ class Renderer(Protocol):
         TooLarge, NotAnImage, UnsupportedFormat, TooManyPixels, TooManyFrames, DamagedImage
             It is not rendered.
         DecoderCrashed, DecoderOutOfMemory, DecoderTooSlow
-            It was tried, and broke off.
+            Rendering started and failed.
         OutOfTime, ServiceUnavailable
             It may work later.
         """
@@ -106,66 +106,66 @@ class Renditions(Protocol):
         """Write every rendition under its key; returns when all are durable."""
 
     def mark_stale(self, keys: tuple[str, ...]) -> None:
-        """Leave renditions that no record points to any more to the bucket's lifecycle."""
+        """Mark renditions that no record points to, so that the bucket's lifecycle rule deletes them."""
 
     def are_live(self, keys: Iterable[str]) -> bool:
         """Whether every rendition is there and none is marked stale."""
 
     def stored(self, image_key: str) -> tuple[str, ...]:
-        """The keys of all renditions of an image, of whatever version."""
+        """The keys of all renditions of an image, of every version."""
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete renditions at once."""
 
 
 class Tasks(Protocol):
-    """The tasks table: has this task been done, and who is at it."""
+    """The tasks table: whether a task is done, and which delivery is processing it."""
 
     def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim | None:
-        """Take the task on; None if it was done before. Raises InProgressElsewhere.
+        """Claim the task; None if it was done before. Raises InProgressElsewhere.
 
         The claim holds ``until`` (seconds since the epoch), when the function that holds it is answered or dead.
-        ``again`` lets a task that was moved to the dead-letter queue be done after all: its message was redriven.
+        ``again`` allows a task that was moved to the dead-letter queue: its message was redriven.
         """
 
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
-        """Remember that the task is done."""
+        """Record that the task is done."""
 
     def release(self, claim: Claim, *, begun: bool) -> None:
-        """Give the task back for another attempt; the next claim counts one that did not begin."""
+        """Release the task for another attempt; the next claim counts one that did not begin."""
 
 
 class Images(Protocol):
     """The images table: one record per image.
 
-    A write is refused, and returns None, if there was another since the image was read; else it returns what is known
-    now.
+    A write returns the new item. It is refused, and returns None, if there was another write since the image was
+    read.
     """
 
     def read(self, image_key: str) -> KnownImage:
-        """What is known of a key."""
+        """Read the item of a key."""
 
     def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
-        """Publish a record in place of what was read."""
+        """Replace the record that was read."""
 
     def withdraw(self, image: KnownImage, bucket: str) -> KnownImage | None:
-        """Leave a tombstone in place of what was read."""
+        """Replace the record that was read by a tombstone."""
 
     def note_fault(self, image: KnownImage, fault: LatestFault, *, keep_published: bool) -> KnownImage | None:
-        """Remember why the current version cannot be rendered; what is published stays so only if that is said."""
+        """Store why the current version cannot be rendered; the published image stays only if ``keep_published``."""
 
     def confirm(self, image: KnownImage, *, forget_fault: bool) -> KnownImage | None:
-        """Say that what was read is what S3 shows, so that nobody replaces it by what was seen before."""
+        """Confirm that the record matches S3, so that a delivery with an older view cannot replace it."""
 
     def forget_replaced(self, image: KnownImage) -> None:
-        """Empty the list of replaced renditions, unless something else is published by now."""
+        """Empty the list of replaced renditions, unless another version is published meanwhile."""
 
 
 class Results(Protocol):
     """The results queue."""
 
     def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
-        """Tell that an image is finished or withdrawn; after a crash the same task may be told again."""
+        """Send that an image is finished or withdrawn; after a crash the result may be sent again."""
 
 
 class Budget(Protocol):

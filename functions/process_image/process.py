@@ -1,10 +1,10 @@
 """One image task from its message to its effect, step by step.
 
-Whatever the message says, what S3 shows as current under the key decides: that version is published, and if there is
-none, the image is withdrawn. The record is read before S3 is asked, and written only if nobody else wrote it between.
-So no delivery replaces what another one saw later (docs/decisions/0019-s3-shows.md).
+Whatever the message says, the current version in S3 decides: it is published, or if there is none, the image is
+withdrawn. The record is read before S3, and written only if no other delivery wrote it in between. So no delivery
+replaces what another one saw later (docs/decisions/0019-s3-shows.md).
 
-Every step may be repeated: the renditions' names come from the image's version and the record's revision, each write
+Every step can be repeated: the renditions' names come from the image's version and the record's revision, each write
 of the record is conditional, and a finished task is not started again. So the function can die between any two of
 them.
 """
@@ -57,7 +57,7 @@ from functions.process_image.ports import (
 )
 from functions.process_image.rendition_set import RenditionSet, record_form
 
-# Deliveries for one key that meet are rare; more of them than this are left to the queue.
+# Concurrent deliveries for one key are rare; after this many tries the message returns to the queue.
 _TRIES = 5
 
 
@@ -72,14 +72,14 @@ class Outcome:
     bytes_out: int = 0
 
     def summary(self) -> dict[str, str]:
-        """The outcome as JSON, for whoever invoked the function directly."""
+        """The outcome as JSON, for direct invocations."""
         fault = {"error_code": self.fault.error_code, "reason": str(self.fault)} if self.fault else {}
         return {"task_id": self.task_id, "result": self.result.value, **fault}
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Everything one task meets on its way. ``note_taken_over`` is told of a task before work on it begins again."""
+    """The ports of a task. ``note_taken_over`` is called before work on a task starts again."""
 
     uploads_bucket: str
     limits: Limits
@@ -104,7 +104,7 @@ class Dependencies:
 def process(
     task: ImageTask | Unreadable, deadline: Deadline, *, dependencies: Dependencies, redriven: bool = False
 ) -> Outcome:
-    """Bring one task to its end.
+    """Process one task.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def _carry_out(
 
 @dataclass(frozen=True)
 class _Made:
-    """What a version was rendered to, or why it could not be."""
+    """The renditions of a version, or why it cannot be rendered."""
 
     source: str
     result: tuple[Photo, Rendered] | PermanentFault
@@ -157,7 +157,7 @@ class _Made:
 
 @dataclass
 class _Delivery:
-    """One delivery of a task. ``made`` is kept for the case that the record has to be read again."""
+    """One delivery of a task. ``made`` is kept in case the record must be read again."""
 
     task: ImageTask
     dependencies: Dependencies
@@ -171,12 +171,12 @@ class _Delivery:
 
 
 def _follow(delivery: _Delivery) -> Outcome:
-    """Bring the task's key up to date; or its other reading, if that is the one that is meant."""
+    """Update the record of the task's key, or of its other reading, if that one is meant."""
     task, dependencies = delivery.task, delivery.dependencies
     if task.other_key is None:
         return _bring_up_to_date(task.key, delivery)
     if task.cause is Cause.DELETE:
-        # Either may be meant; bringing a key up to date that was not does no harm.
+        # Either may be meant; an extra update does no harm.
         outcome = _bring_up_to_date(task.key, delivery)
         if dependencies.images.read(task.other_key).is_known:
             other = _bring_up_to_date(task.other_key, delivery)
@@ -194,7 +194,7 @@ def _is_there(key: str, delivery: _Delivery) -> bool:
 
 
 def _bring_up_to_date(key: str, delivery: _Delivery) -> Outcome:
-    """Let the record of a key follow what S3 shows as current."""
+    """Update the record of a key to the current version in S3."""
     task, dependencies = delivery.task, delivery.dependencies
     for _ in range(_TRIES):
         image = dependencies.images.read(key)
@@ -240,12 +240,12 @@ def _publish(image: KnownImage, upload: Upload, delivery: _Delivery) -> Outcome 
     version = ImageVersion(upload.source, dependencies.record_form)
     made = delivery.made if delivery.made and delivery.made.source == upload.source else None
     shown = image.record_of(version)
-    # Whoever asks for what is published asks for renditions that were lost.
+    # A task for the published version asks for lost renditions.
     asks = task.cause is Cause.REQUEST and made is None
     if shown and (not asks or dependencies.renditions.are_live(image.rendition_keys)):
         return _keep(image, shown, upload, delivery)
     if task.cause is Cause.DELETE and image.fault and image.fault.version == version:
-        return _refuse(image, image.fault, delivery)  # its own event has been answered already
+        return _refuse(image, image.fault, delivery)  # its own event was processed before
     delivery.made = made or _make(upload, delivery)
     result = delivery.made.result
     if isinstance(result, PermanentFault):
@@ -257,12 +257,12 @@ def _publish(image: KnownImage, upload: Upload, delivery: _Delivery) -> Outcome 
     if now is None:
         return None
     if not image.is_known and not has_image_suffix(image.image_key):
-        return None  # S3 tells of no upload under such a name, and a deletion is passed over: look again
+        return None  # S3 sends no event for such a name, and a deletion is skipped: read again
     return _finish(now, record, upload, delivery)
 
 
 def _keep(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _Delivery) -> Outcome | None:
-    """Leave what is published, for it is the current version."""
+    """Keep the published image: it is the current version."""
     deletes = delivery.task.cause is Cause.DELETE
     now: KnownImage | None = image
     if deletes or image.fault or delivery.may_have_written:
@@ -275,7 +275,7 @@ def _keep(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _Del
 
 
 def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _Delivery) -> Outcome:
-    """Clean up after what is published, and announce it."""
+    """Clean up after a publication, and send its result."""
     dependencies = delivery.dependencies
     if delivery.may_have_written:
         _clean(image, delivery)
@@ -288,7 +288,7 @@ def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _D
 
 
 def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
-    """Leave the key to the event of the version that is current now."""
+    """Leave the key to the event of the current version."""
     task, dependencies = delivery.task, delivery.dependencies
     if delivery.may_have_written:
         if image.is_known:
@@ -303,7 +303,7 @@ def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
 
 
 def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery) -> Outcome | None:
-    """Note why the current version cannot be rendered. What is published stays so while S3 still has its version."""
+    """Store why the current version cannot be rendered. The published image stays while S3 has its version."""
     task, dependencies, record = delivery.task, delivery.dependencies, image.record
     keep = record is not None and (
         record.version_id is None or dependencies.uploads.has_version(task.bucket, image.image_key, record.version_id)
@@ -362,7 +362,7 @@ def _latest_fault(
 
 
 def _rendition_keys(image: KnownImage, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
-    """Where the renditions of a version may be stored, in the rendition set's order; equal ones share an object."""
+    """The keys for the renditions of a version, in the rendition set's order; equal ones share an object."""
     return tuple(
         rendition_key(image.image_key, image.revision, version, spec.name, spec.extension)
         for spec in rendition_set.specs
@@ -372,7 +372,7 @@ def _rendition_keys(image: KnownImage, version: ImageVersion, rendition_set: Ren
 def _store(
     image: KnownImage, upload: Upload, version: ImageVersion, photo: Photo, rendered: Rendered, delivery: _Delivery
 ) -> ImageRecord:
-    """Make the renditions durable. No reader sees them before the record is published."""
+    """Store the renditions. No reader sees them before the record is published."""
     dependencies = delivery.dependencies
     keys = _keys_of_equals(_rendition_keys(image, version, dependencies.rendition_set), rendered.renditions)
     dependencies.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
@@ -403,7 +403,7 @@ def _store(
 def _keys_of_equals(keys: tuple[str, ...], renditions: tuple[Rendition, ...]) -> tuple[str, ...]:
     """Give renditions with the same bytes, as of a photo smaller than several boxes, the first of their keys.
 
-    The first by the alphabet: the order of the blocks in ``renditions.toml`` leaves the version's name as it is.
+    The first in alphabetical order, so that the order of the blocks in ``renditions.toml`` does not matter.
     """
     by_key = sorted(zip(keys, renditions, strict=True), key=itemgetter(0), reverse=True)
     first = {(r.content_type, r.body): key for key, r in by_key}

@@ -1,8 +1,8 @@
-"""What the render server's processes and the function say to each other about one image, over a socket of its own.
+"""The messages between the function and the render server's processes about one image, over a socket of its own.
 
-The function sends how long the image may take and the file; it hears what the file is and how much memory rendering
-takes, says when that is free, and hears the renditions. A process that has decoded a hostile file may say anything, so
-whatever it says is checked here, and nothing it says is ever unpickled.
+The function sends a time limit and the file, and receives what the file is and how much memory rendering takes. It
+answers when that memory is free, and receives the renditions. A process that has decoded a hostile file may send
+anything, so every answer is checked here, and nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -60,32 +60,32 @@ _FAULTS: Final = {
 
 
 class ProtocolError(ValueError):
-    """An answer that the render server's own code never gives."""
+    """An answer that the render server's code never sends."""
 
 
 class RenderDefect(RuntimeError):
-    """A defect of ours that came to light while an image was rendered; the text is its traceback."""
+    """A defect in Darkroom that rendering an image uncovered; the text is its traceback."""
 
 
 def configuration(limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> str:
-    """What a render server is started with."""
+    """The configuration of a render server."""
     return json.dumps([asdict(limits), asdict(rendition_set), cpu_seconds])
 
 
 def read_configuration(text: str) -> tuple[Limits, RenditionSet, int]:
-    """Read what :func:`configuration` wrote."""
+    """Parse the output of :func:`configuration`."""
     limits, rendition_set, cpu_seconds = json.loads(text)
     specs = tuple(RenditionSpec(**spec) for spec in rendition_set["specs"])
     return Limits(**limits), RenditionSet(specs, rendition_set["fingerprint"]), cpu_seconds
 
 
 def photo_answer(photo: Photo, memory: int, seconds: float) -> bytes:
-    """Say what the file is, and how many bytes and seconds of one vCPU rendering takes."""
+    """Encode what the file is, and how many bytes and seconds of one vCPU rendering takes."""
     return _answer({"photo": asdict(photo), "memory": memory, "seconds": seconds})
 
 
 def rendered_answer(rendered: Rendered) -> bytes:
-    """Say what comes: the bodies follow, in the rendition set's order."""
+    """Encode the header of the answer: the bodies follow, in the rendition set's order."""
     sizes = [[r.width, r.height, r.frames, len(r.body)] for r in rendered.renditions]
     return _answer(
         {"renditions": sizes, "placeholder": rendered.placeholder, "dominant_colour": rendered.dominant_colour}
@@ -93,12 +93,12 @@ def rendered_answer(rendered: Rendered) -> bytes:
 
 
 def fault_answer(fault: PermanentFault) -> bytes:
-    """Say what is wrong with the file."""
+    """Encode what is wrong with the file."""
     return _answer({"fault": fault.error_code, "reason": str(fault)})
 
 
 def defect_answer(traceback: str) -> bytes:
-    """Say what is wrong with our code."""
+    """Encode a defect in Darkroom."""
     return _answer({"defect": traceback[-4000:]})
 
 
@@ -113,11 +113,11 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int, float]:
     Raises
     ------
     PermanentFault
-        The answer is that something is wrong with the file.
+        Something is wrong with the file.
     RenderDefect
-        Or with our code.
+        Darkroom has a defect.
     ProtocolError
-        It is no answer.
+        The answer is invalid.
     """
     answer = _read(text, {"photo", "memory", "seconds"})
     fields, memory, seconds = answer["photo"], answer["memory"], answer["seconds"]
@@ -137,17 +137,17 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int, float]:
 
 
 def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tuple[list[int], Callable[..., Rendered]]:
-    """Read what comes.
+    """Read the header of the answer.
 
     Parameters
     ----------
     most:
-        Bytes, of all bodies together.
+        Most bytes of all bodies together.
 
     Returns
     -------
     list of int and function
-        How many bytes each body has, and what makes the result of the bodies.
+        The bytes of each body, and a function that makes the result from the bodies.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Render every image in a process of its own, so that a hostile file affects nothing but itself.
+"""Render every image in a process of its own, so that a hostile file affects only itself.
 
-The processes are forked from a server that has the image libraries loaded; the function's own process never has.
+The processes are forked from a server that has the image libraries loaded; the function's own process never loads them.
 docs/decisions/0015-decoding-apart.md
 """
 
@@ -55,7 +55,7 @@ _MODULE = "functions.process_image.processing.server"
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
 # One heap for all threads: they ask the kernel for memory a quarter less often. OVERHEAD_BYTES was measured with it.
 _MALLOC = {"MALLOC_ARENA_MAX": "1"}
-# So that a task that is out of time is released before the batch is answered without it.
+# Leaves time to release a task that is out of time before the batch is answered.
 _SECONDS_TO_GIVE_BACK = 4
 # For the image libraries to be loaded. In Lambda the initialisation ends long before.
 _SECONDS_TO_START = 60
@@ -64,7 +64,7 @@ _SECONDS_TO_END = 5
 
 
 class RenderServer:
-    """The render server, started at once and again whenever it is gone. Any number of threads may render.
+    """The render server, started at once and restarted when it ends. Any number of threads may render.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class RenderServer:
     rendition_set : RenditionSet
         What to make.
     admission : Admission
-        Memory and vCPU for the images that are rendered side by side.
+        Memory and vCPUs for the images that are rendered in parallel.
     cpu_seconds : int
         CPU time that one image may take.
     """
@@ -87,7 +87,7 @@ class RenderServer:
         self._start()
 
     def wait_until_ready(self) -> None:
-        """Wait until the server that was started first has the image libraries.
+        """Wait until the first server has loaded the image libraries.
 
         Raises
         ------
@@ -116,12 +116,12 @@ class RenderServer:
                 with admission.turn(*error.work, deadline):
                     return self._render_within(data, deadline, lambda _: True)
         except (DecoderOutOfMemory, DecoderCrashed, _BrokeOff):
-            # Perhaps this file takes more than was estimated. Now nothing else runs, and all memory is its own.
+            # This file may take more than was estimated. Now nothing else runs, and it can use all memory.
             with admission.turn(admission.capacity, SECONDS_TO_RENDER, deadline):
                 return self._render_within(data, deadline, lambda _: True, spare=admission.capacity - memory)
 
     def close(self) -> None:
-        """End the server and whatever it still renders."""
+        """End the server and all its processes."""
         with self._lock:
             self._stop()
 
@@ -187,7 +187,7 @@ class RenderServer:
                     most = max(estimate, spare)
                     try:
                         lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, most)
-                    except DamagedImage as fault:  # so decoders call what they lack memory for, too
+                    except DamagedImage as fault:  # decoders also report a lack of memory as damage
                         raise (fault if spare else _BrokeOff) from fault
                     bodies = [_hear(stream, length) for length in lengths]
                 return photo, put_together(bodies)
@@ -223,7 +223,7 @@ class RenderServer:
 
 
 class _Work(NamedTuple):
-    """What rendering an image takes: bytes in all, and seconds of one vCPU."""
+    """The resources for rendering an image: total bytes, and seconds of one vCPU."""
 
     memory: int
     seconds: float
@@ -234,7 +234,7 @@ class _BrokeOff(Exception):
 
 
 class _HasToWait(Exception):
-    """The image's memory is not free while others have theirs."""
+    """The image's memory is not free while other images hold theirs."""
 
     def __init__(self, work: _Work) -> None:
         self.work = work
@@ -261,7 +261,7 @@ def _fault_of_server(server: subprocess.Popen[bytes]) -> DarkroomError:
 
 
 def _time_for(request: socket.socket, deadline: Deadline) -> float:
-    """Seconds that are left for an image; should its process outlive them, we do not wait for it."""
+    """Seconds left for an image; the function does not wait longer for its process."""
     seconds = deadline.at - time() - _SECONDS_TO_GIVE_BACK
     if seconds <= 0:
         raise NotBegun("There is no time left to render the image.")

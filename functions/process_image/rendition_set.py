@@ -17,7 +17,7 @@ from typing import Any
 
 from functions.process_image.formats import OUTPUT_FORMATS, OutputFormat
 
-#: Counted up when the pipeline makes other pixels or bytes from the same settings; part of the fingerprint.
+#: Increased when the pipeline makes other pixels or bytes from the same settings; part of the fingerprint.
 PIPELINE_VERSION = 2
 
 LARGEST_SIDE = 8192
@@ -35,7 +35,7 @@ class RenditionSpec:
     Parameters
     ----------
     name : str
-        What it is called in object keys, ``[a-z0-9-]{1,32}``.
+        Its name in object keys, ``[a-z0-9-]{1,32}``.
     width, height : int
         The box it is fitted to, in pixels as displayed, 1 to 8192.
     fit : str
@@ -58,12 +58,12 @@ class RenditionSpec:
 
     @property
     def output(self) -> OutputFormat:
-        """What is known of its format."""
+        """Its format."""
         return OUTPUT_FORMATS[self.format]
 
     @property
     def extension(self) -> str:
-        """What the names of its files end in."""
+        """The suffix of its object keys."""
         return self.output.extension
 
 
@@ -99,7 +99,7 @@ def load_rendition_set(path: Path) -> RenditionSet:
     Raises
     ------
     InvalidRenditionSet
-        With every fault of the file, one per line.
+        The file has faults; the message lists all, one per line.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def _what_affects_output(spec: RenditionSpec) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """How one field is checked: what it may be, in words and as a test, and what it is when left out."""
+    """The check of one field: the allowed values, in words and as a test, and the default."""
 
     allowed: str
     accepts: Callable[[Any], bool]
@@ -197,7 +197,7 @@ def _specs_of(document: dict[str, Any]) -> tuple[tuple[RenditionSpec, ...], list
 
 
 def _fields_of(block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Check one block against the table; the effort, whose range hangs on the format, by hand."""
+    """Check one block against the table; the effort, whose range depends on the format, separately."""
     values: dict[str, Any] = {}
     faults = []
     for name, field in _FIELDS.items():

@@ -29,11 +29,11 @@ def report(attempt: Attempt[ImageTask | Unreadable, Outcome], sent: float | None
     sent:
         When the message was sent, seconds since the epoch; None for a direct invocation.
     is_last:
-        What could not be done now was moved to the dead-letter queue, not left for another attempt.
+        Whether a task that failed was moved to the dead-letter queue, not left for another attempt.
     """
     task, outcome = attempt.task, attempt.outcome
     times = stage_times(attempt, sent)
-    # Only at the first attempt: later ones wait for a retry or for people, not for the notification.
+    # Only at the first attempt: later ones wait for a retry or a redrive, not for the notification.
     if attempt.is_first and isinstance(task, ImageTask) and task.event_time:
         latency = attempt.started - task.event_time.timestamp()
         if 0 <= latency <= _RETENTION_SECONDS:  # anybody who may send a message says when it happened

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 _GONE = {"NoSuchKey", "404"}
-# "405": a delete marker; "400": S3 never gave such a version id. HEAD has no body to name an error.
+# "405": a delete marker; "400": S3 never issued such a version id. HEAD has no body to name an error.
 _NO_SUCH_VERSION = {"NoSuchVersion", "MethodNotAllowed", "405", "InvalidArgument", "400"}
 # A rendition's name changes with its content, so it can be cached forever.
 _CACHE_CONTROL = "public, max-age=31536000, immutable"
@@ -75,7 +75,7 @@ class S3Uploads:
     s3: S3Client
 
     def open_current(self, bucket: str, key: str) -> S3Upload | None:
-        """Open what S3 shows as current, without reading its bytes yet. Return None if that is nothing.
+        """Open the current version without reading its bytes. Return None if there is none.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""One laptop stack's settings: its keys, its port, and what a person's own environment has no say in."""
+"""One laptop stack's settings: its keys, its port, and the user's variables that it ignores."""
 
 from __future__ import annotations
 
