@@ -104,7 +104,7 @@ class TestPollers:
         assert outcome.peak_concurrency == most
         assert outcome.bites["MaximumConcurrency"] > 0
 
-    def test_a_burst_is_worked_off_as_fast_as_they_grow(self) -> None:
+    def test_a_burst_is_processed_as_fast_as_they_grow(self) -> None:
         # Five at once, five more each second: after n seconds 5 + 10 + ... + 5 n are done.
         outcome = simulate([0.0] * 275, PLENTY, SECOND)
         assert outcome.max - NOTIFICATION_SECONDS == pytest.approx(10, abs=1)
