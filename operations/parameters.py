@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError, WaiterError
 from darkroom.aws_faults import error_code
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from operations.deployed import DeployedStack
 from operations.errors import OperationsError
+from operations.terminal import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation.type_defs import ParameterTypeDef
@@ -95,15 +95,15 @@ def run(
         console.print("Nothing to change: the stack has these values.")
         return 0
     console.print(_table(changes))
-    if not confirm(f"Change {escape(stack.stack_name)} in {stack.region}?"):
+    if not confirm(f"Change {printable(stack.stack_name)} in {stack.region}?"):
         console.print("Nothing was changed.")
         return 0
     _update(stack, now, wanted, console)
-    console.print(f"[green]✓[/] {escape(stack.stack_name)} is updated.")
+    console.print(f"[green]✓[/] {printable(stack.stack_name)} is updated.")
     for change in changes:
         if change.name in configured and configured[change.name] != change.after:
             console.print(
-                f"[yellow]![/] samconfig.toml says {change.name}={escape(configured[change.name])}, and the next sam"
+                f"[yellow]![/] samconfig.toml says {change.name}={printable(configured[change.name])}, and the next sam"
                 " deploy sets that again. To keep the new value, write it there too."
             )
     return 0
@@ -150,5 +150,5 @@ def _table(changes: Sequence[Change]) -> Table:
     for column in ("parameter", "now", "new"):
         table.add_column(column, overflow="fold")
     for change in changes:
-        table.add_row(change.name, escape(change.before) or "(empty)", escape(change.after) or "(empty)")
+        table.add_row(change.name, printable(change.before) or "(empty)", printable(change.after) or "(empty)")
     return table

@@ -15,11 +15,11 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.aws_faults import error_code
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from operations.deployed import DeployedStack, samconfig
 from operations.parameters import parse_assignments
+from operations.terminal import printable
 
 _TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 _OLDEST_SAM = (1, 120, 0)
@@ -122,7 +122,7 @@ def run(account: DeployedStack, plan: Plan, console: Console) -> int:
     table.add_column("", no_wrap=True)
     table.add_column("found, and what to do", overflow="fold")
     for finding in findings:
-        text = escape(finding.detail) + (f"\n→ {escape(finding.fix)}" if finding.fix else "")
+        text = printable(finding.detail) + (f"\n→ {printable(finding.fix)}" if finding.fix else "")
         table.add_row(finding.check, finding.verdict.value, text)
     console.print(table)
     failed = sum(finding.verdict is Verdict.FAILURE for finding in findings)

@@ -17,12 +17,12 @@ from botocore.awsrequest import AWSRequest
 from darkroom.image_messages import upload_task_id
 from darkroom.messages import unreadable_task_id
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from operations.dead_letters import QueueScan
 from operations.deployed import DeployedStack
 from operations.status import find_alarm_names, read_alarms
+from operations.terminal import printable
 
 PREFIX = "darkroom-smoke/"
 _PHOTO = Path(__file__).resolve().parent.parent / "samples" / "rocket-turned.jpg"
@@ -253,7 +253,7 @@ def run(stack: DeployedStack, console: Console) -> int:
     table.add_column("found", overflow="fold")
     for step in steps:
         verdict = "[green]OK[/]" if step.passed else "[bold red]fails[/]"
-        table.add_row(step.name, verdict, f"{step.seconds:.1f}", escape(step.detail))
+        table.add_row(step.name, verdict, f"{step.seconds:.1f}", printable(step.detail))
     console.print(table)
     failed = [step.name for step in steps if not step.passed]
     console.print("The stack works." if not failed else f"The stack does not work: {', '.join(failed)}.")
