@@ -24,7 +24,7 @@ _FIXED = 9.5 * _MB
 #: Bytes per pixel of width of the lines between decoder and resizer: for each byte of a sample, and for alpha, which
 #: is premultiplied in floats.
 _LINES, _ALPHA_LINES = 2_700, 6_000
-#: The share of them that malloc keeps while encoders are at work.
+#: The share of what decoding takes that malloc keeps while encoders are at work.
 _KEPT = 0.33
 
 #: What two canvases of an animated WebP take, per pixel.
@@ -114,8 +114,9 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     else:  # all sizes stand in memory while two encoders are at work
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
-    lines = _lines(photo, largest)
-    peak = max(lines + _whole(photo, largest) + canvas, lines * _KEPT + finishing)
+    lines, whole = _lines(photo, largest), _whole(photo, largest)
+    kept = (lines or whole) * _KEPT  # AVIF and HEIC have no lines: they are decoded whole
+    peak = max(lines + whole + canvas, kept + finishing)
     return int((_FIXED + peak) * _MARGIN)
 
 
