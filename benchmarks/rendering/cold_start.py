@@ -28,7 +28,14 @@ import botocore
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.function_settings import AWS_ENVIRONMENT, ENVIRONMENT, MEMORY_MB, ORDER_ENVIRONMENT, RELAY_ENVIRONMENT
+from benchmarks.function_settings import (
+    AWS_ENVIRONMENT,
+    ENVIRONMENT,
+    MEMORY_MB,
+    ORDER_ENVIRONMENT,
+    RELAY_ENVIRONMENT,
+    SWEEP_ENVIRONMENT,
+)
 from benchmarks.rendering.figures import ratio_of_pairs, spread
 from benchmarks.rendering.processes import PROJECT, cores, pinned
 from local.config import build_environment, local_config, sam_command
@@ -83,6 +90,13 @@ FUNCTIONS = {
         ("sqs",),
         ("import fastjsonschema",),
         RELAY_ENVIRONMENT,
+    ),
+    "SweepOrdersFunction": Function(
+        "functions.sweep_orders.app",
+        (*_SHARED, "PaymentsLayer"),
+        ("sqs", "dynamodb", "secretsmanager"),
+        ("from stripe import StripeClient",),
+        SWEEP_ENVIRONMENT,
     ),
 }
 
