@@ -192,7 +192,7 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
     if not stack.rabbitmq_url:
         reason = printable(rabbitmq_install.why_left_out())
         console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
-    elif broker and mq_poller.running(config) is None:
+    elif broker and "RelayRabbitMqFunctionName" in stack.outputs and mq_poller.running(config) is None:
         mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
     return stack
 
@@ -381,10 +381,10 @@ def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> 
         raise NotDeployed("The stack could not be deployed to the emulator. Deploy it again: make up")
     stack.outputs.update({o["OutputKey"]: o["OutputValue"] for o in description["Outputs"]})
     # The emulator serves the API under another path: AWS's host names do not resolve to it.
-    api_id, stage = re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs["ApiUrl"]).groups()  # type: ignore[union-attr]
-    key = stack.client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)
-    stack.outputs["ApiKey"] = key["value"]
-    stack.outputs["ApiUrl"] = f"{config.endpoint_url}/_aws/execute-api/{api_id}/{stage}"
+    if api := re.fullmatch(r"https://(\w+)\..*/(\w+)", stack.outputs.get("ApiUrl", "")):
+        key = stack.client("apigateway").get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)
+        stack.outputs["ApiKey"] = key["value"]
+        stack.outputs["ApiUrl"] = f"{config.endpoint_url}/_aws/execute-api/{api[1]}/{api[2]}"
     return stack
 
 

@@ -1,0 +1,17 @@
+"""`make smoke` against the deployed stack."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from local.stack import Stack
+from operations import smoke
+
+
+def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    assert smoke.run(stack, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
+    left = stack.s3.list_object_versions(Bucket=stack.outputs["UploadsBucketName"], Prefix=smoke.PREFIX)
+    assert not left.get("Versions")
