@@ -249,7 +249,7 @@ class TestTheLastReceive:
     def test_leaves_the_message_in_its_queue_if_the_dead_letter_queue_refuses_it(
         self, world: World, pool: Executor, told: Told
     ) -> None:
-        messages = handler(world.dependencies(failing("open", "send")), pool, told)
+        messages = handler(world.dependencies(failing("open", "dead letter")), pool, told)
         (fault,) = take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES))
         assert isinstance(fault, ServiceUnavailable)
 

@@ -344,7 +344,7 @@ def test_a_malformed_order_is_dead_lettered_and_nothing_else(world: OrderWorld) 
     calls = Calls()
     outcome = world.deliver("hello", calls)
     assert outcome.result is Result.DEAD_LETTERED
-    assert calls.made == ["send"]
+    assert calls.made == ["dead letter"]
     (letter,) = world.dead_letters
     assert (letter.body, letter.task_id, letter.error_code) == ("hello", outcome.task_id, "MalformedMessage")
     assert letter.reason == str(outcome.fault)
