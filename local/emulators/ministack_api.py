@@ -151,7 +151,7 @@ async def _call_sqs(integration: dict[str, Any], *request: Any, **_: Any) -> Any
     given = integration["requestTemplates"] or {}
     media_type = next((v for k, v in headers.items() if k.lower() == "content-type"), "application/json")
     text = body.decode(errors="replace")
-    # A body that no template is for goes to SQS as it came: a method that lets this happen takes any call.
+    # A body that no template is for goes to SQS unchanged: a method that lets this happen takes any call.
     if template := given.get(media_type.partition(";")[0].strip().lower()):
         text = gateway._render_request_template_v1(template, text, {**sent, "querystring": sent})  # noqa: SLF001
     mapped = []
