@@ -43,11 +43,12 @@ class Target(StrEnum):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a target takes: the field that identifies a message, and who reads it there."""
+    """What a target takes: the field that identifies a message, who reads it there, and which fields make it an event."""
 
     id_field: str
     read: Callable[[str], Sequence[Task]]
     id_without_any: Callable[[Mapping[str, Any], str], str]
+    event_fields: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _identified(delivery: Delivery, kind: _Kind, fallback: str) -> tuple[str, st
     own = message.get(kind.id_field)
     if own is not None:
         return own if _is_id(own) else fallback, text
-    if _fault_of(kind.read(text)) is None:
+    if _fault_of(kind.read(text)) is None or message.keys() & kind.event_fields:
         return fallback, text  # an S3 event in one of its shapes, which has an id of its own
     id_ = fallback if _is_id(delivery.message_id) else kind.id_without_any(message, fallback)
     # At the end, after which it counts even if the field is there as null; everything else stays as it was written.
@@ -190,7 +191,9 @@ def _id_of_image_task(message: Mapping[str, Any], of_content: str) -> str:
 
 
 _KINDS = {
-    Target.IMAGE_TASKS: _Kind("task_id", image_messages.read_body, _id_of_image_task),
+    Target.IMAGE_TASKS: _Kind(
+        "task_id", image_messages.read_body, _id_of_image_task, frozenset({"Records", "detail-type"})
+    ),
     Target.ORDERS: _Kind("order_id", order_messages.read_body, _id_of_order),
 }
 
