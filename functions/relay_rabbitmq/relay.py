@@ -43,7 +43,7 @@ class Target(StrEnum):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a target takes: the field that identifies a message, who reads it there, and which fields make it an event."""
+    """What a target takes: the field that identifies a message, who reads it, and which fields make it an event."""
 
     id_field: str
     read: Callable[[str], Sequence[Task]]
