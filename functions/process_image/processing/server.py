@@ -171,7 +171,7 @@ def _limit_memory(ceiling: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _shrink_stacks() -> None:
+def shrink_stacks() -> None:
     """Let every thread that starts from now on, also a library's, have a small stack.
 
     An image has eight to ten threads, and RLIMIT_DATA counts whole stacks, written to or not.
@@ -186,7 +186,7 @@ def _shrink_stacks() -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
-    _shrink_stacks()
+    shrink_stacks()
     gc.freeze()
     sandbox.hide()  # from the processes that it forks, and these from one another
     with socket.socket(fileno=0) as function:
