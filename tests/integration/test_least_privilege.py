@@ -382,7 +382,11 @@ def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
     iam, role = stack.client("iam"), role_name(stack, permission.role)
     (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
     policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
-    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(_without(policy, permission)))
+    without = _without(policy, permission)
+    if without["Statement"]:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(without))
+    else:  # IAM takes no policy without a statement
+        iam.delete_role_policy(RoleName=role, PolicyName=name)
     try:
         yield
     finally:
