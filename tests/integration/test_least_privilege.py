@@ -281,10 +281,12 @@ def _sweep_an_order_that_stands_still(bench: Bench) -> Callable[[], str]:
     bench.stack.dynamodb.update_item(
         TableName=bench.stack.outputs["OrdersTableName"],
         Key={"order_id": {"S": message["order_id"]}},
-        UpdateExpression="SET #state = :received, history[0].#at = :old REMOVE history[1], history[2], history[3],"
-        " history[4], history[5]",
-        ExpressionAttributeNames={"#state": "state", "#at": "at"},
-        ExpressionAttributeValues={":received": {"S": "RECEIVED"}, ":old": {"S": "2026-01-01T00:00:00.000Z"}},
+        UpdateExpression="SET #state = :received, history = :history",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={
+            ":received": {"S": "RECEIVED"},
+            ":history": {"L": [{"M": {"state": {"S": "RECEIVED"}, "at": {"S": "2026-01-01T00:00:00.000Z"}}}]},
+        },
     )
     return partial(bench.invoke, "SweepOrders", {})
 
