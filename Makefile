@@ -49,7 +49,7 @@ rabbitmq:
 
 # Environments that only some targets need.
 .local/bench/installed: requirements/bench.txt | setup
-	@$(call install,.local/bench,what measures)
+	@$(call install,.local/bench,the benchmark dependencies)
 .local/security/installed: requirements/security.txt | setup
 	@$(call install,.local/security,the security linter)
 
