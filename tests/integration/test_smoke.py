@@ -8,9 +8,13 @@ from rich.console import Console
 
 from local.stack import Stack
 from operations import smoke
+from tests.integration.cloudwatch import CloudWatch
 
 
 def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
+    # given no alarm is on, whatever the tests before have left
+    CloudWatch(stack).calm()
+    # then
     console = Console(file=io.StringIO(), width=120)
     assert smoke.run(stack, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
     left = stack.s3.list_object_versions(Bucket=stack.outputs["UploadsBucketName"], Prefix=smoke.PREFIX)
