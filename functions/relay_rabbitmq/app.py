@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
-from darkroom.errors import ServiceUnavailable
+from darkroom.errors import TransientFault
 from darkroom.reporting import logger, metrics, report_fault
 
 from functions.relay_rabbitmq.deliveries import read_event
@@ -32,6 +32,6 @@ def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
     del context
     try:
         return {"messages": report(relay(read_event(event), settings.routes, queues, dead_letter_queue))}
-    except ServiceUnavailable as fault:
+    except TransientFault as fault:
         report_fault(fault, {}, is_last=False)
         raise

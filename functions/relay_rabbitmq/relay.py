@@ -95,9 +95,15 @@ def relay(
     ------
     ServiceUnavailable
         Neither the target nor the dead-letter queue took a message: the batch must come again.
+    NoRoute
+        A queue is read that has no target, as while a stack's update renames it. Its messages are good: they stay on
+        the broker.
     """
     coming = iter(deliveries)
     while some := [judge(delivery, routes) for delivery in islice(coming, _AT_ONCE)]:
+        for message in some:
+            if isinstance(message, Undeliverable) and isinstance(message.fault, NoRoute):
+                raise message.fault
         yield from _hand_over(some, queues, dead_letter_queue)
 
 
@@ -123,7 +129,7 @@ def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Undeli
     fallback = _fallback_id(delivery)
     try:
         return _judge(delivery, routes, fallback)
-    except PermanentFault as fault:
+    except (PermanentFault, NoRoute) as fault:
         return Undeliverable(delivery, fallback, fault)
     except Exception as error:  # noqa: BLE001 # a defect of ours
         defect = UnexpectedError(f"{type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ from tests.template.template import (
     COMPOSITE_ALARM,
     DASHBOARD,
     FUNCTION,
+    GUARD,
     LAYER,
     LOG_GROUP,
     POLICY,
@@ -56,6 +57,13 @@ _FOURTEEN_DAYS = 14 * 24 * 60 * 60
 _RETAINED = ("Retain", "RetainExceptOnCreate")
 # The stack's whole UUID. Its last group alone is the same for many stacks: it names the machine that made it.
 _STACK_UUID = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+
+# A stack that reads a broker.
+_READ = {
+    "RabbitMqIntake": "true",
+    "RabbitMqBrokerArn": "arn:aws:mq:...",
+    "RabbitMqSecretArn": "arn:aws:secretsmanager:...",
+}
 
 # Resources that have a physical name, and why they need one.
 _NAMED = {
@@ -482,6 +490,26 @@ def functions_may_read_their_broker(template: Template) -> list[str]:
             for policy in policies_apart(template, role)
             if policy not in listed(template["Resources"][name].get("DependsOn", []))
         ]
+    return findings
+
+
+def what_a_broker_mapping_keeps_for_life_is_guarded(template: Template) -> list[str]:
+    """Lambda's update of a mapping takes no queue, no virtual host, and no empty batch window.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
+    """
+    guards = [r["Properties"] for r in template["Resources"].values() if r["Type"] == GUARD]
+    guarded = [value for guard in guards for value in guard["Mapping"]]
+    findings = []
+    for name, _, values in mq_mappings(template):
+        kept = [*values["Queues"], *(access["URI"] for access in values["SourceAccessConfigurations"])]
+        findings += [f"{name} may change {target(either(v)[0])} unnoticed" for v in kept if v not in guarded]
+        window = values.get("MaximumBatchingWindowInSeconds", {}).get("Fn::If", [None])[0]
+        if not any(isinstance(value, dict) and value.get("Fn::If", [""])[0] == window for value in guarded):
+            findings.append(f"{name} may lose its batch window unnoticed")
+        reads = [guard["Reads"] for guard in guards]
+        if exists(template, name, _READ | {target(value) or "": "false" for value in reads}):
+            findings.append(f"{name} is there while nothing is read")
     return findings
 
 

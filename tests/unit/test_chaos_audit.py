@@ -266,7 +266,7 @@ class TestDeadLetters:
 
     @pytest.mark.parametrize(
         ("letters", "lost"),
-        [([], 1), ([letter("message-1", "")], 1), ([letter("message-1", "NoRoute")], 1)],
+        [([], 1), ([letter("message-1", "")], 1), ([letter("message-1", "TooLarge")], 1)],
         ids=["lost", "without a reason", "with another reason"],
     )
     def test_that_are_not_as_they_should_be_are_found(self, letters: list[DeadLetter], lost: int) -> None:

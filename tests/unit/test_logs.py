@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from darkroom.batch import Attempt
-from darkroom.errors import NoRoute, ServiceUnavailable
+from darkroom.errors import ObjectGone, ServiceUnavailable
 from darkroom.image_messages import read_body as read_image_tasks
 from darkroom.messages import Unreadable
 from darkroom.order_messages import read_body as read_orders
@@ -114,6 +114,6 @@ def test_what_a_service_says_is_one_line(log: Log) -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfffx"])
 def test_half_a_character_costs_no_line(log: Log, text: str) -> None:
-    report_fault(NoRoute(f"there is no {text}"), {"queue": text}, is_last=True)
+    report_fault(ObjectGone(f"there is no {text}"), {"queue": text}, is_last=True)
     assert "?" in log()["queue"]
     assert "?" in log()["message"]

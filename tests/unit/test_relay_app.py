@@ -10,7 +10,7 @@ from typing import Any, cast
 import boto3
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from darkroom.errors import MalformedMessage, NoRoute, ServiceUnavailable, UnexpectedError
+from darkroom.errors import MalformedMessage, NoRoute, ServiceUnavailable, TooLarge, UnexpectedError
 from moto import mock_aws
 
 from functions.relay_rabbitmq import app
@@ -56,15 +56,15 @@ def bodies() -> Iterator[Callable[[str], list[str]]]:
 
 class TestTheHandler:
     def test_hands_a_batch_over(self, bodies: Callable[[str], list[str]]) -> None:
-        assert handle(load_event("rabbitmq_mixed")) == {"messages": 5}
+        assert handle(load_event("rabbitmq_mixed")) == {"messages": 4}
         (task,), (order,) = bodies("image-tasks"), bodies("orders")
         assert json.loads(task)["task_id"].startswith("rabbitmq-")
         assert json.loads(order)["order_id"] == "order-4711"
-        assert len(bodies("dead-letters")) == 3
+        assert len(bodies("dead-letters")) == 2
 
     def test_passes_a_batch_in_which_everything_is_invalid(self, bodies: Callable[[str], list[str]]) -> None:
-        assert handle(load_event("rabbitmq_invalid")) == {"messages": 9}
-        assert (bodies("image-tasks"), bodies("orders"), len(bodies("dead-letters"))) == ([], [], 9)
+        assert handle(load_event("rabbitmq_invalid")) == {"messages": 8}
+        assert (bodies("image-tasks"), bodies("orders"), len(bodies("dead-letters"))) == ([], [], 8)
 
     @pytest.mark.parametrize(("name", "queue", "count"), [("image_tasks", "image-tasks", 3), ("orders", "orders", 2)])
     def test_hands_the_same_over_when_a_batch_comes_again(
@@ -84,6 +84,14 @@ class TestTheHandler:
             handle(load_event(event))
         assert [emf["Retried"] for emf in printed() if "Retried" in emf and "error_code" not in emf] == [[1.0]]
 
+    def test_leaves_messages_of_a_queue_without_a_route_on_the_broker_and_counts_that(
+        self, bodies: Callable[[str], list[str]], printed: Metrics
+    ) -> None:
+        with pytest.raises(NoRoute):
+            handle(event_of({"renamed::/": [event_message("x")]}))
+        assert [bodies(name) for name in QUEUES] == [[], [], []]
+        assert [emf["error_code"] for emf in printed() if "error_code" in emf] == ["NoRoute"]
+
     @pytest.mark.parametrize("event", [load_event("sqs_s3"), load_event("s3"), {}, None, []])
     def test_tells_of_an_event_from_elsewhere(self, event: Any) -> None:
         with pytest.raises(ValueError, match="The event is not from RabbitMQ"):
@@ -92,7 +100,7 @@ class TestTheHandler:
     def test_is_not_held_up_by_a_message_of_more_dead_letters_than_a_metric_takes(
         self, bodies: Callable[[str], list[str]]
     ) -> None:
-        assert handle(event_of({"newsletter::/": [event_message("x")] * 250})) == {"messages": 250}
+        assert handle(event_of({IMAGE_TASKS: [event_message("x")] * 250})) == {"messages": 250}
         assert len(bodies("dead-letters")) == 10
 
 
@@ -114,12 +122,12 @@ class TestReporting:
 
     def test_what_was_dead_lettered_is_counted_once_in_all_and_once_by_its_reason(self, printed: Metrics) -> None:
         report(
-            [Undeliverable(delivery("x"), "t", MalformedMessage("a")), Undeliverable(delivery("x"), "t", NoRoute("b"))]
+            [Undeliverable(delivery("x"), "t", MalformedMessage("a")), Undeliverable(delivery("x"), "t", TooLarge("b"))]
         )
         *by_reason, in_all = printed()
         assert {(emf["error_code"], *emf["DeadLettered"]) for emf in by_reason} == {
             ("MalformedMessage", 1.0),
-            ("NoRoute", 1.0),
+            ("TooLarge", 1.0),
         }
         assert in_all["DeadLettered"] == [1.0, 1.0]
         assert not {"Relayed", "Defects", "Retried"} & in_all.keys()

@@ -14,7 +14,6 @@
     │   ├── DecoderCrashed         the file crashed its decoder
     │   ├── DecoderOutOfMemory     decoding needs more memory than an image of its size should
     │   ├── DecoderTooSlow         decoding needs more CPU time than an image should
-    │   ├── NoRoute                no target is configured for this RabbitMQ queue
     │   ├── NotAcceptedBySqs       SQS does not accept such a message
     │   ├── OrderIdReused          another order has this id
     │   ├── PaymentsNotConfigured  there is no key for the payment provider
@@ -29,6 +28,7 @@
         │   └── NotBegun             so the work did not begin, and no attempt is counted
         ├── InProgressElsewhere    another delivery of the same task is processing it
         ├── ImageChanging          other deliveries keep changing the record of the image
+        ├── NoRoute                no target is configured for this RabbitMQ queue: its messages stay on the broker
         └── UnexpectedError        a defect in Darkroom: its traceback is in the log
 
 The name of a class is the ``error_code`` of dead letters and metrics.
@@ -96,10 +96,6 @@ class DecoderOutOfMemory(PermanentFault):
 
 class DecoderTooSlow(PermanentFault):
     """Decoding needs more CPU time than an image should."""
-
-
-class NoRoute(PermanentFault):
-    """No target is configured for this RabbitMQ queue."""
 
 
 class NotAcceptedBySqs(PermanentFault):
@@ -171,6 +167,10 @@ class InProgressElsewhere(TransientFault):
 
 class ImageChanging(TransientFault):
     """Other deliveries kept changing the record of this task's image."""
+
+
+class NoRoute(TransientFault):
+    """No target is configured for this RabbitMQ queue: its messages stay on the broker."""
 
 
 class UnexpectedError(TransientFault):
