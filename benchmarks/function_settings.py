@@ -19,7 +19,7 @@ ENVIRONMENT = {
     "IMAGES_TABLE": "images",
     "TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
     "RERENDER_QUEUE_URL": "http://127.0.0.1/rerenders",
-    "RESULTS_QUEUE_URL": "http://127.0.0.1/results",
+    "IMAGE_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:images",
     "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
     "MAX_RECEIVES": "30",
     "MAX_ATTEMPTS": "10",

@@ -1,4 +1,4 @@
-"""The events of the orders' topic: a temporary queue subscribes to it."""
+"""The events of a topic: a temporary queue subscribes to it."""
 
 from __future__ import annotations
 

@@ -144,6 +144,7 @@ def bill_of_ours(load: Load, measured: Measured, parameters: Mapping[str, str] |
                 load.images * 2 + load.invocations * 2,
                 "sqs.request",
             ),
+            line("SNS", "tell of the image; SNS sends to queues for nothing", load.images, "sns.publish"),
             line(
                 "DynamoDB",
                 f"claim and finish the task: 2 x {task_units} unit, {measured.tasks_item_bytes} bytes;"

@@ -18,6 +18,7 @@ MB_PER_CPU = 1769
 SOURCES = {
     "Lambda": "https://aws.amazon.com/lambda/pricing/",
     "SQS": "https://aws.amazon.com/sqs/pricing/",
+    "SNS": "https://aws.amazon.com/sns/pricing/",
     "S3": "https://aws.amazon.com/s3/pricing/",
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
     "CloudWatch": "https://aws.amazon.com/cloudwatch/pricing/",
@@ -69,6 +70,7 @@ PRICES = {
     "lambda.request": _price("Lambda", "request", 0.20e-6, 0.20e-6),
     "lambda.poller": _price("Lambda", "hour of a provisioned SQS poller", 0.00925, 0.00925, checked=_US),
     "sqs.request": _price("SQS", "request, standard queue", 0.40e-6, 0.40e-6),
+    "sns.publish": _price("SNS", "message of up to 64 KB published, standard topic", 0.50e-6, 0.50e-6, checked=_US),
     "s3.put": _price("S3", "PUT request, Standard", 0.005e-3, 0.0054e-3),
     "s3.get": _price("S3", "GET request, Standard", 0.0004e-3, 0.00043e-3),
     "s3.storage": _price("S3", "GB-month, Standard", 0.023, 0.0245),

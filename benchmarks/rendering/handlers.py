@@ -25,6 +25,7 @@ from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
 from benchmarks.rendering.baselines import LIMITS, usual_renditions
 from benchmarks.rendering.rendition_sets import WEBP
 from benchmarks.rendering.worker import serve
+from functions.process_image.events import ImageEvent
 from functions.process_image.images import ImageRecord, KnownImage
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Result
@@ -105,7 +106,8 @@ def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
 
     memory = _Memory(_tiny_photo())
     dependencies = app.messages.process.keywords["dependencies"]  # type: ignore[attr-defined] # a partial, see wiring.py
-    dependencies = replace(dependencies, uploads=memory, renditions=memory, tasks=memory, images=memory, results=memory)
+    dependencies = replace(dependencies, uploads=memory, renditions=memory, tasks=memory, images=memory)
+    dependencies = replace(dependencies, events=_Nobody())
     process = partial(app.messages.process.func, dependencies=dependencies)  # type: ignore[attr-defined]
     app.messages = replace(app.messages, process=process)
     return work
@@ -162,7 +164,11 @@ class _Memory:
     def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage:
         return replace(image, published=record)
 
-    def announce(self, task_id: str, published: ImageRecord) -> None:
+
+class _Nobody:
+    """The topic, without subscribers."""
+
+    def publish(self, event: ImageEvent) -> None:
         pass
 
 

@@ -13,7 +13,8 @@ from darkroom.deadline import Deadline
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 
-from functions.process_image.images import ImageRecord, KnownImage, LatestFault, Tombstone
+from functions.process_image.events import ImageEvent
+from functions.process_image.images import ImageRecord, KnownImage, LatestFault
 from functions.process_image.photo import Photo, Rendered, Rendition
 
 #: An image rarely takes longer than this; one that starts with less time left may not finish.
@@ -161,11 +162,11 @@ class Images(Protocol):
         """Empty the list of replaced renditions, unless another version is published meanwhile."""
 
 
-class Results(Protocol):
-    """The results queue."""
+class ImageEvents(Protocol):
+    """The topic of image events."""
 
-    def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
-        """Send that an image is finished or withdrawn; after a crash the result may be sent again."""
+    def publish(self, event: ImageEvent) -> None:
+        """Tell all subscribers; after a crash an event may be told again."""
 
 
 class Budget(Protocol):

@@ -32,6 +32,7 @@ from darkroom.errors import (
 from darkroom.image_messages import Cause, ImageTask
 from darkroom.messages import Unreadable
 
+from functions.process_image import events
 from functions.process_image.images import (
     ImageRecord,
     ImageVersion,
@@ -46,11 +47,11 @@ from functions.process_image.photo import Limits, Photo, Rendered, Rendition, ch
 from functions.process_image.ports import (
     SECONDS_TO_RENDER,
     Budget,
+    ImageEvents,
     Images,
     Renderer,
     Renditions,
     Result,
-    Results,
     Tasks,
     Upload,
     Uploads,
@@ -90,7 +91,7 @@ class Dependencies:
     renditions: Renditions
     tasks: Tasks
     images: Images
-    results: Results
+    events: ImageEvents
     dead_letters: DeadLetters
     download_budget: Budget
     note_taken_over: Callable[[ImageTask | Unreadable], None]
@@ -223,12 +224,12 @@ def _withdraw(image: KnownImage, delivery: _Delivery) -> Outcome | None:
         now = dependencies.images.withdraw(image, task.bucket)
     elif task.cause is Cause.DELETE or delivery.may_have_written:
         now = dependencies.images.confirm(image, forget_fault=False)
-    if now is None or now.published is None:
+    if now is None or not isinstance(now.published, Tombstone):
         return None
     if was_withdrawn and not delivery.may_have_written:
         return delivery.ended(Result.UNCHANGED if task.cause is Cause.DELETE else Result.SUPERSEDED)
     _clean(now, delivery)
-    dependencies.results.announce(task.task_id, now.published)
+    dependencies.events.publish(events.deleted(task.task_id, now.published))
     return delivery.ended(Result.DELETED)
 
 
@@ -245,11 +246,12 @@ def _publish(image: KnownImage, upload: Upload, delivery: _Delivery) -> Outcome 
     if shown and (not asks or dependencies.renditions.are_live(image.rendition_keys)):
         return _keep(image, shown, upload, delivery)
     if task.cause is Cause.DELETE and image.fault and image.fault.version == version:
-        return _refuse(image, image.fault, delivery)  # its own event was processed before
+        return _refuse(image, image.fault, delivery, is_new=False)  # its own event was processed before
     delivery.made = made or _make(upload, delivery)
     result = delivery.made.result
     if isinstance(result, PermanentFault):
-        if _refuse(image, _latest_fault(image, upload, version, result, delivery), delivery) is None:
+        fault = _latest_fault(image, upload, version, result, delivery)
+        if _refuse(image, fault, delivery, is_new=True) is None:
             return None
         raise result
     record = _store(image, upload, version, *result, delivery)
@@ -282,7 +284,7 @@ def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _D
     if image.replaced:
         dependencies.renditions.mark_stale(image.replaced)
         dependencies.images.forget_replaced(image)
-    dependencies.results.announce(delivery.task.task_id, record)
+    dependencies.events.publish(events.ready(delivery.task.task_id, record))
     bytes_out = sum({rendition.key: rendition.bytes for rendition in record.renditions}.values())
     return delivery.ended(Result.PROCESSED, bytes_in=upload.size, bytes_out=bytes_out)
 
@@ -302,9 +304,10 @@ def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
     return delivery.ended(Result.SUPERSEDED)
 
 
-def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery) -> Outcome | None:
+def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery, *, is_new: bool) -> Outcome | None:
     """Store why the current version cannot be rendered. The published image stays while S3 has its version."""
     task, dependencies, record = delivery.task, delivery.dependencies, image.record
+    subscribers = dependencies.events
     keep = record is not None and (
         record.version_id is None or dependencies.uploads.has_version(task.bucket, image.image_key, record.version_id)
     )
@@ -313,9 +316,12 @@ def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery) -> Outco
         return None
     if delivery.may_have_written or (record and not keep):
         _clean(now, delivery)
-    if record and not keep:
+    # A delivery that died may have withdrawn the image and told nobody.
+    if not keep and (record or delivery.may_have_written):
         tombstone = Tombstone(image.image_key, task.bucket, fault.version_order, deleted_at=fault.at)
-        dependencies.results.announce(task.task_id, tombstone)
+        subscribers.publish(events.deleted(task.task_id, tombstone))
+    if is_new:
+        subscribers.publish(events.failed(image.image_key, task.bucket, fault, still_published=keep))
     return delivery.ended(Result.UNCHANGED)
 
 

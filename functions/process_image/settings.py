@@ -28,7 +28,7 @@ class Settings(EnvironmentSettings):
     images_table: str
     tasks_queue_url: str
     rerender_queue_url: str
-    results_queue_url: str
+    image_events_topic_arn: str
     dead_letter_queue_url: str
     max_receives: int
     max_attempts: int

@@ -18,13 +18,13 @@ from darkroom.visibility import set_visibility_timeout
 
 from functions.process_image import sandbox
 from functions.process_image.admission import Admission
+from functions.process_image.image_events_topic import SnsImageEvents
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.process import Dependencies, Outcome, process
 from functions.process_image.render_server import RenderServer
 from functions.process_image.rendition_set import load_rendition_set
 from functions.process_image.reporting import report, report_taken_over
-from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Uploads
 from functions.process_image.settings import Settings
 from functions.process_image.tasks_table import DynamoDbTasks
@@ -74,7 +74,7 @@ def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
         renditions=S3Renditions(s3, settings.renditions_bucket, ThreadPoolExecutor(max_workers=20)),
         tasks=DynamoDbTasks(dynamodb, settings.tasks_table, settings.task_retention_days),
         images=DynamoDbImages(dynamodb, settings.images_table, settings.task_retention_days),
-        results=SqsResults(sqs, settings.results_queue_url),
+        events=SnsImageEvents(boto3.client("sns", config=_CLIENTS), settings.image_events_topic_arn),
         dead_letters=SqsDeadLetters(sqs, settings.dead_letter_queue_url),
         download_budget=MemoryBudget(free // 4),
         note_taken_over=report_taken_over,

@@ -12,9 +12,10 @@ from darkroom.image_messages import upload_task_id
 from darkroom.sending import PlainTask, submit_tasks
 from PIL import Image
 
-from local.outcomes import read_log, take_results
+from local.order_events import listening
+from local.outcomes import poll, read_log, take_results
 from local.stack import Stack
-from tests.integration.uploading import SAMPLES, image, new_key, s3_record, send, upload, wait_for
+from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, s3_record, send, upload, wait_for
 
 RENDITIONS = {"thumb": 256, "small": 640, "medium": 1280, "large": 1920}
 
@@ -145,3 +146,27 @@ def test_the_log_tells_each_image_with_its_times(stack: Stack) -> None:
     assert (line["message"], line["bucket"], line["key"]) == ("Processed", stack.outputs["UploadsBucketName"], key)
     assert line["NotificationLatencyMs"] >= 0
     assert line["ProcessingTimeMs"] > 0
+
+
+def test_subscribers_are_told_what_becomes_of_an_image(stack: Stack) -> None:
+    key = new_key()
+    with listening(stack, "ImageEventsTopicArn") as listener:
+        # when a photo is uploaded, overwritten by what is none, and deleted
+        _, ready = upload(stack, key, SAMPLES / "IMG_0042.JPG")
+        wait_for(stack, ready)
+        _, failed = upload(stack, key, SAMPLES / "faulty" / "bitmap.jpg")
+        wait_for(stack, failed)
+        stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
+
+        def about_it() -> list[dict[str, Any]]:
+            return [event for event in listener.listen() if event["image_key"] == key]
+
+        events = poll(about_it, lambda events: len(events) == 3, seconds=SECONDS)
+    # then
+    assert [event["event_type"] for event in events] == ["ImageReady", "ImageFailed", "ImageDeleted"]
+    assert [event["task_id"] for event in events[:2]] == [ready, failed]
+    assert (events[1]["error_code"], events[1]["still_published"]) == ("UnsupportedFormat", True)
+    assert events[1]["reason"]
+    # and the results queue is not told of failures
+    heard = [result["state"] for result in take_results(stack) if result["image_key"] == key]
+    assert heard == ["READY", "DELETED"]

@@ -334,10 +334,8 @@ def _submit_an_order(bench: Bench) -> Callable[[], str]:
 WORK: dict[tuple[str, str, str], Work] = {
     ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
     ("TakeTasks", "sqs:ChangeMessageVisibility", "RerenderQueue"): partial(_give_back_a_task, queue="RerenderQueue"),
-    ("SendResultsAndDeadLetters", "sqs:SendMessage", "ResultsQueue"): _render,
-    ("SendResultsAndDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
-        _render, sample="faulty/bitmap.jpg"
-    ),
+    ("MoveToDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(_render, sample="faulty/bitmap.jpg"),
+    ("TellOfImages", "sns:Publish", "ImageEventsTopic"): _render,
     ("ReadUploads", "s3:GetObject", "UploadsBucket"): _render,
     ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): partial(_replace, sample="faulty/bitmap.jpg"),
     ("WriteRenditions", "s3:GetObject", "RenditionsBucket"): _replace,

@@ -28,6 +28,7 @@ from tests.template.template import (
     ROLE,
     ROOT,
     SECRET,
+    SUBSCRIPTION,
     TABLE,
     TOPIC,
     USAGE_PLAN,
@@ -239,12 +240,14 @@ def queues_buckets_and_topics_have_one_policy_each(template: Template) -> list[s
     ]
 
 
-def services_send_only_for_the_bucket_that_notifies_the_queue(template: Template) -> list[str]:
+def services_send_only_for_what_notifies_the_queue(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"""
     findings = []
     for queue in properties(template, QUEUE):
         buckets = [name for name, queues in _notified_queues(template).items() if queue in queues]
+        topics = [topic for topic, of in _subscribed_queues(template) if of == queue]
         arns = [arn_of_named("s3::", properties(template, BUCKET)[name].get("BucketName")) for name in buckets]
+        arns += [{"Ref": topic} for topic in topics]
         policies = resource_policies(template, QUEUE, queue)
         for policy, statement in [(p, s) for p, own in policies.items() for s in own if s["Effect"] == "Allow"]:
             if set(statement["Principal"]) != {"Service"}:
@@ -256,7 +259,18 @@ def services_send_only_for_the_bucket_that_notifies_the_queue(template: Template
             if (statement["Action"], statement["Resource"]) != ("sqs:SendMessage", {"Fn::GetAtt": [queue, "Arn"]}):
                 findings.append(f"{policy} lets a service do more than send to {queue}")
             if listed(tests.get("aws:SourceArn")) != arns:
-                findings.append(f"{policy} does not name exactly {', '.join(buckets) or 'a bucket'} as the source")
+                named = ", ".join(buckets + topics) or "a bucket or topic"
+                findings.append(f"{policy} does not name exactly {named} as the source")
+    return findings
+
+
+def topics_may_send_to_the_queues_that_subscribe(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/sns/latest/dg/subscribe-sqs-queue-to-sns-topic.html"""
+    findings = []
+    for topic, queue in _subscribed_queues(template):
+        statements = [s for own in resource_policies(template, QUEUE, queue).values() for s in own]
+        if not any(s["Effect"] == "Allow" and s["Principal"] == {"Service": "sns.amazonaws.com"} for s in statements):
+            findings.append(f"{topic} may not send to {queue}")
     return findings
 
 
@@ -1291,6 +1305,12 @@ def _notified_queues(template: Template) -> dict[str, set[str]]:
         for name, values in properties(template, BUCKET).items()
         if "QueueConfigurations" in values.get("NotificationConfiguration", {})
     }
+
+
+def _subscribed_queues(template: Template) -> list[tuple[str, str]]:
+    """The topic and the queue of each subscription."""
+    subscriptions = properties(template, SUBSCRIPTION).values()
+    return [(target(v["TopicArn"]) or "", target(v["Endpoint"]) or "") for v in subscriptions if v["Protocol"] == "sqs"]
 
 
 def _lifecycle(template: Template, bucket: str) -> list[dict[str, object]]:

@@ -33,6 +33,7 @@ ROLE = "AWS::IAM::Role"
 SECRET = "AWS::SecretsManager::Secret"
 TABLE = "AWS::DynamoDB::Table"
 TOPIC = "AWS::SNS::Topic"
+SUBSCRIPTION = "AWS::SNS::Subscription"
 USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
 #: Hold in a stack that leaves no flow out.
 FLOW_CONDITIONS = {"HasOrders", "HasRabbitMqIntake", "HasHttpApi", "OffersOrders", "OffersRabbitMqDeadLetters"}

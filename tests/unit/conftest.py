@@ -22,7 +22,7 @@ os.environ |= {
     "IMAGES_TABLE": "images",
     "TASKS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/tasks",
     "RERENDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rerenders",
-    "RESULTS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/results",
+    "IMAGE_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:images",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "MAX_RECEIVES": "5",
     "MAX_ATTEMPTS": "4",

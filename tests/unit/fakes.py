@@ -24,6 +24,7 @@ from darkroom.image_messages import ImageTask, read_body
 from darkroom.messages import Unreadable
 from PIL import Image
 
+from functions.process_image.events import ImageEvent
 from functions.process_image.images import ImageRecord, KnownImage, LatestFault, Tombstone, is_rendition_of
 from functions.process_image.memory_budget import MemoryBudget
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
@@ -322,13 +323,13 @@ class FakeImages:
 
 
 @dataclass(frozen=True)
-class FakeResults:
-    announced: list[tuple[str, ImageRecord | Tombstone]]
+class FakeImageEvents:
+    told: list[ImageEvent]
     calls: Calls
 
-    def announce(self, task_id: str, published: ImageRecord | Tombstone) -> None:
-        with self.calls.call("announce"):
-            self.announced.append((task_id, published))
+    def publish(self, event: ImageEvent) -> None:
+        with self.calls.call("tell"):
+            self.told.append(event)
 
 
 @dataclass(frozen=True)
@@ -359,7 +360,7 @@ class World:
     renditions: dict[str, StoredObject] = field(default_factory=dict)
     tasks: dict[str, TaskItem] = field(default_factory=dict)
     images: dict[str, KnownImage] = field(default_factory=dict)
-    announced: list[tuple[str, ImageRecord | Tombstone]] = field(default_factory=list)
+    told: list[ImageEvent] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     taken_over: list[str] = field(default_factory=list)
     seconds_passed: float = 0
@@ -404,7 +405,7 @@ class World:
             renditions=FakeRenditions(self.renditions, calls),
             tasks=FakeTasks(self.tasks, self.now, calls, self._lock),
             images=FakeImages(self.images, calls, self._lock),
-            results=FakeResults(self.announced, calls),
+            events=FakeImageEvents(self.told, calls),
             dead_letters=FakeDeadLetters(self.dead_letters, calls),
             download_budget=MemoryBudget(10**6),
             note_taken_over=lambda task: self.taken_over.append(task.task_id),

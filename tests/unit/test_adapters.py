@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
@@ -23,7 +22,6 @@ from darkroom.errors import (
     ServiceUnavailable,
 )
 from darkroom.image_messages import ImageTask
-from darkroom.schema import Schema
 from darkroom.visibility import set_visibility_timeout
 from moto import mock_aws
 from urllib3.exceptions import ProtocolError
@@ -40,7 +38,6 @@ from functions.process_image.images import (
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Images, Result, Tasks
-from functions.process_image.results_queue import SqsResults
 from functions.process_image.s3 import S3Renditions, S3Upload, S3Uploads
 from functions.process_image.tasks_table import DynamoDbTasks
 from tests.unit.events import BUCKET
@@ -722,38 +719,6 @@ def receive(sqs: SQSClient, queue_url: str) -> Any:
     return message
 
 
-def test_a_finished_image_is_announced_with_its_task_and_its_record(sqs: SQSClient, queue_url: str) -> None:
-    record = image("v1")
-    SqsResults(sqs, queue_url).announce("task-1", record)
-    message = json.loads(receive(sqs, queue_url)["Body"])
-    assert Schema("image_result").faults(message) == []
-    assert (message["task_id"], message["state"], message["image_key"]) == ("task-1", "READY", KEY)
-    assert message["version_order"] == record.version_order
-    assert message["version_id"] == "v1"
-    assert message["location"] == [48.137154, -11.5761]
-    assert message["renditions"][0] == {
-        "name": "small",
-        "key": record.renditions[0].key,
-        "content_type": "image/webp",
-        "width": 256,
-        "height": 192,
-        "bytes": 9000,
-    }
-
-
-def test_a_withdrawn_image_is_announced(sqs: SQSClient, queue_url: str) -> None:
-    SqsResults(sqs, queue_url).announce("task-1", Tombstone("a.jpg", BUCKET, "order", "2026-11-22T09:30:00.000+00:00"))
-    assert json.loads(receive(sqs, queue_url)["Body"]) == {
-        "schema_version": 1,
-        "task_id": "task-1",
-        "state": "DELETED",
-        "image_key": "a.jpg",
-        "bucket": BUCKET,
-        "version_order": "order",
-        "deleted_at": "2026-11-22T09:30:00.000+00:00",
-    }
-
-
 def test_a_dead_letter_keeps_its_body_and_carries_its_reason(sqs: SQSClient, queue_url: str) -> None:
     body = '  {"task_id": "t", "key": "Käthe"}\n'
     SqsDeadLetters(sqs, queue_url).send(body, "task-1", NotAnImage("it is a text"))
@@ -802,7 +767,6 @@ def test_a_message_is_shown_again_within_the_bounds_of_sqs(seconds: float, expec
 def test_sqs_in_trouble_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     calls = {
-        "announce the image": partial(SqsResults(client, "https://queue").announce, "t", image()),
         "send the dead letter": partial(SqsDeadLetters(client, "https://queue").send, "{}", "t", NotAnImage("a text")),
     }
     with Stubber(client) as stub:

@@ -13,6 +13,7 @@ from darkroom.errors import TransientFault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from functions.process_image import events
 from functions.process_image.images import (
     ImageRecord,
     ImageVersion,
@@ -59,7 +60,7 @@ class TestAnImageIsWithdrawn:
         assert isinstance(tombstone, Tombstone)
         assert tombstone.version_order > before.version_order
         assert world.renditions == {}
-        assert world.announced[-1] == (outcome.task_id, tombstone)
+        assert world.told[-1] == events.deleted(outcome.task_id, tombstone)
         assert world.dead_letters == []
 
     def test_a_late_upload_event_loses_against_the_tombstone(self, world: World) -> None:
@@ -69,7 +70,7 @@ class TestAnImageIsWithdrawn:
         calls = Calls()
         assert world.deliver(upload_event(), calls).result is Result.SUPERSEDED
         assert "read" not in calls.made
-        assert len(world.announced) == 1
+        assert len(world.told) == 1
 
     def test_a_new_upload_wins(self, world: World) -> None:
         world.upload(version_id="v1")
@@ -187,7 +188,7 @@ class TestNamesWithoutImageSuffix:
     def test_what_never_was_an_image_gets_no_record(self, world: World) -> None:
         world.upload("notes", data=b"a text")
         assert world.deliver(delete_event("v0", key="notes")).result is Result.UNCHANGED
-        assert (world.images, world.dead_letters, world.announced) == ({}, [], [])
+        assert (world.images, world.dead_letters, world.told) == ({}, [], [])
 
     def test_what_was_published_by_a_plain_task_is_withdrawn(self, world: World) -> None:
         world.upload("photo")

@@ -13,6 +13,8 @@ import pytest
 from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
 from PIL import ExifTags, Image
 
+from functions.process_image import events
+from functions.process_image.events import ImageEvent
 from functions.process_image.images import Tombstone
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome
@@ -70,12 +72,12 @@ def once_before(call: str, act: Callable[[], object]) -> Callable[[str], None]:
     return before
 
 
-def announcements(world: World, task_id: str) -> list[Any]:
-    return [record for announced, record in world.announced if announced == task_id]
+def told_of(world: World, task_id: str) -> list[ImageEvent]:
+    return [event for event in world.told if event.body["task_id"] == task_id]
 
 
 class TestAnUploadIsProcessed:
-    def test_its_renditions_are_stored_published_and_announced(self, world: World) -> None:
+    def test_its_renditions_are_stored_published_and_told_of(self, world: World) -> None:
         world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
 
         outcome = world.deliver(upload_event("a.jpg", "v1"))
@@ -90,7 +92,7 @@ class TestAnUploadIsProcessed:
         assert {r.key: (r.content_type, r.bytes) for r in record.renditions} == {
             key: (stored.content_type, len(stored.body)) for key, stored in world.renditions.items()
         }
-        assert world.announced == [(outcome.task_id, record)]
+        assert world.told == [events.ready(outcome.task_id, record)]
         assert world.tasks[outcome.task_id].outcome is Result.PROCESSED
         assert world.dead_letters == []
 
@@ -195,7 +197,7 @@ class TestATaskIsDoneOnce:
             assert isinstance(rest[0], InProgressElsewhere) or (
                 isinstance(rest[0], Outcome) and rest[0].result is Result.DUPLICATE
             )
-            assert len(world.announced) == 1
+            assert len(world.told) == 1
 
     def test_two_different_tasks_for_one_version_share_its_renditions(self, world: World) -> None:
         world.upload()
@@ -203,7 +205,7 @@ class TestATaskIsDoneOnce:
         calls = Calls()
         assert world.deliver(plain_task(task_id="task-2"), calls).result is Result.PROCESSED
         assert "read" not in calls.made
-        assert [task_id for task_id, _ in world.announced] == ["task-1", "task-2"]
+        assert [event.body["task_id"] for event in world.told] == ["task-1", "task-2"]
 
     def test_two_tasks_that_both_rendered_one_version_publish_it_once(self, world: World) -> None:
         world.upload()
@@ -351,7 +353,7 @@ class TestPermanentFaults:
         assert (fault.error_code, fault.version_id, fault.task_id) == (error_code, "v1", outcome.task_id)
         assert world.images["a.jpg"].published is None
         assert world.renditions == {}
-        assert world.announced == []
+        assert world.told == [events.failed("a.jpg", BUCKET, fault, still_published=False)]
 
     def test_a_file_that_is_too_large_is_not_read(self, world: World) -> None:
         world.upload(data=FAULTY["TooLarge"])
@@ -422,7 +424,7 @@ class TestPermanentFaults:
         world.upload()
         assert world.deliver(body, redriven=True).result is Result.PROCESSED
         assert world.deliver(body, redriven=True).result is Result.DUPLICATE
-        assert len(world.announced) == 1
+        assert [event.event_type for event in world.told] == ["ImageReady"]
 
 
 class TestTimeRunsOut:
@@ -557,6 +559,13 @@ CASES = {
 }
 
 
+_TOLD = {
+    Result.PROCESSED: "ImageReady",
+    Result.DELETED: "ImageDeleted",
+    Result.DEAD_LETTERED: "ImageFailed",
+}
+
+
 def each_call(case: Case, trouble: Trouble) -> Iterator[tuple[World, Calls, str]]:
     """A world and a worker for every call of the delivery, the worker meeting trouble at that call."""
     undisturbed = Calls()
@@ -583,9 +592,10 @@ def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
     if case.result is not Result.UNCHANGED:  # a repeated delivery cannot know that it changed nothing
         assert outcome.result in (case.result, Result.DUPLICATE)
         assert task.outcome is case.result
-        announced = announcements(world, outcome.task_id)
-        assert all(record == announced[0] for record in announced)
-        assert bool(announced) == (case.result in (Result.PROCESSED, Result.DELETED))
+        told = [e for e in told_of(world, outcome.task_id) if e.event_type == _TOLD.get(case.result)]
+        assert len({event.event_id for event in told}) == (case.result in _TOLD)
+    elif case.stands is None:
+        assert told_of(world, outcome.task_id)[-1].event_type == "ImageDeleted"
 
     letters = [letter for letter in world.dead_letters if letter.task_id == outcome.task_id]
     assert all(letter == letters[0] for letter in letters)
@@ -654,7 +664,7 @@ class TestWhateverDiesInBetween:
         assert quick.result is Result.PROCESSED
         assert world.tasks[quick.task_id].outcome is Result.PROCESSED
         assert live_renditions(world) == published_renditions(world)
-        assert len({record.version_order for _, record in world.announced}) == 1
+        assert len({event.body["version_order"] for event in world.told}) == 1
 
     @pytest.mark.parametrize("then", ["overwritten", "deleted", "deleted before its event"])
     def test_whatever_comes_between_wins(self, then: str, subtests: pytest.Subtests) -> None:
