@@ -1,8 +1,8 @@
 """One image task from its message to its effect, step by step.
 
-Whatever the message says, the current version in S3 decides: it is published, or if there is none, the image is
-withdrawn. The record is read before S3, and written only if no other delivery wrote it in between. So no delivery
-replaces what another one saw later (docs/decisions/0019-s3-shows.md).
+The current version in S3 decides, not the message: it is published, or if there is none, the image is withdrawn.
+The record is read before S3, and written only if no other delivery wrote it in between. So no delivery replaces what
+another one saw later (docs/decisions/0019-s3-shows.md).
 
 Every step can be repeated: the renditions' names come from the image's version and the record's revision, each write
 of the record is conditional, and a finished task is not started again. So the function can die between any two of

@@ -38,8 +38,8 @@ LENGTH: Final = struct.Struct("!I")
 #: How a process ended: with this exit code, or by the signal that this is the negative of.
 EXIT_STATUS: Final = struct.Struct("!i")
 
-#: Bytes that a process may take beside the file and the estimate: mostly its threads' stacks, 2 MB each, hardly any of
-#: which is written to. Measured: 11 MB for a picture of a few pixels. With the file, all that it has to identify it.
+#: Bytes that a process may take in addition to the file and the estimate: mostly its threads' stacks of 2 MB each,
+#: which are hardly written to. Measured: 11 MB for a picture of a few pixels. Identifying a file must fit in here, too.
 OVERHEAD_BYTES: Final = 64 * 2**20
 
 #: Bytes of JSON in an answer, at most.

@@ -1,7 +1,7 @@
-"""What a process that decodes a stranger's file may not do, should the file take it over.
+"""What a process that decodes an untrusted file must not do, even if the file takes it over.
 
 The kernel keeps these rules, so that no code in the process can lift them. They are a list of what is denied: a new
-version of an image library may call something that we do not know, but it need not start programs or connect.
+version of an image library may need another call, but never one that starts programs or connects.
 Linux on x86_64 and arm64; elsewhere, and where a kernel has no filters, only the limits of :func:`enter` hold.
 docs/decisions/0015-decoding-apart.md
 
@@ -70,7 +70,7 @@ def enter(keep: int) -> bool:
     Parameters
     ----------
     keep : int
-        The only descriptor that stays open, beside standard input, output and error.
+        The only descriptor that stays open, besides standard input, output and error.
 
     Returns
     -------

@@ -33,7 +33,7 @@ _RENDITION_SET = Path(__file__).with_name("renditions.toml")
 _BATCH_SIZE = 10
 # The function and its render server before the first image: 80 MB measured, and room for what boto3 buffers.
 _MB_AT_REST = 200
-# CPU time of one image: half of what a function has, so that the clock does not end it first. A bomb that the
+# CPU time of one image: half of the function's time, so that the timeout does not come first. A bomb that the
 # clock ends comes back. No more with more vCPU: an image uses two at best.
 _CPU_SECONDS_OF_ONE_VCPU, _CPU_SECONDS = 25, 40
 _MB_OF_ONE_VCPU = 1769  # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
@@ -83,7 +83,7 @@ def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
         read=read_body,
         process=partial(process, dependencies=dependencies),
         dead_letters=dependencies.dead_letters,
-        workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
+        workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for threads that still run after their deadline
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
         max_attempts=settings.max_attempts,

@@ -1,4 +1,4 @@
-"""Lambda's way in: a batch of orders from SQS."""
+"""The Lambda handler: a batch of orders from SQS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from functions.process_order.settings import Settings
 from functions.process_order.wiring import build_message_handler
 
 messages = build_message_handler(Settings.from_environment(os.environ))
-# A batch in which every message failed is no failure of the function: each message has its own way back.
+# A batch in which every message failed is not a failed invocation: each message has its own retries.
 processor = AsyncBatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 

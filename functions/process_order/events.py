@@ -1,4 +1,4 @@
-"""What subscribers are told of an order."""
+"""The events about an order, which subscribers receive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from functions.process_order.orders import OrderRecord, State
 
-#: Of schemas/order_event.json. It rises when a field goes or changes; a new field leaves it as it is.
+#: The version of schemas/order_event.json: increased when a field is removed or changed, not for a new one.
 SCHEMA_VERSION = 1
 _NAMESPACE = UUID("6f8a3a0e-0f1c-4f0e-9a35-3f1f3c1d7b52")
 _TYPES = {State.COMMITTED: "OrderCompleted", State.RELEASED: "OrderRejected"}
@@ -16,7 +16,7 @@ _TYPES = {State.COMMITTED: "OrderCompleted", State.RELEASED: "OrderRejected"}
 
 @dataclass(frozen=True)
 class OrderEvent:
-    """One event; told again, it is the same to the last letter, ``event_id`` included."""
+    """One event. If it is published again, it is identical, ``event_id`` included."""
 
     event_id: str
     event_type: str
@@ -25,7 +25,7 @@ class OrderEvent:
 
 
 def event_of(record: OrderRecord) -> OrderEvent:
-    """The event that an order in state COMMITTED or RELEASED is to be told with."""
+    """Return the event to publish for an order in state COMMITTED or RELEASED."""
     order, event_type = record.order, _TYPES[record.state]
     event_id = str(uuid5(_NAMESPACE, f"{order.order_id}/{event_type}"))
     (occurred_at,) = (entry.at for entry in record.history if entry.state is record.state)

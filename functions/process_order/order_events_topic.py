@@ -1,4 +1,4 @@
-"""The topic that tells of orders."""
+"""The topic for events about orders."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SnsOrderEvents:
-    """Publishes events; subscribers filter by the attributes ``event_type`` and ``currency``."""
+    """Publish events; subscribers filter by the attributes ``event_type`` and ``currency``."""
 
     sns: SNSClient
     topic_arn: str
 
     def publish(self, event: OrderEvent) -> None:
-        """Tell all subscribers. Raises ServiceUnavailable."""
+        """Publish an event. Raises ServiceUnavailable."""
         attributes = {"event_type": event.event_type, "currency": event.currency}
         with aws_faults_as_transient("tell of the order"):
             self.sns.publish(

@@ -1,4 +1,4 @@
-"""An order, the states it moves through, and what is remembered of it.
+"""An order, its states, and its record.
 
 RECEIVED ── reserve ──> RESERVED ── open payment ──> PAYING ── charge ──> CHARGED ── commit ──> COMMITTED
 │                       │                           │                     │                      │ tell
@@ -19,7 +19,7 @@ from darkroom.order_messages import Order
 
 
 class State(StrEnum):
-    """How far an order is. Every state but the final two names what was done; the next step follows from it."""
+    """The state of an order: the last finished step, which determines the next one."""
 
     RECEIVED = "RECEIVED"
     RESERVED = "RESERVED"
@@ -34,7 +34,8 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.COMPLETED, State.REJECTED})
-#: An order in one of these that stands still is rejected. Any other goes on: its customer has paid, or is told already.
+#: An order that stands still in one of these states is rejected. In any other it continues: the customer has paid, or
+#: the order is being rejected already.
 EXPIRING = frozenset({State.RECEIVED, State.RESERVED, State.PAYING})
 
 
@@ -58,7 +59,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """When an order came to a state. ``at`` is ISO 8601 in UTC."""
+    """When an order reached a state. ``at`` is ISO 8601 in UTC."""
 
     state: State
     at: str
@@ -66,16 +67,16 @@ class HistoryEntry:
 
 @dataclass(frozen=True)
 class OrderRecord:
-    """An order as it stands.
+    """The record of an order.
 
     Attributes
     ----------
     revision:
-        Counts the changes; a change is made only to the revision it was decided on.
+        Counts the changes; a change applies only to the revision for which it was decided.
     reserved, sold:
-        How many of ``order.products``, from the first, have stock reserved or sold for this order.
+        How many of ``order.products``, counted from the first, have stock reserved or sold for this order.
     payment_id:
-        The one payment that may be charged for this order.
+        The only payment that may be charged for this order.
     """
 
     order: Order
@@ -90,7 +91,7 @@ class OrderRecord:
 
 @dataclass(frozen=True)
 class StockMove:
-    """Stock of some products moves from one counter of the inventory to another.
+    """A movement of stock from one counter of the inventory to another.
 
     Attributes
     ----------
@@ -105,9 +106,9 @@ class StockMove:
 
 @dataclass(frozen=True)
 class Change:
-    """What one step does to an order, and to the stock with it, all at once or not at all.
+    """The change that one step makes to an order and its stock, in one transaction.
 
-    ``values`` are the fields of the record, other than state, that get a new value.
+    ``values`` are the new values of the record's fields, except ``state``.
     """
 
     to: State

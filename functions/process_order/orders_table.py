@@ -1,7 +1,7 @@
 """The orders table, and the inventory whose stock moves in one transaction with an order's state.
 
-An order's item holds what the shop asked for, ``state``, ``revision`` and ``history``. A product's item holds three
-counters: stock that is ``available``, ``reserved`` for orders under way, and ``sold``.
+An order's item holds the shop's order, ``state``, ``revision`` and ``history``. A product's item holds three counters:
+stock that is ``available``, ``reserved`` for open orders, and ``sold``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-# Orders for the same products meet in DynamoDB; whoever comes second is told to try again.
+# When orders for the same products conflict in DynamoDB, the second one has to try again.
 _ATTEMPTS_AT_A_TRANSACTION = 8
 _FAILED_CONDITION = "ConditionalCheckFailed"
 _serialize = TypeSerializer().serialize
@@ -43,12 +43,12 @@ class DynamoDbOrders:
     now: Callable[[], float] = time
 
     def receive(self, order: Order) -> OrderRecord:
-        """Remember a new order, or return it as it stands.
+        """Store a new order, or return its record.
 
         Raises
         ------
         OrderIdReused
-            The order that has this id asks for something else.
+            The stored order with this id has other content.
         ServiceUnavailable
             DynamoDB answered with an error.
         """
@@ -74,7 +74,7 @@ class DynamoDbOrders:
         return record
 
     def load(self, order_id: str) -> OrderRecord:
-        """An order as it stands. Raises ServiceUnavailable."""
+        """Return the record of an order. Raises ServiceUnavailable."""
         with aws_faults_as_transient("read the order"):
             item = self.dynamodb.get_item(
                 TableName=self.orders_table, Key={"order_id": {"S": order_id}}, ConsistentRead=True
@@ -82,16 +82,16 @@ class DynamoDbOrders:
         return _record_of(item)
 
     def apply(self, record: OrderRecord, change: Change) -> OrderRecord:
-        """Change an order and its stock, all at once; returns the order as it stands then.
+        """Change an order and its stock in one transaction; returns the new record.
 
         Raises
         ------
         Overtaken
             The order is no longer at the record's revision. Nothing was changed.
         StockShort
-            Some products have too little to take. Nothing was changed.
+            Some products do not have enough stock. Nothing was changed.
         ProductUnknown, StockRecordInvalid
-            The inventory has no such product, or no number where one belongs. Nothing was changed.
+            The inventory lacks a product, or a counter is not a number. Nothing was changed.
         ServiceUnavailable
             DynamoDB answered with an error.
         """
@@ -131,7 +131,7 @@ class DynamoDbOrders:
                 raise ServiceUnavailable(f"Could not move the stock: {attempts}.") from error
 
     def _transact(self, writes: list[TransactWriteItemTypeDef], stock: StockMove) -> None:
-        """Make all writes or none. Raises Overtaken and StockShort where that is why DynamoDB cancelled them."""
+        """Make all writes or none. Raises Overtaken or StockShort if that is why DynamoDB cancelled them."""
         try:
             self.dynamodb.transact_write_items(TransactItems=writes)
         except self.dynamodb.exceptions.TransactionCanceledException as error:
@@ -150,9 +150,9 @@ class DynamoDbOrders:
             raise StockShort(tuple(failed)) from error
 
     def _require_records(self, items: Mapping[str, Mapping[str, Any]], stock: StockMove) -> None:
-        """Raise the operator's mistake if stock did not move because of one: missing product, invalid counter.
+        """Raise the operator's mistake if it kept stock from moving: a missing product or an invalid counter.
 
-        What is given back for a product that was deleted meanwhile has nowhere to go, which is no mistake.
+        Stock that is returned for a product that was deleted meanwhile is dropped; that is not a mistake.
         """
         gives_back = stock.added_to == "available"
         if unknown := [product for product, item in items.items() if not item and not gives_back]:
@@ -169,7 +169,7 @@ class DynamoDbOrders:
                     )
 
     def _write(self, write: Callable[[], object]) -> None:
-        """Make a write, again if it meets a transaction of another delivery."""
+        """Make a write, and repeat it if it conflicts with a transaction of another delivery."""
         conflicts = self.dynamodb.exceptions
         for attempt in range(1, _ATTEMPTS_AT_A_TRANSACTION):
             try:
@@ -185,7 +185,7 @@ class DynamoDbOrders:
 
 
 def _cancellation_codes(error: ClientError) -> list[str]:
-    """For each write of a transaction why DynamoDB cancelled it; ``None``, as a text, where it would have been made."""
+    """Return for each write of a transaction why DynamoDB cancelled it; the text ``None`` if it was not the reason."""
     reasons: Any = error.response["CancellationReasons"]
     return [reason.get("Code", "None") for reason in reasons]
 

@@ -1,4 +1,4 @@
-"""What one order meets on its way: the ports that the adapters, and the tests' fakes, implement."""
+"""The ports of an order, which the adapters and the tests' fakes implement."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Overtaken(Exception):
 
 
 class StockShort(Exception):
-    """Some products do not have the stock that was to be moved.
+    """Some products do not have enough stock to move.
 
     Parameters
     ----------
     product_ids:
-        These products.
+        The products without enough stock.
     """
 
     def __init__(self, product_ids: tuple[str, ...]) -> None:
@@ -39,36 +39,36 @@ class StockShort(Exception):
 
 
 class Orders(Protocol):
-    """The orders table, and the inventory that changes with it."""
+    """The orders table, and the inventory, which changes in the same transactions."""
 
     def receive(self, order: Order) -> OrderRecord:
-        """Remember a new order, or return it as it stands. Raises OrderIdReused."""
+        """Store a new order, or return its record. Raises OrderIdReused."""
 
     def load(self, order_id: str) -> OrderRecord:
-        """An order as it stands; it must exist."""
+        """Return the record of an order, which must exist."""
 
     def apply(self, record: OrderRecord, change: Change) -> OrderRecord:
-        """Change an order and its stock, all at once; returns the order as it stands then.
+        """Change an order and its stock in one transaction; returns the new record.
 
         Raises
         ------
         Overtaken
             The order is no longer at the record's revision. Nothing was changed.
         StockShort
-            Some products have too little to take. Nothing was changed.
+            Some products do not have enough stock. Nothing was changed.
         """
 
 
 class Declined(Exception):
-    """The payment provider says no, and will say no again. ``str()`` of it is the reason for the customer."""
+    """The payment provider declines for good. ``str()`` of it is the reason for the customer."""
 
 
 class ConfirmationRequired(Declined):
-    """The bank asks the customer to confirm the payment, which only the shop can collect."""
+    """The bank requires the customer's confirmation, which only the shop can collect."""
 
 
 class Payments(Protocol):
-    """The payment provider. Every call may be repeated; whatever is unknown afterwards raises a TransientFault."""
+    """The payment provider. Every call may be repeated; an unknown outcome raises a TransientFault."""
 
     def check_configured(self) -> None:
         """Raise PaymentsNotConfigured unless charging is possible."""
@@ -77,14 +77,14 @@ class Payments(Protocol):
         """Prepare a payment, charging nothing yet; returns its id. Raises Declined."""
 
     def charge(self, payment_id: str, order: Order) -> None:
-        """Charge the payment, unless it is charged already. Raises Declined."""
+        """Charge the payment, unless it was charged before. Raises Declined."""
 
     def undo(self, payment_id: str, order: Order) -> None:
-        """Refund the payment if it was charged; otherwise see that it never can be."""
+        """Refund the payment if it was charged; otherwise cancel it, so that it never can be."""
 
 
 class OrderEvents(Protocol):
-    """The topic that tells of orders."""
+    """The topic for events about orders."""
 
     def publish(self, event: OrderEvent) -> None:
-        """Tell all subscribers; after a crash the same event may be told again."""
+        """Publish an event; after a crash the same event may be published again."""

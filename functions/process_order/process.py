@@ -1,8 +1,8 @@
 """One order from its message to its end, step by step.
 
-Every step may be repeated, by this delivery or by another at the same time: stock moves in one transaction with the
-order's own state, the payment provider is asked for one payment only, whose id is remembered before it is charged, and
-an event told twice has the same id. So the function may die between any two of them, and the next delivery goes on.
+Every step can be repeated, even by two deliveries at the same time: stock moves in one transaction with the order's
+state, an order has one payment, whose id is stored before the charge, and an event that is published twice has the same
+id. So the function can die between any two steps, and the next delivery continues.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from functions.process_order.ports import (
     StockShort,
 )
 
-# A step that starts with less time left would rarely finish; one that is cut short is repeated.
+# A step that starts with less time left rarely finishes; a step that is cut short is repeated.
 _SECONDS_PER_STEP = 25
-# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one is the order.
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html: 100 writes, one for the order.
 PRODUCTS_PER_TRANSACTION = 99
 
 
@@ -58,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Everything one order meets on its way."""
+    """The ports of an order."""
 
     orders: Orders
     payments: Payments
@@ -69,7 +69,7 @@ class Dependencies:
 def process(
     task: OrderTask | Unreadable, deadline: Deadline, *, dependencies: Dependencies, redriven: bool = False
 ) -> Outcome:
-    """Bring one message to its end.
+    """Process one message.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def process(
 def _fulfil(task: OrderTask, dependencies: Dependencies, deadline: Deadline) -> Outcome:
     record = dependencies.orders.receive(task.order)
     if record.state is State.RECEIVED and not _is_expired(record):
-        dependencies.payments.check_configured()  # before the order holds stock that it cannot pay for
+        dependencies.payments.check_configured()  # before the order reserves stock for which it cannot pay
     ended_here = False
     while record.state not in FINAL:
         deadline.require(_SECONDS_PER_STEP, "take the order one step further")
@@ -176,7 +176,7 @@ def _undo_payment(record: OrderRecord, dependencies: Dependencies) -> OrderRecor
 
 
 def _release_stock(record: OrderRecord, dependencies: Dependencies) -> OrderRecord:
-    """Give back what the order holds, the last first."""
+    """Undo what the order did, the last step first."""
     products = record.order.products
     if record.sold < record.reserved:
         held_as, some = "reserved", products[record.sold : record.reserved][-PRODUCTS_PER_TRANSACTION:]
@@ -189,7 +189,7 @@ def _release_stock(record: OrderRecord, dependencies: Dependencies) -> OrderReco
         move = StockMove(held_as, "available", some) if some else None
         try:
             return dependencies.orders.apply(record, Change(to, values, move))
-        except StockShort as short:  # written off by hand meanwhile: there is nothing to give back
+        except StockShort as short:  # a person corrected the stock meanwhile: there is nothing to return
             some = tuple(product for product in some if product[0] not in short.product_ids)
 
 

@@ -1,4 +1,4 @@
-"""What the outside learns of an order: one log line and its metrics."""
+"""Report every attempt at an order: one log line and its metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def report(attempt: Attempt[OrderTask | Unreadable, Outcome], sent: float, is_la
     sent:
         When the message was sent, seconds since the epoch.
     is_last:
-        What could not be done now was moved to the dead-letter queue, not left for another attempt.
+        Whether an order that failed was moved to the dead-letter queue, not left for another attempt.
     """
     outcome = attempt.outcome
     about: dict[str, object] = {"order_id": attempt.task.task_id, **count_times(stage_times(attempt, sent))}

@@ -1,4 +1,4 @@
-"""Whose mistake an error of Stripe is: it decides what becomes of the order.
+"""Sort Stripe's errors by who can fix them, which decides what happens to the order.
 
 https://docs.stripe.com/error-codes
 https://docs.stripe.com/declines/codes
@@ -13,14 +13,14 @@ import stripe
 
 
 class Cause(StrEnum):
-    """Where an error comes from, and what follows."""
+    """The source of an error, with its consequence."""
 
     CARD = "the customer's card"  # the order is rejected
     CONFIRMATION = "a confirmation is missing"  # rejected, and the shop collects the customer's confirmation
     DATA = "the customer's data"  # rejected in Stripe's words
     KEY = "our key"  # dead letter, the stock stays reserved
     OURS = "our request, account or settings"  # dead letter, the stock stays reserved
-    UNKNOWN = "unknown, or passing"  # tried again
+    UNKNOWN = "unknown, or passing"  # retried
 
 
 _CODES_BY_CAUSE = {
@@ -54,7 +54,7 @@ _CODES_BY_CAUSE = {
         rate_limit terminal_reader_busy terminal_reader_offline terminal_reader_timeout
         three_d_secure_authentication_upstream_error
         """,
-    # Of our request or our account, or of a part of Stripe that we do not use.
+    # Errors of Darkroom's request or account, or of a part of Stripe that Darkroom does not use.
     Cause.OURS: """
         account_closed account_country_invalid_address account_error_country_change_requires_additional_steps
         account_information_mismatch account_invalid
@@ -104,16 +104,16 @@ _CODES_BY_CAUSE = {
         tls_version_unsupported transfer_source_balance_parameters_mismatch transfers_not_allowed url_invalid
         """,
 }
-#: Every code that Stripe documents, and whose mistake it is where nothing else says more.
+#: Every code that Stripe documents, with its source unless another field of the error says more.
 CAUSES = {code: cause for cause, codes in _CODES_BY_CAUSE.items() for code in codes.split()}
 
-#: Decline codes that are not the customer's card. All others are.
+#: Decline codes that are not about the customer's card. All others are.
 DECLINES = {
     "authentication_required": Cause.CONFIRMATION,
     "mobile_device_authentication_required": Cause.CONFIRMATION,
     "test_mode_live_card": Cause.KEY,
 }
-# What of a request is the order's own.
+# The parts of a request that come from the order.
 _DATA = {"amount", "currency", "customer", "payment_method"}
 _DATA_IS_AT_FAULT = {
     *("", "resource_missing", "currency_not_supported"),
@@ -167,5 +167,5 @@ def _cause_of_decline(error: stripe.CardError, message: str, code: str) -> Cause
 
 
 def words_of(error: stripe.StripeError) -> str:
-    """Stripe's own words, without whatever could be a key."""
+    """Return Stripe's message, without anything that could be a key."""
     return _SECRET.sub(r"\1_...", error.user_message or "")

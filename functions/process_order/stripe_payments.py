@@ -1,7 +1,7 @@
 """The payment provider: Stripe and its PaymentIntents.
 
-A payment is opened first, which charges nothing, and charged once its id is remembered. Stripe charges a PaymentIntent
-once and never again, so whatever comes back after weeks finds out from it what is done and what is not.
+A payment is opened first, which charges nothing, and charged after its id is stored. Stripe charges a PaymentIntent
+only once, so even an order that comes back after weeks can look up whether it was charged.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ T = TypeVar("T")
 Request = Callable[[stripe.StripeClient, stripe.RequestOptions], T]
 
 _SECONDS_TO_KEEP_KEY = 300
-# A decision of Stripe's on what was asked, or an outcome that only the payment itself can tell.
+# Stripe decided on the request, or only the payment itself shows the outcome.
 _LOOK_AT_PAYMENT = (stripe.InvalidRequestError, stripe.IdempotencyError, stripe.APIError, stripe.APIConnectionError)
 _CONFIRM = "The bank asks the customer to confirm the payment. Collect the confirmation and place a new order."
 _BEYOND_CANCELLING = {"succeeded", "canceled", "processing"}
-# What the customer is told, before Stripe's own words, by code or parameter.
+# The reason for the customer, before Stripe's message, by code or parameter.
 _REASONS = {
     "amount_too_small": "The amount is too small to be charged.",
     "amount_too_large": "The amount is too large to be charged.",
@@ -54,7 +54,7 @@ _HUNDREDTHS = {"ISK", "UGX"}
 _WHOLE = {"MGA"}
 _THOUSANDTHS = {"BHD", "JOD", "KWD", "OMR", "TND"}
 
-stripe.enable_telemetry = False  # it would tell Stripe how long our requests take, and keep an id in the home folder
+stripe.enable_telemetry = False  # it would report durations to Stripe, and store an id in the home folder
 
 
 class StripePayments:
@@ -63,11 +63,11 @@ class StripePayments:
     Parameters
     ----------
     secretsmanager, secret_arn:
-        Where the key is. It is read when it is needed, and again when Stripe refuses it.
+        The secret with the key. It is read when it is needed, and again when Stripe refuses the key.
     payments_url:
-        Where Stripe's API stands.
+        The address of Stripe's API.
     timeout_seconds:
-        How long Stripe may take to answer one request, connecting included.
+        The timeout of one request, connecting included.
     """
 
     def __init__(
@@ -81,12 +81,12 @@ class StripePayments:
         self._secrets = SecretsProvider(boto3_client=secretsmanager)
         self._secret_arn = secret_arn
         self._payments_url = payments_url.rstrip("/")
-        # One for all: every thread has its own connections in it.
+        # Shared by all threads; each has its own connections in it.
         self._http = stripe.RequestsClient(timeout=(timeout_seconds / 4, timeout_seconds * 3 / 4))
         self._stack = stack_of(secret_arn)
 
     def check_configured(self) -> None:
-        """Raise PaymentsNotConfigured unless there is a key, ServiceUnavailable if that cannot be told."""
+        """Raise PaymentsNotConfigured if there is no key, ServiceUnavailable if that is unknown."""
         self._key()
 
     def open(self, order: Order) -> str:
@@ -95,7 +95,7 @@ class StripePayments:
         Raises
         ------
         Declined
-            The order asks for what Stripe does not do: this card, this customer, this amount, this currency.
+            Stripe does not accept the order's card, customer, amount or currency.
         PaymentsNotConfigured, PaymentRequestRefused, ServiceUnavailable
             Not the order's fault.
         """
@@ -118,7 +118,7 @@ class StripePayments:
                 raise
 
     def charge(self, payment_id: str, order: Order) -> None:
-        """Charge the payment, unless it is charged already.
+        """Charge the payment, unless it was charged before.
 
         Raises
         ------
@@ -146,7 +146,7 @@ class StripePayments:
                 if payment.status == "requires_confirmation":
                     _decline_if_fault_of_the_order(error)
                     raise
-            if payment.status != "succeeded":  # which a replayed answer may have been long ago
+            if payment.status != "succeeded":  # a replayed answer may be old
                 payment = self._look_at(payment_id)
             _require_success(payment)
 
@@ -158,7 +158,7 @@ class StripePayments:
         ServiceUnavailable
             Neither is possible yet.
         PaymentsNotConfigured, PaymentRequestRefused
-            Nothing that trying again could help.
+            Trying again cannot help.
         """
         with _stripe_faults("undo the payment"):
             payment = self._look_at(payment_id)
@@ -170,7 +170,7 @@ class StripePayments:
                 raise ServiceUnavailable(f"Payment {payment_id} can not be undone while it is {payment.status}.")
 
     def _cancel(self, payment_id: str, order: Order) -> stripe.PaymentIntent:
-        """Cancel the payment, unless something else happens to it first; returns it as it is then."""
+        """Cancel the payment, unless something else happens to it first; returns its state after that."""
         try:
             return self._change(
                 order,
@@ -184,7 +184,7 @@ class StripePayments:
             return payment
 
     def _refund(self, payment: stripe.PaymentIntent, order: Order) -> None:
-        """Refund what is not refunded yet."""
+        """Refund the amount that is not refunded yet."""
         charge = payment.latest_charge
         if isinstance(charge, stripe.Charge) and charge.amount_refunded >= charge.amount:
             return
@@ -208,7 +208,7 @@ class StripePayments:
             lambda client, options: client.v1.payment_intents.retrieve(
                 payment_id, {"expand": ["latest_charge"]}, options
             ),
-            {"max_network_retries": 0},  # the last word of a step that has taken its time already
+            {"max_network_retries": 0},  # the end of a step that has already taken time
         )
 
     def _change(self, order: Order, what: str, request: Request[T]) -> T:
@@ -216,10 +216,10 @@ class StripePayments:
 
         Notes
         -----
-        For a day Stripe answers a key with what it answered first, an error of its own included. So the key stays the
-        same for as long as the answer is unknown, over all deliveries. Once Stripe says that it replays an error, that
-        is all there is to come under the key, and a fresh one is taken. Nobody is charged twice by it: Stripe charges a
-        payment once and refunds it once under any key, and of two that were opened only one is ever charged.
+        For a day Stripe repeats its first answer to a key, even if that was an error of its own. So the key stays the
+        same, over all deliveries, until the answer is known. Once Stripe says that it repeats an error, the key gives
+        no other answer, and a new one is used. Nobody is charged twice: Stripe charges and refunds a payment once
+        under any key, and of two opened payments only one is ever charged.
         """
         key = f"{self._stack}/{order.order_id}/{what}"
         try:
@@ -230,7 +230,7 @@ class StripePayments:
         return self._ask(request, {"idempotency_key": f"{self._stack}/{uuid4()}"})
 
     def _ask(self, request: Request[T], options: stripe.RequestOptions) -> T:
-        """Send a request; with the key as it is now, if Stripe refuses the one that was read before."""
+        """Send a request; if Stripe refuses the key, read the secret again and send it with the current key."""
         try:
             return request(self._client(self._key()), options)
         except stripe.StripeError as error:
@@ -242,8 +242,8 @@ class StripePayments:
         except stripe.StripeError as error:
             if cause_of(error) is not Cause.KEY:
                 raise
-            if isinstance(error, stripe.AuthenticationError):  # its text has the end of the key
-                # As when a key is rolled: it is better that orders wait a while than that all become dead letters.
+            if isinstance(error, stripe.AuthenticationError):  # its text contains the end of the key
+                # For example while a key is rotated: orders wait a while instead of all becoming dead letters.
                 fault = f"Stripe refuses the key (status {error.http_status})"
                 raise PaymentsUnavailable(f"{fault} in {self._secret_arn}. {self._remedy}") from None
             fault = f"Stripe refuses the {kind_of(key)} in {self._secret_arn}: {words_of(error)}"
@@ -254,7 +254,7 @@ class StripePayments:
             key,
             base_addresses={"api": self._payments_url},
             http_client=self._http,
-            max_network_retries=1,  # for a connection that was closed while the function slept
+            max_network_retries=1,  # for a connection that was closed while the function was frozen
         )
 
     def _key(self, *, fresh: bool = False) -> str:
@@ -263,7 +263,7 @@ class StripePayments:
         Parameters
         ----------
         fresh:
-            From Secrets Manager, even if it was read a moment ago.
+            Whether to read it from Secrets Manager even if it was read a moment ago.
         """
         try:
             return key_in(self._read_secret(fresh=fresh))
@@ -274,7 +274,7 @@ class StripePayments:
         return self._key(fresh=True)
 
     def _read_secret(self, *, fresh: bool) -> str | bytes:
-        """Read the secret; empty if nothing was put into it yet."""
+        """Read the secret; empty if it has no value yet."""
         with aws_faults_as_transient("read the payment provider's key"):
             try:
                 secret: Any = self._secrets.get(self._secret_arn, max_age=_SECONDS_TO_KEEP_KEY, force_fetch=fresh)
@@ -302,7 +302,7 @@ def stripe_amount(amount: int, currency: str) -> int:
     Raises
     ------
     Declined
-        Stripe has no amount between two of its units.
+        The amount is not a whole number of Stripe's units.
     """
     if currency in _HUNDREDTHS:
         return amount * 100
@@ -330,7 +330,7 @@ def _require_success(payment: stripe.PaymentIntent) -> None:
 
 
 def _decline_if_fault_of_the_order(error: stripe.StripeError) -> None:
-    """Raise Declined where Stripe refuses the card or what the order says, rather than us."""
+    """Raise Declined if Stripe refuses the card or the order's content, not Darkroom's request."""
     match cause_of(error):
         case Cause.CARD:
             raise Declined(words_of(error) or "The payment was declined.") from error
@@ -342,7 +342,7 @@ def _decline_if_fault_of_the_order(error: stripe.StripeError) -> None:
 
 
 def _is_spent(error: stripe.StripeError) -> bool:
-    """Whether an idempotency key holds nothing but an error, or what was asked before a deployment changed it."""
+    """Whether Stripe has only an error for an idempotency key, or a request from before a deployment changed it."""
     replayed: str | None = (error.headers or {}).get("Idempotent-Replayed")
     other_parameters = isinstance(error, stripe.IdempotencyError) and error.code != "idempotency_key_in_use"
     return replayed == "true" or other_parameters
@@ -350,7 +350,7 @@ def _is_spent(error: stripe.StripeError) -> bool:
 
 @contextmanager
 def _stripe_faults(action: str) -> Iterator[None]:
-    """Turn Stripe's errors into faults of ours: permanent if the mistake is ours, else transient."""
+    """Translate Stripe's errors into Darkroom's: permanent if the operator must fix something, else transient."""
     try:
         yield
     except stripe.APIConnectionError as error:

@@ -1,4 +1,4 @@
-"""The one place where the real adapters are put together."""
+"""The only place that puts real adapters together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CLIENTS = Config(
 
 
 def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unreadable, Outcome]:
-    """Build what the handler works with."""
+    """Build the handler's dependencies."""
     sqs = boto3.client("sqs", config=_CLIENTS)
     dead_letters = SqsDeadLetters(sqs, settings.dead_letter_queue_url)
     dependencies = Dependencies(
@@ -45,7 +45,7 @@ def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unre
         read=read_body,
         process=partial(process, dependencies=dependencies),
         dead_letters=dead_letters,
-        workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for those that a deadline left behind
+        workers=ThreadPoolExecutor(max_workers=2 * _BATCH_SIZE),  # room for threads that still run after their deadline
         answerers=ThreadPoolExecutor(max_workers=_BATCH_SIZE),
         max_receives=settings.max_receives,
         max_attempts=settings.max_receives,

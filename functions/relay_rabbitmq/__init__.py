@@ -1,7 +1,7 @@
-"""Hands a RabbitMQ broker's messages over to the queues."""
+"""Send a RabbitMQ broker's messages to the queues."""
 
 import logging
 
-# With JSON logs Lambda sets the root logger to our level, and then these libraries tell of every request.
+# With JSON logs Lambda sets the root logger to the function's level, and these libraries would log every request.
 for _library in ("boto3", "botocore", "urllib3"):
     logging.getLogger(_library).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Lambda's way in: a batch of messages from RabbitMQ."""
+"""The Lambda handler: a batch of messages from RabbitMQ."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ dead_letter_queue = SqsDeadLetterQueue(sqs, settings.dead_letter_queue_url)
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
-    """Hand the batch over, or fail: then Lambda brings all of it again. Returns how many messages there were."""
+    """Send the batch on, or fail; then Lambda delivers all of it again. Returns the number of messages."""
     del context
     try:
         return {"messages": report(relay(read_event(event), settings.routes, queues, dead_letter_queue))}

@@ -39,7 +39,7 @@ class Delivery:
     queue:
         ``queue::vhost``, as Lambda names it.
     data:
-        The body as it was published.
+        The published body.
     content_encoding, content_type:
         As the producer wrote them, such as ``gzip:UTF-8`` and ``application/json; charset=latin1``; or empty.
     """
@@ -57,7 +57,7 @@ class Delivery:
         Raises
         ------
         MalformedMessage
-            It is not what its properties say.
+            The body does not match its properties.
         TooLarge
             It is larger than SQS takes.
         """
@@ -65,7 +65,7 @@ class Delivery:
         declared = _CHARSET.search(self.content_type)
         charset = _charset(declared[1]) if declared else charset
         plain = self.data
-        for compression in reversed(compressions):  # in the order in which they were applied
+        for compression in reversed(compressions):  # in the order of their application
             plain = _unpacked(plain, compression)
         if len(plain) > LARGEST_MESSAGE:
             raise TooLarge(f"the body has more than the {LARGEST_MESSAGE:,} bytes that SQS takes")
@@ -78,7 +78,7 @@ class Delivery:
 
 
 def _encodings(content_encoding: str) -> tuple[list[str], str | None]:
-    """Split what clients write there: compressions, charsets and transfer encodings, in any notation.
+    """Split what clients write into this property: compressions, charsets and transfer encodings, in any notation.
 
     Spring writes ``gzip:UTF-8``, others ``gzip, utf-8``, ``utf8``, ``us-ascii``, ``8bit`` or ``binary``.
     """
@@ -95,15 +95,15 @@ def _encodings(content_encoding: str) -> tuple[list[str], str | None]:
 def _charset(name: str, about: str = "") -> str:
     try:
         found = codecs.lookup(name)
-        "".encode(name)  # no codec that turns bytes into bytes
+        "".encode(name)  # not a codec from bytes to bytes
     except (LookupError, ValueError, TypeError) as error:
         known = "known are gzip, deflate, base64, the names of charsets, and none"
         raise MalformedMessage(f"{about}{name[:100]!r} is no charset; {known}.") from error
-    return "utf-8" if found.name == "ascii" else found.name  # of which ASCII is a part
+    return "utf-8" if found.name == "ascii" else found.name  # a superset of ASCII
 
 
 def _unpacked(data: bytes, compression: str) -> bytes:
-    """Undo one compression; no more than SQS takes is read, since a small body may unpack to any size."""
+    """Undo one compression; reads no more than SQS takes, because a small body may unpack to any size."""
     try:
         match compression:
             case "gzip":
@@ -116,7 +116,7 @@ def _unpacked(data: bytes, compression: str) -> bytes:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Undo deflate: some send it with the header of zlib, as the standard says, and some without."""
+    """Undo deflate, with zlib's header, as the standard requires, or without it, as some clients send it."""
     has_header = data[:1] != b"" and data[0] & 0x0F == zlib.DEFLATED
     decompressor = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
     plain = decompressor.decompress(data, LARGEST_MESSAGE + 1)
@@ -191,7 +191,7 @@ def _headers(headers: Any) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn ``{"bytes": [104, 105]}``, as texts in headers arrive, into text, however deep it stands."""
+    """Turn ``{"bytes": [104, 105]}``, the form of texts in headers, into text, at any depth."""
     match value:
         case {"bytes": list(numbers), **rest} if not rest and all(_is_byte(number) for number in numbers):
             return bytes(number % 256 for number in numbers).decode("utf-8", "replace")
@@ -203,4 +203,4 @@ def _plain(value: Any) -> Any:
 
 
 def _is_byte(number: Any) -> bool:
-    return isinstance(number, int) and -128 <= number <= 255  # Java's bytes have a sign
+    return isinstance(number, int) and -128 <= number <= 255  # Java's bytes are signed

@@ -1,7 +1,7 @@
 """From deliveries to messages on the queues: routed, identified, validated and sent, or undeliverable.
 
-Lambda retries a whole RabbitMQ batch, so everything here may happen again: a message has the same id every time, by
-which the queues' own functions know it.
+Lambda retries a whole RabbitMQ batch, so everything here may happen again. A message has the same id every time, so the
+functions that read the queues recognise it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from darkroom.messages import Task, Unreadable, hash_id
 
 from functions.relay_rabbitmq.deliveries import LARGEST_MESSAGE, Delivery, is_sendable
 
-_AT_ONCE = 10  # as many as SQS takes in one call
-_ID = re.compile(r"[!-~]{1,200}")  # what the targets take as an id
+_AT_ONCE = 10  # the most that SQS takes in one call
+_ID = re.compile(r"[!-~]{1,200}")  # the ids that the targets accept
 
 
 class Target(StrEnum):
@@ -43,7 +43,7 @@ class Target(StrEnum):
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a target takes: the field that identifies a message, who reads it, and which fields make it an event."""
+    """The messages of a target: the field with their id, the reader, and the fields that mark an event."""
 
     id_field: str
     read: Callable[[str], Sequence[Task]]
@@ -63,7 +63,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Undeliverable:
-    """A delivery that no target takes, and why."""
+    """A delivery that no target accepts, and the reason."""
 
     delivery: Delivery
     task_id: str
@@ -74,14 +74,14 @@ class Queues(Protocol):
     """The queues to send to."""
 
     def offer(self, target: Target, bodies: Iterable[str]) -> list[tuple[str, str]]:
-        """Send every body; returns those that the queue will never take, with the reason. Raises ServiceUnavailable."""
+        """Send all bodies; returns those that the queue will never accept, with reasons. Raises ServiceUnavailable."""
 
 
 class DeadLetterQueue(Protocol):
-    """Where a person finds what could not be delivered."""
+    """The dead-letter queue for what could not be delivered."""
 
     def send(self, undeliverable: Undeliverable) -> None:
-        """Keep a delivery as it was published, with its reason. Raises ServiceUnavailable."""
+        """Store a delivery unchanged, with its reason. Raises ServiceUnavailable."""
 
 
 def relay(
@@ -89,15 +89,15 @@ def relay(
 ) -> Iterator[Accepted | Undeliverable]:
     """Send a batch, a few messages at a time, and return the outcome of each.
 
-    A batch of small compressed bodies may unpack to more than the function has memory for.
+    Sending a few at a time limits the memory: small compressed bodies may unpack to more than the function has.
 
     Raises
     ------
     ServiceUnavailable
-        Neither the target nor the dead-letter queue took a message: the batch must come again.
+        Neither the target nor the dead-letter queue accepted a message, so the batch must be delivered again.
     NoRoute
-        A queue is read that has no target, as while a stack's update renames it. Its messages are good: they stay on
-        the broker.
+        A queue without a target is read, for example while a stack's update renames it. Its messages are valid, so they
+        stay on the broker.
     """
     coming = iter(deliveries)
     while some := [judge(delivery, routes) for delivery in islice(coming, _AT_ONCE)]:
@@ -125,7 +125,7 @@ def _hand_over(
 
 
 def judge(delivery: Delivery, routes: Mapping[str, Target]) -> Accepted | Undeliverable:
-    """Decide where a delivery goes, or why nowhere. Raises nothing: one message must not block the batch forever."""
+    """Decide where a delivery goes, or why it cannot be sent. Raises nothing: one message must not block the batch."""
     fallback = _fallback_id(delivery)
     try:
         return _judge(delivery, routes, fallback)
@@ -149,7 +149,7 @@ def _judge(delivery: Delivery, routes: Mapping[str, Target], fallback: str) -> A
 
 
 def _fallback_id(delivery: Delivery) -> str:
-    """What identifies a delivery whose body does not: its messageId, else its content."""
+    """Return the id of a delivery whose body has none: its messageId, or a hash of its content."""
     if _is_id(delivery.message_id):
         return str(delivery.message_id)
     return hash_id("rabbitmq", delivery.queue, delivery.data.decode("latin-1"))
@@ -161,13 +161,13 @@ def _identified(delivery: Delivery, kind: _Kind, fallback: str) -> tuple[str, st
     Raises
     ------
     MalformedMessage
-        An order has no id at all.
+        An order has no id.
     """
     text = delivery.text()
     try:
         opened = open_body(text)
     except MalformedMessage:
-        return fallback, text  # its reader says why
+        return fallback, text  # the function that reads it reports the reason
     message = opened.message
     if not isinstance(message, dict):
         return fallback, text
@@ -175,15 +175,15 @@ def _identified(delivery: Delivery, kind: _Kind, fallback: str) -> tuple[str, st
     if own is not None:
         return own if _is_id(own) else fallback, text
     if _fault_of(kind.read(text)) is None or message.keys() & kind.event_fields:
-        return fallback, text  # an S3 event in one of its shapes, which has an id of its own
+        return fallback, text  # an S3 event in one of its forms, which has its own id
     id_ = fallback if _is_id(delivery.message_id) else kind.id_without_any(message, fallback)
-    # At the end, after which it counts even if the field is there as null; everything else stays as it was written.
+    # At the end, because the last of two equal fields counts; everything else stays unchanged.
     start = opened.text.rstrip("\t\n\r ")[:-1]
     return id_, f"{start}{', ' if message else ''}{json.dumps({kind.id_field: id_})[1:]}"
 
 
 def _id_of_order(message: Mapping[str, Any], of_content: str) -> str:
-    """Two equal orders are two purchases: their content is no id."""
+    """Return the messageId. The content cannot be the id, because two equal orders are two purchases."""
     del message, of_content
     raise MalformedMessage(
         "The order has no order_id, and the RabbitMQ message no message_id. Two equal orders are two purchases, so the"
@@ -192,7 +192,7 @@ def _id_of_order(message: Mapping[str, Any], of_content: str) -> str:
 
 
 def _id_of_image_task(message: Mapping[str, Any], of_content: str) -> str:
-    """One version is rendered once. Without a version the object may be another by now: each message counts."""
+    """Return one id per version, which is rendered once. Without a version, each message counts."""
     return of_content if message.get("version_id") else f"rabbitmq-{uuid4().hex}"
 
 
@@ -209,16 +209,16 @@ def _is_id(value: Any) -> bool:
 
 
 def _fault_of(tasks: Sequence[Task]) -> MalformedMessage | None:
-    """Why the function behind the queue could do nothing of a message, if so."""
+    """Return why the function behind the queue cannot process a message; None if it can."""
     faults = [task.fault for task in tasks if isinstance(task, Unreadable)]
     if faults and len(faults) == len(tasks):
         reason = "; ".join(dict.fromkeys(map(str, faults)))
-        return MalformedMessage(reason.encode("utf-8", "replace").decode())  # a log line takes no lone surrogates
+        return MalformedMessage(reason.encode("utf-8", "replace").decode())  # a log line cannot contain lone surrogates
     return None
 
 
 def _fault_for_sqs(body: str, kind: _Kind) -> NotAcceptedBySqs | None:
-    """Why SQS would not take a body, if so: refusing it, it refuses what is sent with it too."""
+    """Return why SQS would refuse a body, and with it the whole call; None if it accepts the body."""
     if not is_sendable(body):
         return NotAcceptedBySqs("The body has characters that SQS does not take, such as U+FFFE.")
     if len(body.encode()) > LARGEST_MESSAGE:

@@ -1,4 +1,4 @@
-"""What the outside learns of a batch: metrics, and a log line for whatever was moved to the dead-letter queue."""
+"""Report a batch: metrics, and a log line for each message that was moved to the dead-letter queue."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functions.relay_rabbitmq.relay import Accepted, Undeliverable
 
 
 def report(outcomes: Iterable[Accepted | Undeliverable]) -> int:
-    """Log and count what becomes of a batch, as it does; returns how many messages that were."""
+    """Log and count the outcomes of a batch as they come; returns the number of messages."""
     relayed: Counter[str] = Counter()
     undeliverable = 0
     for outcome in outcomes:

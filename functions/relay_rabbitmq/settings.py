@@ -1,4 +1,4 @@
-"""What the deployed function is told: read and checked once, at cold start."""
+"""The settings of the deployed function, read and checked once, at cold start."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _routes(environment: Environment) -> Mapping[str, Target]:
 
 
 def _queue_urls(environment: Environment) -> Mapping[Target, str]:
-    """The queues that a route leads to: a stack without orders has no order queue."""
+    """Return the queues to which routes lead; a stack without orders has no order queue."""
     targets = set(_routes(Environment(environment.variables)).values()) or set(Target)
     return MappingProxyType({one: environment.text(name) for one, name in _QUEUE_URLS.items() if one in targets})
 
 
 @dataclass(frozen=True)
 class Settings(EnvironmentSettings):
-    """The relay's settings. ``routes`` says which RabbitMQ queue, named ``queue::vhost``, leads where."""
+    """The relay's settings. ``routes`` maps each RabbitMQ queue, named ``queue::vhost``, to its target."""
 
     routes: Annotated[Mapping[str, Target], _routes]
     queue_urls: Annotated[Mapping[Target, str], _queue_urls]

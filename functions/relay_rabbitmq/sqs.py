@@ -18,7 +18,7 @@ from functions.relay_rabbitmq.relay import Target, Undeliverable
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# The attributes count as well: room for them under the limit of 1 MiB.
+# Attributes count, too: this leaves room for them under the limit of 1 MiB.
 _BYTES_PER_MESSAGE = 1_000_000
 _LONGEST_HEADERS = 20_000
 _LONGEST_NAME = 1000
@@ -32,7 +32,7 @@ class SqsQueues:
     urls: Mapping[Target, str]
 
     def offer(self, target: Target, bodies: Iterable[str]) -> list[tuple[str, str]]:
-        """Send in tens, failed entries again; returns what SQS will never take. Raises ServiceUnavailable."""
+        """Send in tens and retry failed entries; returns what SQS will never accept. Raises ServiceUnavailable."""
         return offer_all(self.sqs, self.urls[target], bodies)
 
 
@@ -40,16 +40,16 @@ class SqsQueues:
 class SqsDeadLetterQueue:
     """The dead-letter queue.
 
-    A message has the body as it was published; as base64 (attribute ``body_encoding``) where SQS takes no such
-    characters; and in numbered pieces where it is too large for one message: their attribute ``part``, such as
-    ``2/3 of 9f86d0...``, names the SHA-256 of the whole body, since others may have the same ``task_id``.
+    A message has the published body. The body is base64 (attribute ``body_encoding``) if SQS does not accept its
+    characters, and is split into numbered messages if it is too large for one. Their attribute ``part``, such as
+    ``2/3 of 9f86d0...``, contains the SHA-256 of the whole body, because other bodies may have the same ``task_id``.
     """
 
     sqs: SQSClient
     queue_url: str
 
     def send(self, undeliverable: Undeliverable) -> None:
-        """Keep a delivery with its reason, queue and headers. Raises ServiceUnavailable."""
+        """Store a delivery with its reason, queue and headers. Raises ServiceUnavailable."""
         delivery, letters = undeliverable.delivery, SqsDeadLetters(self.sqs, self.queue_url)
         body, encoding = _sendable(delivery)
         parts, whole = _parts(body), sha256(delivery.data).hexdigest()
@@ -71,7 +71,7 @@ class SqsDeadLetterQueue:
 
 
 def _headers(headers: Mapping[str, Any]) -> str:
-    """The headers as JSON, without those for which there is no room."""
+    """Return the headers as JSON, without those that do not fit."""
     kept: dict[str, Any] = {}
     room = _LONGEST_HEADERS
     for name, value in headers.items():
@@ -84,7 +84,7 @@ def _headers(headers: Mapping[str, Any]) -> str:
 
 
 def _sendable(delivery: Delivery) -> tuple[str, str]:
-    """The body as text that SQS takes, and how it is encoded: not at all, or ``base64``."""
+    """Return the body as text that SQS accepts, and its encoding: none, or ``base64``."""
     try:
         text = delivery.data.decode()
     except UnicodeDecodeError:
@@ -95,7 +95,7 @@ def _sendable(delivery: Delivery) -> tuple[str, str]:
 
 
 def _parts(text: str) -> list[str]:
-    """Cut a text into pieces of at most as many bytes as one message takes, never inside a character."""
+    """Cut a text into pieces that fit into one message, never inside a character."""
     parts, rest = [], text.encode()
     while rest:
         part = rest[:_BYTES_PER_MESSAGE].decode("utf-8", "ignore")

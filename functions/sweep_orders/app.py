@@ -1,4 +1,4 @@
-"""Lambda's way in: once a day, whatever the event says."""
+"""The Lambda handler, which a schedule calls once a day; the event does not matter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ dependencies = build_dependencies(Settings.from_environment(os.environ))
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics(capture_cold_start_metric=True)
 def lambda_handler(event: Any, context: LambdaContext) -> dict[str, int]:
-    """Sweep, or fail: then Lambda calls again. Returns how many orders and how many payments it found."""
+    """Sweep, or fail; then Lambda calls again. Returns how many orders and how many payments it found."""
     del event, context
     now = time()
     try:

@@ -1,4 +1,4 @@
-"""The orders table, as the sweep reads it: it changes nothing."""
+"""The orders table. The sweep only reads it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DynamoDbOrders:
     orders_table: str
 
     def standing_still(self, now: float) -> Iterator[dict[str, Any]]:
-        """The messages of all orders that are beyond what their own messages can still move.
+        """Return the messages of all orders that stand still.
 
         Raises
         ------
@@ -49,7 +49,7 @@ class DynamoDbOrders:
                         yield _message_of(order)
 
     def payments_of(self, order_ids: Iterable[str]) -> dict[str, str]:
-        """The payment of each of these orders that has one. Raises ServiceUnavailable."""
+        """Return the payments of these orders, without orders that have none. Raises ServiceUnavailable."""
         found: dict[str, str] = {}
         keys = [{"order_id": {"S": order_id}} for order_id in sorted(set(order_ids))]
         for start in range(0, len(keys), _KEYS_PER_CALL):

@@ -1,4 +1,4 @@
-"""What the outside learns of a sweep: two metrics, and a log line for each payment that no order knows."""
+"""Report a sweep: two metrics, and a log line for each payment that no order knows."""
 
 from __future__ import annotations
 

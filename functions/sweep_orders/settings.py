@@ -1,4 +1,4 @@
-"""What the deployed function is told: read and checked once, at cold start."""
+"""The settings of the deployed function, read and checked once, at cold start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from darkroom.environment import EnvironmentSettings
 
 @dataclass(frozen=True)
 class Settings(EnvironmentSettings):
-    """The sweep's settings. ``payments_url`` is where the payment provider's API stands."""
+    """The sweep's settings. ``payments_url`` is the address of the payment provider's API."""
 
     orders_table: str
     order_queue_url: str

@@ -14,7 +14,7 @@ from darkroom.stripe_key import STACK, NoKey, key_in, stack_of
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-# What took money, or still may without anybody asking again.
+# Payments that took money, or still may without another request.
 _TAKEN = {"succeeded", "processing", "requires_capture"}
 
 stripe.enable_telemetry = False
@@ -22,7 +22,7 @@ stripe.enable_telemetry = False
 
 @dataclass(frozen=True)
 class TakenPayment:
-    """A payment. ``amount`` is what is not refunded, in Stripe's smallest unit of ``currency``."""
+    """A payment. ``amount`` is the part that is not refunded, in Stripe's smallest unit of ``currency``."""
 
     payment_id: str
     order_id: str
@@ -32,14 +32,14 @@ class TakenPayment:
 
 @dataclass(frozen=True)
 class StripePayments:
-    """Payments by Stripe, read with the key that orders are charged with."""
+    """Stripe's payments, read with the key that charges orders."""
 
     secretsmanager: SecretsManagerClient
     secret_arn: str
     payments_url: str
 
     def taken_since(self, since: float) -> list[TakenPayment]:
-        """Payments of this stack that took money and were not refunded in full; none while there is no key.
+        """Return this stack's payments that took money and were not refunded in full; none while there is no key.
 
         Parameters
         ----------
@@ -57,11 +57,11 @@ class StripePayments:
             client = stripe.StripeClient(
                 key_in(self._secret()), base_addresses={"api": self.payments_url.rstrip("/")}, max_network_retries=2
             )
-        except NoKey:  # then nothing was charged either, and every order's dead letter says so
+        except NoKey:  # without a key nothing was charged, and every order's dead letter says so
             return []
         try:
             return list(self._taken(client, since))
-        except stripe.StripeError as error:  # whose text may have a part of the key
+        except stripe.StripeError as error:  # its text may contain a part of the key
             raise PaymentsUnavailable(f"Stripe does not list its payments (status {error.http_status}).") from None
 
     def _taken(self, client: stripe.StripeClient, since: float) -> Iterator[TakenPayment]:
@@ -83,6 +83,6 @@ class StripePayments:
         with aws_faults_as_transient("read the payment provider's key"):
             try:
                 secret = self.secretsmanager.get_secret_value(SecretId=self.secret_arn)
-            except self.secretsmanager.exceptions.ResourceNotFoundException:  # nothing was put into it yet
+            except self.secretsmanager.exceptions.ResourceNotFoundException:  # it has no value yet
                 return ""
         return secret.get("SecretString") or secret.get("SecretBinary") or ""

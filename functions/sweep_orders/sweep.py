@@ -1,8 +1,8 @@
-"""Bring orders to their end that no message moves any more, and find payments that no order knows.
+"""Continue orders that no message moves any more, and find payments that no order knows.
 
-The sweep changes no order. It sends the message of an order again, and the order function does the rest, with its
-retries and dead letters: it rejects an order that stands still before the charge, and continues any other. So the
-sweep may die anywhere and be repeated; a message too many does nothing.
+The sweep changes no order. It sends an order's message again, and the order function does the rest, with its retries
+and dead letters: it rejects an order that stands still before the charge, and continues any other. So the sweep can die
+anywhere and be repeated; an extra message has no effect.
 docs/decisions/0023-orders-that-stand-still.md
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from functions.sweep_orders.stripe_payments import TakenPayment
 
-# More than a day, so that a sweep that failed leaves no gap.
+# More than a day, so that a failed sweep leaves no gap.
 _SECONDS_OF_PAYMENTS = 3 * 24 * 60 * 60
 
 
@@ -37,7 +37,7 @@ class Payments(Protocol):
 
 @dataclass(frozen=True)
 class Dependencies:
-    """Everything that the sweep meets. ``send``: into the order queue; returns how many messages that were."""
+    """The ports of the sweep. ``send`` puts messages into the order queue and returns their number."""
 
     orders: Orders
     payments: Payments
@@ -45,14 +45,14 @@ class Dependencies:
 
 
 def send_again_what_stands_still(dependencies: Dependencies, now: float) -> int:
-    """Send every order again that stands still; returns how many. Raises ServiceUnavailable."""
+    """Send the messages of all orders that stand still; returns their number. Raises ServiceUnavailable."""
     return dependencies.send(dependencies.orders.standing_still(now))
 
 
 def unknown_payments(dependencies: Dependencies, now: float) -> list[TakenPayment]:
-    """Payments of the last days that the orders they name do not know. Raises ServiceUnavailable.
+    """Yield recent payments that their orders do not know. Raises ServiceUnavailable.
 
-    An order remembers its payment before the payment is charged, so none of these is merely early.
+    An order stores its payment's id before the charge, so such a payment is never just early.
     """
     taken = dependencies.payments.taken_since(now - _SECONDS_OF_PAYMENTS)
     known = dependencies.orders.payments_of(payment.order_id for payment in taken if payment.order_id)

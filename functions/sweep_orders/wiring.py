@@ -1,4 +1,4 @@
-"""The one place where the real adapters are put together."""
+"""The only place that puts real adapters together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIENTS = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard
 
 
 def build_dependencies(settings: Settings) -> Dependencies:
-    """Build what the handler works with."""
+    """Build the handler's dependencies."""
     sqs = boto3.client("sqs", config=_CLIENTS)
 
     def send(messages: Iterable[dict[str, Any]]) -> int:

@@ -1,8 +1,8 @@
 """The pipeline, from an upload's bytes to its renditions. The tuples below are its specification.
 
 The file is decoded once, to its largest rendition, and each smaller one is made from the next larger. Equal
-renditions, as of a photo smaller than several boxes, are encoded once. A still's renditions are encoded side by side,
-an animation's one after the other, because each holds all its frames.
+renditions, as of a photo smaller than several boxes, are encoded once. The renditions of a still are encoded in
+parallel, those of an animation one after the other, because each holds all its frames.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ __all__ = ["estimate_memory", "estimate_seconds", "identify", "render"]
 #: nothing where there is nothing to do.
 SHRINK: tuple[Callable[[Canvas, Layout], Canvas], ...] = (resize, to_srgb, materialize, turn_upright, materialize)
 
-#: From there to what the encoder writes.
+#: From that photo to what the encoder writes.
 FINISH: tuple[Callable[[Canvas, Target], Canvas], ...] = (crop, flatten)
 
-# One thread per image: the renditions of a photo and the messages of a batch are what runs side by side here. And no
-# cache of operations, because no two photos share one.
+# One thread per image: renditions of a photo and messages of a batch already run in parallel. No cache of operations,
+# because no two photos share one.
 pyvips.concurrency_set(1)
 pyvips.cache_set_max(0)
 
-#: Encoders at work at once; pyvips gives up the interpreter's lock while they run. No thread yet: they start with the
-#: first image, in the process that was forked for it.
+#: Encoders that run in parallel; pyvips releases the interpreter's lock meanwhile. The threads start with the first
+#: image, in the process that was forked for it.
 _ENCODERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="encode")
 
 
@@ -62,7 +62,7 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet, *, encoders: 
     rendition_set : RenditionSet
         What to make.
     encoders : int
-        At work at once: 2, or 1 to take less memory.
+        How many run in parallel: 2, or 1 to use less memory.
 
     Returns
     -------
@@ -71,9 +71,9 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet, *, encoders: 
     Raises
     ------
     DamagedImage, UnsupportedFormat
-        If the pixels cannot be decoded, or not such pixels. No error of an image library escapes.
+        The pixels cannot be decoded, or pixels of this kind are not supported. No error of an image library escapes.
     MemoryError
-        If the process may not have what rendering takes.
+        Rendering needs more memory than the process may use.
     """
     upright = (photo.display_width, photo.display_height)
     targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in rendition_set.specs]
@@ -109,7 +109,7 @@ _Essence = tuple[Layout, str, int, int | None]
 
 
 def _essence(target: Target) -> _Essence:
-    """All that a rendition's bytes depend on; two specs that agree in it are encoded once."""
+    """Everything that a rendition's bytes depend on; two specs with equal keys are encoded once."""
     return target.layout, target.spec.format, target.spec.quality, target.spec.effort
 
 
@@ -128,7 +128,7 @@ def _cascade(
     with translate_decoder_errors(photo, pyvips.Error):
         canvas = _through(SHRINK, canvas, descending[0])
     yield descending[0], canvas
-    for layout in descending[1:]:  # all pixels are decoded: what fails now is not the file's fault
+    for layout in descending[1:]:  # all pixels are decoded: an error from here on is not caused by the file
         with translate_encoder_errors():
             canvas = _through(SHRINK, canvas, layout)
         yield layout, canvas

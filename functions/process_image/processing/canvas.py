@@ -1,4 +1,4 @@
-"""What the steps hand on to one another."""
+"""The data that each step passes to the next."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from functions.process_image.rendition_set import RenditionSpec
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Pixels on their way, and what is still to be done to them.
+    """Pixels, and what the next steps still have to do to them.
 
     Parameters
     ----------
     frames : tuple of pyvips.Image
         All of one size; one unless the rendition is animated. Lazy until ``materialize`` asks for pixels.
     orientation : int
-        EXIF orientation still to be applied, 1 to 8.
+        EXIF orientation that is not applied yet, 1 to 8.
     delays : tuple of int
         Milliseconds each frame is shown; empty for a still.
     loop : int
         How often an animation is played; 0 means forever.
     space : ColourSpace or None
-        What the numbers mean, if neither sRGB nor what a profile says.
+        The meaning of the numbers, if neither sRGB nor defined by a profile.
     owner : object
-        Whatever the frames' memory belongs to, kept from being freed under them.
+        The owner of the frames' memory; the reference keeps it from being freed.
     """
 
     frames: tuple[Any, ...]
@@ -45,7 +45,7 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A rendition to make: what it will measure and how it is encoded."""
+    """A rendition to make: its size and how it is encoded."""
 
     layout: Layout
     spec: RenditionSpec

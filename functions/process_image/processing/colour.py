@@ -1,4 +1,4 @@
-"""Step 3: convert to 8-bit sRGB, if it is anything else."""
+"""Step 3: convert to 8-bit sRGB, unless it is sRGB already."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from functions.process_image.processing.layout import Layout
 
 _PROFILE = "icc-profile-data"
 
-#: A white page in HDR pictures, and what shines brightest in them as they are graded; in candela per square metre.
+#: A white page in HDR pictures, and the brightest light that they are graded for; in candela per square metre.
 #: https://www.itu.int/pub/R-REP-BT.2408
 _WHITE, _PEAK = 203.0, 1000.0
-#: Light up to here, of white, stays as it is. What is brighter is pressed into the rest, white to 94 % of it.
+#: Light up to this share of white is kept. Brighter light is compressed into the rest; white becomes 94 %.
 _KNEE = 0.75
 
 
 def to_srgb(canvas: Canvas, _: Layout) -> Canvas:
-    """Convert every frame to 8-bit sRGB with its alpha, by its own profile if it has one.
+    """Convert every frame to 8-bit sRGB and keep its alpha; the file's profile applies if it has one.
 
-    After the resize, where there are fewer pixels, and only when needed: a conversion that changes nothing still takes
-    3.4 times as long as none.
+    It runs after the resize, on fewer pixels, and only when needed: a conversion that changes nothing still takes 3.4
+    times as long as none.
     """
     return replace(canvas, frames=tuple(_converted(frame, canvas.space) for frame in canvas.frames), space=None)
 
@@ -40,12 +40,12 @@ def _converted(frame: Any, space: ColourSpace | None) -> Any:
             frame.set_type(pyvips.GValue.blob_type, _PROFILE, icc_profile(space, grey=frame.bands < 3))
             has_profile = True
     if has_profile:
-        with suppress(pyvips.Error):  # one that is broken or for other channels is as good as none
+        with suppress(pyvips.Error):  # a profile that is broken or for other channels is ignored
             frame = frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
         frame = _without_profile(frame)
     if frame.interpretation != "srgb":
-        # CMYK leaves by a profile that libvips brings. It stays behind on the picture, and reading it at the next size
-        # reads memory that libvips has given back.
+        # CMYK is converted with libvips's own profile, which stays attached to the picture. Reading it at the next size
+        # would read memory that libvips has freed.
         frame = _without_profile(frame.colourspace("srgb"))
     return frame if frame.format == "uchar" else frame.cast("uchar")
 
@@ -59,7 +59,7 @@ def _without_profile(frame: Any) -> Any:
 
 
 def _tone_mapped(frame: Any, space: ColourSpace) -> Any:
-    """Show HDR on a screen whose white is a page's: https://www.itu.int/rec/R-REC-BT.2100."""
+    """Convert HDR for a screen that shows white as bright as a page: https://www.itu.int/rec/R-REC-BT.2100."""
     alpha = frame[frame.bands - 1] if frame.hasalpha() else None
     colours = frame.extract_band(0, n=frame.bands - 1) if alpha is not None else frame
     if colours.bands == 1:

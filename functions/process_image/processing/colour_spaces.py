@@ -1,4 +1,4 @@
-"""What the numbers of pixels mean where no ICC profile says it: code points, or a gamma with its primaries.
+"""What the numbers of pixels mean without an ICC profile: code points, or a gamma with its primaries.
 
 https://www.itu.int/rec/T-REC-H.273 numbers them.
 """
@@ -15,7 +15,7 @@ Chromaticity = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Primaries:
-    """White and the three colours that all others are mixed of, as CIE x and y."""
+    """White and the three colours that all others are mixed from, as CIE x and y."""
 
     white: Chromaticity
     red: Chromaticity
@@ -23,7 +23,7 @@ class Primaries:
     blue: Chromaticity
 
     def is_near(self, other: Primaries) -> bool:
-        """Whether nobody sees a difference: files round."""
+        """Whether no difference is visible; files round the numbers."""
         mine = self.white + self.red + self.green + self.blue
         theirs = other.white + other.red + other.green + other.blue
         return all(abs(one - two) < 0.005 for one, two in zip(mine, theirs, strict=True))
@@ -38,18 +38,18 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class ColourSpace:
-    """What numbers mean.
+    """The meaning of a pixel's numbers.
 
     Parameters
     ----------
     primaries : Primaries
-        Of RGB.
+        The primaries of RGB.
     curve : Curve
-        Of each of them.
+        The curve of each.
     hdr : str or None
-        ``pq`` or ``hlg``: the curve is that one instead, and the light brighter than a screen's white.
+        ``pq`` or ``hlg``: replaces the curve; light can be brighter than a screen's white.
     instead_of_profile : bool
-        It holds even if the file has an ICC profile.
+        Whether it takes precedence over an ICC profile in the file.
     """
 
     primaries: Primaries
@@ -76,14 +76,14 @@ _PRIMARIES: Final = {
 _CURVES: Final = {4: Curve(2.2), 5: Curve(2.8), 8: Curve(1.0), 17: Curve(2.6)}
 _HDR: Final = {16: "pq", 18: "hlg"}
 
-#: Powers that are sRGB's curve to anybody who wrote them; libpng's own threshold is 5 %.
+#: Gammas that are meant as sRGB's curve; libpng's own threshold is 5 %.
 _SRGB_GAMMAS: Final = (2.2 * 0.975, 2.2 * 1.025)
 
 
 def colour_space_of_code_points(
     primaries: int, transfer: int, *, instead_of_profile: bool = False
 ) -> ColourSpace | None:
-    """Give the colour space, or None for sRGB and for what nobody has specified."""
+    """Return the colour space, or None for sRGB and for code points without a specification."""
     space = ColourSpace(
         _PRIMARIES.get(primaries, SRGB_PRIMARIES),
         _CURVES.get(transfer, Curve()),
@@ -94,7 +94,7 @@ def colour_space_of_code_points(
 
 
 def colour_space_of_gamma(primaries: Primaries, curve: Curve) -> ColourSpace | None:
-    """Give the colour space, or None for sRGB and for primaries that no colour can be mixed of."""
+    """Return the colour space, or None for sRGB and for primaries from which no colour can be mixed."""
     is_srgb_curve = curve.gamma is not None and _SRGB_GAMMAS[0] <= curve.gamma <= _SRGB_GAMMAS[1]
     if is_srgb_curve:
         curve = Curve()
@@ -110,7 +110,7 @@ def colour_space_of_gamma(primaries: Primaries, curve: Curve) -> ColourSpace | N
 
 
 def to_xyz(primaries: Primaries) -> Matrix:
-    """Give the matrix from linear RGB to CIE XYZ. Raises ZeroDivisionError if there is none."""
+    """Return the matrix from linear RGB to CIE XYZ. Raises ZeroDivisionError if there is none."""
     columns = [_xyz(place) for place in (primaries.red, primaries.green, primaries.blue)]
     mixing = _transposed(columns)
     scale = _times(inverse(mixing), _xyz(primaries.white))
@@ -118,7 +118,7 @@ def to_xyz(primaries: Primaries) -> Matrix:
 
 
 def linear_to_srgb(primaries: Primaries) -> Matrix:
-    """Give the matrix from linear RGB of these primaries to that of sRGB; both whites are alike."""
+    """Return the matrix from linear RGB of these primaries to that of sRGB; white stays white."""
     return product(inverse(to_xyz(SRGB_PRIMARIES)), product(_adapted(primaries.white, _D65), to_xyz(primaries)))
 
 
@@ -175,7 +175,7 @@ _BRADFORD: Final[Matrix] = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367)
 
 
 def _adapted(white: Chromaticity, to: Chromaticity | None) -> Matrix:
-    """Give the matrix that makes one white look like another, D50 for None, as ICC does."""
+    """Return the matrix that adapts one white to another, D50 for None, as ICC does."""
     seen = _times(_BRADFORD, _xyz(white))
     wanted = _times(_BRADFORD, _xyz(to) if to else (0.9642, 1.0, 0.8249))
     gain = [[wanted[row] / seen[row] if row == column else 0.0 for column in range(3)] for row in range(3)]
@@ -193,7 +193,7 @@ def product(one: Matrix, other: Matrix) -> Matrix:
 
 
 def inverse(m: Matrix) -> Matrix:
-    """Invert a matrix. Raises ZeroDivisionError if that cannot be."""
+    """Invert a matrix. Raises ZeroDivisionError if it has no inverse."""
     cofactors = [
         [
             m[(row + 1) % 3][(column + 1) % 3] * m[(row + 2) % 3][(column + 2) % 3]

@@ -1,4 +1,4 @@
-"""Step 7: cut the overhang of a ``cover`` rendition off, evenly from both sides."""
+"""Step 7: cut off the overhang of a ``cover`` rendition, evenly on both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decoders say when they fail, as a reason for people."""
+"""Translate the errors of decoders into reasons for people."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from darkroom.errors import DamagedImage, UnsupportedFormat
 from functions.process_image.formats import INPUT_FORMATS
 from functions.process_image.photo import Photo
 
-#: How libvips and the decoders under it say that they were refused memory; they have no error of its own for it.
+#: How libvips and its decoders report that they got no memory; they have no separate error for it.
 _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|creating thread", re.IGNORECASE)
-#: And how they say that a file may be whole, but is of a kind that they do not decode.
+#: How they report a file that may be intact but is of a kind that they do not decode.
 _UNSUPPORTED = re.compile(
     "not supported|not configured|not implemented|unsupported (?:tiff|jpeg process|image|codec|feature|data)"
     "|unimplemented|not a whole number of bytes",
@@ -23,12 +23,12 @@ _UNSUPPORTED = re.compile(
 )
 
 
-#: Warnings of libjpeg within a TIFF that mean lost pixels; there are others, of odd metadata.
+#: Warnings of libjpeg about a TIFF that mean lost pixels; others are about odd metadata.
 _LOST = re.compile("corrupt jpeg data|premature end", re.IGNORECASE)
 
 
 class _Warnings(logging.Handler):
-    """What libvips warned of."""
+    """The warnings of libvips."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -39,7 +39,7 @@ class _Warnings(logging.Handler):
 
 
 _warnings = _Warnings()
-logging.getLogger("pyvips").addHandler(_warnings)  # to which pyvips hands what libvips warns of
+logging.getLogger("pyvips").addHandler(_warnings)  # pyvips logs the warnings of libvips there
 
 
 def _lost_pixels() -> bool:
@@ -50,12 +50,12 @@ def _lost_pixels() -> bool:
 
 @contextmanager
 def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator[None]:
-    """Turn a library's ``faults`` into :class:`DamagedImage`; what the library said stays behind as the cause.
+    """Turn a library's ``faults`` into :class:`DamagedImage`, with the library's error as the cause.
 
-    Of a TIFF's tile that cannot be decoded libvips makes a black or grey one. What libtiff said then counts too.
+    libvips replaces a TIFF's tile that it cannot decode by a black or grey one, so libtiff's warnings count as errors.
 
-    Raises UnsupportedFormat where the library says that it does not decode such files, with its words, and MemoryError
-    where it was refused memory, which says nothing of the file.
+    Raises UnsupportedFormat, with the library's words, if the library does not decode such files, and MemoryError if it
+    got no memory, which says nothing about the file.
     """
     pyvips.vips_lib.vips_error_clear()
     _warnings.texts.clear()
@@ -77,7 +77,7 @@ def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator
 
 @contextmanager
 def translate_encoder_errors() -> Iterator[None]:
-    """Turn an encoder's error into MemoryError: its pixels stand in memory, so nothing else can be wrong."""
+    """Turn an encoder's error into MemoryError: its pixels are in memory, so nothing else can fail."""
     try:
         yield
     except pyvips.Error as error:

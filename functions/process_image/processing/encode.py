@@ -1,4 +1,4 @@
-"""Step 9: write a rendition's bytes, with no metadata at all."""
+"""Step 9: write a rendition's bytes, without any metadata."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functions.process_image.rendition_set import RenditionSpec
 
 
 def encode(canvas: Canvas, target: Target) -> Rendition:
-    """Encode a canvas as the target's spec says, leaving location, camera, comments and profiles behind."""
+    """Encode a canvas as the target's spec says, without location, camera, comments and profiles."""
     first, spec = canvas.frames[0], target.spec
     body = _body(_one_image(canvas), spec)
     return Rendition(
@@ -27,7 +27,7 @@ def encode(canvas: Canvas, target: Target) -> Rendition:
 
 
 def _one_image(canvas: Canvas) -> Any:
-    """Stack the frames of an animation as libvips wants them; a still is one image already."""
+    """Stack the frames of an animation, as libvips requires; a still is one image already."""
     first = canvas.frames[0]
     if not canvas.is_animated:
         return first
@@ -49,10 +49,10 @@ def _body(image: Any, spec: RenditionSpec) -> bytes:
 
 
 def _with_alpha_flag(webp: bytes) -> bytes:
-    """Have an animated WebP say that it has transparency.
+    """Set the flag of an animated WebP that says it has transparency.
 
-    libwebp says so only if a frame has an alpha channel. One whose transparent part it could leave out has none, and
-    some decoders show that part black then.
+    libwebp sets it only if a frame has an alpha channel. A frame whose transparent part was left out has none, and some
+    decoders then show that part black.
     https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
     """
     flags = len("RIFF....WEBPVP8X....")

@@ -1,6 +1,6 @@
-"""What a camera wrote about its photo: EXIF, the same in every format.
+"""The camera's metadata: EXIF, which is the same in every format.
 
-Whatever cannot be read is absent. XMP is not read: browsers ignore its orientation, and so do we.
+A field that cannot be read counts as absent. XMP is not read: browsers ignore its orientation, too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from PIL import ExifTags, Image, TiffImagePlugin
 from PIL.ExifTags import IFD
 
-# Pillow's EXIF reader imports it when it reads the first block: better here, before a process is forked for each image.
+# Pillow's EXIF reader imports it with the first block; here it is imported once, before processes are forked.
 _READER = TiffImagePlugin
 
-# Pillow says by warning that metadata are odd. Odd metadata are simply absent here.
+# Pillow warns of odd metadata, which count as absent here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-#: What Pillow raises on a block that is not what it seems.
+#: What Pillow raises for an invalid block.
 _FAULTS = (
     OSError,
     AssertionError,
@@ -39,7 +39,7 @@ _FAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Exif:
-    """What is read of EXIF; the fields are those of :class:`~functions.process_image.photo.Photo`."""
+    """The metadata that are read; the fields are those of :class:`~functions.process_image.photo.Photo`."""
 
     orientation: int = 1
     camera: str | None = None
@@ -48,7 +48,7 @@ class Exif:
 
 
 def read_exif(block: bytes) -> Exif:
-    """Read an EXIF block, which has the structure of a TIFF file; ``Exif`` and two zeros may stand before it."""
+    """Read an EXIF block, which has the structure of a TIFF file; ``Exif`` and two zeros may precede it."""
     if not block:
         return Exif()
     exif = Image.Exif()
@@ -73,7 +73,7 @@ def _sub_directory(exif: Image.Exif, tag: int) -> dict[int, Any]:
 
 
 def valid_orientation(value: object) -> int:
-    """Give 1, upright, for an orientation that does not exist."""
+    """Return 1, upright, for an orientation that does not exist."""
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
@@ -81,14 +81,14 @@ def _camera(make: object, model: object) -> str | None:
     maker, name = _tidy(make), _tidy(model)
     if not name:
         return maker or None
-    # Most makers write their own name into the model: NIKON CORPORATION, NIKON D90.
+    # Most makers repeat their name in the model: NIKON CORPORATION, NIKON D90.
     if maker and name.casefold().startswith(maker.split()[0].casefold()):
         return name
     return f"{maker} {name}".strip()
 
 
 def _tidy(value: object) -> str:
-    """Make one short line of printable text of what a camera wrote."""
+    """Reduce a camera's text to one short line of printable characters."""
     if not isinstance(value, str):
         return ""
     text = "".join(character if character.isprintable() else " " for character in value.split("\0")[0])

@@ -1,4 +1,4 @@
-"""Step 8: lay transparent pixels on white, for formats without transparency."""
+"""Step 8: put transparent pixels on white, for formats without transparency."""
 
 from __future__ import annotations
 

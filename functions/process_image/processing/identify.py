@@ -1,7 +1,7 @@
-"""Before the first step: what an upload is, read from its header alone, and whether it is one we take.
+"""Before the first step: identify an upload by its header alone, and decide whether it is accepted.
 
-Nothing here decodes a pixel: formats are told by their first bytes, sizes and metadata are read by hopping from block
-to block. A file that claims 50,000 x 50,000 pixels costs as much to refuse as any other.
+Nothing here decodes a pixel: the format follows from the first bytes, and sizes and metadata are read block by block. A
+file that claims 50,000 x 50,000 pixels costs as much to refuse as any other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functions.process_image.formats import ALLOWED, HEIF_BRANDS, INPUT_FORMATS,
 from functions.process_image.photo import Limits, Photo, check_size
 from functions.process_image.processing.headers import Header, gif, heif, jpeg, png, tiff, webp
 
-#: How images begin that we do not take, and what people call them.
+#: The first bytes of image formats that are not accepted, and their names.
 _NOT_TAKEN: Final = (
     (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", "a Windows bitmap (BMP)"),
     (rb"\0\0[\x01\x02]\0[^\0]\0", "a Windows icon (ICO)"),
@@ -46,7 +46,7 @@ _NOT_TAKEN: Final = (
     (rb"(?:\xef\xbb\xbf)?\s*<(?:[?!][^\0]{0,4000}<)?svg[\s>]", "an SVG drawing"),
 )
 
-#: What a reader of headers raises on bytes that are not what they seem, and what pi_heif and libvips do.
+#: What the readers of headers, pi_heif and libvips raise for invalid bytes.
 _FAULTS: Final = (
     LookupError,
     ValueError,
@@ -62,7 +62,7 @@ _FAULTS: Final = (
 
 
 def identify(data: bytes, limits: Limits) -> Photo:
-    """Say what a file is, without decoding it.
+    """Identify a file without decoding it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def identify(data: bytes, limits: Limits) -> Photo:
     Raises
     ------
     TooLarge, NotAnImage, UnsupportedFormat, TooManyPixels, TooManyFrames, DamagedImage
-        With a sentence that says what was found and what is allowed. Nothing else escapes.
+        The message says what was found and what is allowed. No other error escapes.
     """
     check_size(len(data), limits)
     image_format = _format_of(data)
@@ -134,7 +134,7 @@ def _header(image_format: str, data: bytes, limits: Limits) -> Header:
 
 
 def _format_of(data: bytes) -> InputFormat:
-    """Tell the format by the first bytes, of a HEIF container by how its picture is coded."""
+    """Return the format by the first bytes; in a HEIF container, by the picture's coding."""
     if not data:
         raise NotAnImage("the file is empty (0 bytes)")
     head = data[:4096]
@@ -173,5 +173,5 @@ def _refuse_frames(frames: int, limits: Limits) -> None:
 
 
 def _megapixels(pixels: int) -> str:
-    """Write millions with as many decimals as tell a number from its neighbour, but no idle zeros."""
+    """Format as millions, with as many decimals as distinguish two numbers, without trailing zeros."""
     return f"{pixels / 1e6:,.6f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Step 0: what a rendition will measure."""
+"""Step 0: calculate a rendition's size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The whole photo scaled to ``width`` x ``height``, of which the middle ``crop_width`` x ``crop_height`` is kept.
+    """The whole photo scaled to ``width`` x ``height``; its middle ``crop_width`` x ``crop_height`` is kept.
 
     All in pixels of the upright photo.
     """
@@ -26,13 +26,13 @@ def lay_out(photo: tuple[int, int], box: tuple[int, int], fit: str) -> Layout:
     photo, box : tuple of int
         Width and height in pixels, of the upright photo and of the box.
     fit : str
-        ``inside``: all of the photo, as large as fits. ``cover``: the photo fills the box and its overhang is cropped;
-        of a photo that is too small, the largest part that has the box's shape.
+        ``inside``: the whole photo, as large as fits. ``cover``: the photo fills the box and its overhang is cropped; a
+        photo that is too small is cropped to the box's shape.
 
     Returns
     -------
     Layout
-        With no side below 1, however extreme the photo's shape.
+        No side is below 1, however extreme the photo's shape.
     """
     across, down = box[0] / photo[0], box[1] / photo[1]
     scale = min(1.0, across, down) if fit == "inside" else min(1.0, max(across, down))

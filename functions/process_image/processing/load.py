@@ -1,4 +1,4 @@
-"""Step 1: open the file at the cheapest scale that serves the largest rendition."""
+"""Step 1: open the file at the cheapest scale that is enough for the largest rendition."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from functions.process_image.processing.headers import gif, heif, jpeg, png, tif
 from functions.process_image.processing.layout import Layout
 from functions.process_image.processing.samples import usual_samples
 
-#: Errors of libvips's loaders that mean pixels are missing, not merely that the file is unusual: trailing bytes and
-#: bytes between markers pass, a file that ends early or a picture that cannot be unpacked does not. ("truncated" would
-#: pass a TIFF cut short, "warning" would refuse what browsers show.)
+#: Errors of libvips's loaders that mean missing pixels, not just an unusual file: trailing bytes and bytes between
+#: markers are accepted, a file that ends early or a picture that cannot be unpacked is not. ("truncated" would accept a
+#: TIFF that is cut short, "warning" would refuse what browsers show.)
 #: https://www.libvips.org/API/current/enum.FailOn.html
 FAIL_ON = "error"
 
-#: Of a JPEG whose end marker was supplied, "error" passes all that comes after its last byte.
+#: For a JPEG whose end marker was added here, "error" accepts everything after its last byte.
 FAIL_ON_ANYTHING = "warning"
 
-# libheif's own limit is the picture's size as it is cropped, which refuses any that is. Ours are Limits, compared with
-# the size before that, and the process's ceiling.
+# libheif's own limit is the size after the crop, which refuses every cropped picture. Darkroom's limits apply to the
+# size before the crop, and to the process.
 pi_heif.options.DISABLE_SECURITY_LIMITS = True
 # None of these is shown.
 pi_heif.options.THUMBNAILS = pi_heif.options.DEPTH_IMAGES = pi_heif.options.AUX_IMAGES = False
 
-#: What pi_heif raises on pixels it cannot decode; MemoryError stands for libheif's own limits.
+#: What pi_heif raises for pixels that it cannot decode; MemoryError means one of libheif's own limits.
 _HEIC_FAULTS = (RuntimeError, ValueError, OSError, SyntaxError, LookupError, EOFError, MemoryError)
 
-#: How libvips calls pi_heif's modes, their bands and their format. A small a: premultiplied.
+#: libvips's names for pi_heif's modes, with their bands and format. A lower-case a means premultiplied.
 _HEIC_MODES = {
     "L": ("b-w", 1, "uchar"),
     "LA": ("b-w", 2, "uchar"),
@@ -51,7 +51,7 @@ _HEIC_MODES = {
 
 
 def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -> Canvas:
-    """Open a photo lazily; pixels are decoded top to bottom when a later step asks for them.
+    """Open a photo lazily; pixels are decoded from top to bottom when a later step needs them.
 
     Parameters
     ----------
@@ -60,26 +60,26 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
     photo : Photo
         What :func:`~functions.process_image.processing.identify.identify` said of it.
     layout : Layout
-        The largest size that will be made.
+        The largest size to make.
     animated : bool
         All frames rather than the first.
 
     Returns
     -------
     Canvas
-        Untouched pixels, fewer than the file has where the format can shrink while it decodes.
+        Unprocessed pixels; fewer than the file has if the format can shrink while it decodes.
 
     Raises
     ------
     DamagedImage
-        If the decoder cannot read the file, or finds another size than the header announced.
+        The decoder cannot read the file, or finds another size than the header states.
     UnsupportedFormat
-        If it does not decode files of this kind.
+        The decoder does not support files of this kind.
     """
     with translate_decoder_errors(photo, pyvips.Error, *_HEIC_FAULTS):
         canvas, shrink = _open(data, photo, layout, animated)
     canvas = replace(canvas, frames=tuple(usual_samples(frame, photo.format) for frame in canvas.frames))
-    # The limits were kept by what the header said; a file that tells its decoder another size is up to something.
+    # The limits were checked against the header; a file that shows its decoder another size may be an attack.
     (frame, *_), frames = canvas.frames, len(canvas.frames)
     apart = abs(frame.width * shrink - photo.width), abs(frame.height * shrink - photo.height)
     if max(apart) > shrink - (shrink == 1) or (animated and frames != photo.frames):
@@ -91,8 +91,8 @@ def load(data: bytes, photo: Photo, layout: Layout, *, animated: bool = False) -
 
 
 def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Canvas, float]:
-    """Open a file of any format; also tell how much smaller than stored its pixels are."""
-    # Top to bottom, once: turning, which reads sideways, comes when the pixels stand in memory at their final size.
+    """Open a file of any format; also return the factor by which it is smaller than stored."""
+    # From top to bottom, once: rotating reads sideways, so it happens in memory, at the final size.
     options: dict[str, Any] = {"access": "sequential", "fail_on": FAIL_ON}
     upright = Canvas((), orientation=photo.orientation)
     n = -1 if animated else 1
@@ -125,15 +125,15 @@ def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Ca
 
 
 def _source(data: bytes) -> Any:
-    """Have libvips read our bytes where they are; the loaders that take a buffer would copy them.
+    """Let libvips read the bytes in place; the loaders that take a buffer would copy them.
 
-    It does not keep them alive.
+    libvips does not keep them alive.
     """
     return pyvips.Source.new_from_memory(data)
 
 
 def _frames(canvas: Canvas, image: Any, animated: bool, shown: list[int] | None = None) -> Canvas:
-    """Take an animation apart into its frames, of which only those ``shown`` count."""
+    """Split an animation into its frames and keep those in ``shown``."""
     if not animated:
         return replace(canvas, frames=(image,))
     height = image.get_page_height()
@@ -148,7 +148,7 @@ def _frames(canvas: Canvas, image: Any, animated: bool, shown: list[int] | None 
 
 
 def _open_tiff(data: bytes, options: dict[str, Any]) -> tuple[Any, bytes]:
-    """Open the page of the picture; also give the bytes that it is read from."""
+    """Open the page of the picture; also return the bytes that it is read from."""
     page = tiff.picture(data)
     is_lab = page.photometric in (tiff.CIELAB, tiff.ICCLAB)
     if is_lab:
@@ -167,7 +167,7 @@ def _open_tiff(data: bytes, options: dict[str, Any]) -> tuple[Any, bytes]:
 
 
 def _lab(image: Any, page: tiff.Page) -> Any:
-    """Turn the numbers of Lab, as TIFF stores them, into L of 0 to 100 and a and b of -128 to 127."""
+    """Convert the numbers of Lab, as TIFF stores them, to L from 0 to 100 and a and b from -128 to 127."""
     deep = image.format == "ushort"
     if page.photometric == tiff.ICCLAB:  # a and b have an offset; 16 bits are those of ICC's first version
         unit = 256 if deep else 1
@@ -178,16 +178,16 @@ def _lab(image: Any, page: tiff.Page) -> Any:
     return numbers.cast("float").copy(interpretation="lab")
 
 
-#: How much larger than the largest rendition the JPEG decoder leaves a photo. Its shrinking averages squares of pixels,
-#: which costs detail unless the resize after it still has work to do. Measured, photos with detail in every pixel: 4032
-#: pixels to 2016 for a rendition of 1920 lose .014 of SSIM, 6000 to 3000 lose .003, which is what sharp loses too.
+#: How much larger than the largest rendition the JPEG decoder leaves a photo. It shrinks by averaging squares of
+#: pixels, which loses detail unless the resize shrinks further. Measured with photos that have detail in every
+#: pixel: 4032 to 2016 pixels for a rendition of 1920 loses .014 of SSIM; 6000 to 3000 loses .003, as sharp does.
 _LEFT_BY_JPEG = 1.5
 
 
 def jpeg_shrink(photo: Photo, layout: Layout) -> int:
-    """Choose how much the JPEG decoder shrinks, 8, 4, 2 or 1: the most that leaves 1.5 times the layout's size."""
+    """Choose how much the JPEG decoder shrinks: the most of 8, 4, 2 and 1 that leaves 1.5 times the layout's size."""
     for shrink in (8, 4, 2):
-        # Rounded down, because libvips takes no picture of which one side would vanish.
+        # Rounded down, because libvips refuses a picture with a side below 1.
         wide_enough = photo.display_width // shrink >= layout.width * _LEFT_BY_JPEG
         high_enough = photo.display_height // shrink >= layout.height * _LEFT_BY_JPEG
         if wide_enough and high_enough:
@@ -196,20 +196,20 @@ def jpeg_shrink(photo: Photo, layout: Layout) -> int:
 
 
 def webp_scale(photo: Photo, layout: Layout) -> float:
-    """Choose the scale that the WebP decoder applies: the layout's own, because it takes any.
+    """Choose the scale that the WebP decoder applies: the layout's own, because it supports any scale.
 
-    Measured, 12 megapixels to 1920 pixels: decoding and resizing take 0.6 of the time, for .0015 of SSIM.
+    Measured, 12 megapixels to 1920 pixels: decoding and resizing take 0.6 of the time and lose .0015 of SSIM.
     """
-    if photo.frames > 1:  # patches on the frame before: scaled one by one they would show seams
+    if photo.frames > 1:  # a frame is a patch on the previous one: scaled separately, it would have seams
         return 1.0
     return max(layout.width / photo.display_width, layout.height / photo.display_height)
 
 
 def _open_heic(data: bytes, size: tuple[int, int]) -> Canvas:
-    """Have pi_heif decode a HEIC, because pyvips-binary carries no HEVC decoder."""
+    """Decode a HEIC with pi_heif, because pyvips-binary has no HEVC decoder."""
     space = heif.colour_space(data)
     data, crop = heif.uncropped(data, size)
-    # HDR's curve leaves too few of 8 bits for the dark half of the picture.
+    # With HDR's curve, 8 bits are too few for the dark half of the picture.
     picture = pi_heif.open_heif(heif.as_still(data), convert_hdr_to_8bit=not (space and space.hdr))
     width, height = picture.size
     interpretation, bands, band_format = _HEIC_MODES[picture.mode]

@@ -1,4 +1,4 @@
-"""Steps 4 and 6: compute the pixels now, so that what follows reads memory and not the file again."""
+"""Steps 4 and 6: compute the pixels now, so that later steps read memory and not the file again."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from functions.process_image.processing.layout import Layout
 
 
 def materialize(canvas: Canvas, _: Layout) -> Canvas:
-    """Run what was planned so far, frame after frame; damage in the file comes to light here."""
+    """Run the steps so far, frame by frame; damage in the file raises here."""
     return replace(canvas, frames=tuple(frame.copy_memory() for frame in canvas.frames))

@@ -1,4 +1,4 @@
-"""What rendering a photo takes: bytes at its peak and seconds of one vCPU, so that a batch can share its function's.
+"""Estimate what rendering a photo takes: peak bytes and seconds of one vCPU, so that a batch can share its function.
 
 The constants are fitted to peaks that ``python -m benchmarks.rendering.memory`` measures, over every kind of file and
 encoder; docs/rendering-memory.md is its table, and a test compares the estimate with it.
@@ -15,29 +15,29 @@ from functions.process_image.rendition_set import RenditionSet, RenditionSpec
 
 _MB = 1_000_000
 
-#: Added to what the constants say: the same file takes a little more or less with every release of a library.
+#: Added to the estimate: the same file takes a little more or less with every release of a library.
 _MARGIN = 1.1
 
-#: The interpreter's own, tables of the libraries, the miniature.
+#: The interpreter, tables of the libraries, the miniature.
 _FIXED = 9.5 * _MB
 
-#: Bytes per pixel of width of the lines between decoder and resizer: for each byte of a sample, and for alpha, which
+#: Bytes per pixel of width for the lines between decoder and resizer: for each byte of a sample, and for alpha, which
 #: is premultiplied in floats.
 _LINES, _ALPHA_LINES = 2_700, 6_000
-#: The share of what decoding takes that malloc keeps while encoders are at work.
+#: The share of the decoder's memory that malloc keeps while encoders run.
 _KEPT = 0.33
 
-#: What two canvases of an animated WebP take, per pixel.
+#: Bytes per pixel of an animated WebP's two canvases.
 _WEBP_ANIMATED = 10
-#: And a frame of a GIF.
+#: Bytes per pixel of a GIF's frame.
 _GIF_FRAME = 80
-#: Bytes per pixel of an animation's encoded frames, which all stand in memory before they are written.
+#: Bytes per pixel of an animation's encoded frames, which are all in memory before they are written.
 _ENCODED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class _Encoder:
-    """Bytes and microseconds per pixel of a rendition, by effort from 0 if it has one; of more, those of the last.
+    """Bytes and microseconds per pixel of a rendition, by effort from 0; the last entry is for all higher efforts.
 
     Noise in the alpha channel, which is stored without loss, is the worst case: ``alpha_bytes`` and ``alpha_micros``.
     """
@@ -65,7 +65,7 @@ _ENCODERS = {
     ),
 }
 
-#: Microseconds of decoding per stored pixel, and per pixel of a photo with ``decoded_whole``.
+#: Microseconds to decode a stored pixel, and a pixel of a photo with ``decoded_whole``.
 _DECODING = {
     "jpeg": (0.013, 0.03),
     "png": (0.04, 0.06),
@@ -82,19 +82,19 @@ def _at(values: tuple[float, ...], effort: int | None) -> float:
 
 
 def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
-    """Estimate what :func:`~functions.process_image.processing.render` takes at most, beside the file's own bytes.
+    """Estimate the most that :func:`~functions.process_image.processing.render` takes, without the file's own bytes.
 
     Parameters
     ----------
     photo : Photo
         What to render.
     rendition_set : RenditionSet
-        What to make of it.
+        The renditions to make.
 
     Returns
     -------
     int
-        Bytes: at least what was measured, and no more than half as much again.
+        Bytes: at least as much as was measured, and at most half as much again.
     """
     targets = _targets(photo, rendition_set)
     largest = max(targets, key=_area)
@@ -108,14 +108,14 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
         reverse=True,
     )
     band_bytes = 4 if photo.has_alpha else 3
-    if photo.frames > 1:  # all frames of one size and of the next stand in memory; one encoder is at work
+    if photo.frames > 1:  # all frames of one size and of the next are in memory; one encoder runs
         canvas = areas[0] * band_bytes * photo.frames
         finishing = sum(areas[:2]) * band_bytes * photo.frames + encoders[0] + areas[0] * photo.frames * _ENCODED
-    else:  # all sizes stand in memory while two encoders are at work
+    else:  # all sizes are in memory while two encoders run
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
     lines, whole = _lines(photo, largest), _whole(photo, largest)
-    kept = (lines or whole) * _KEPT  # AVIF and HEIC have no lines: they are decoded whole
+    kept = (lines or whole) * _KEPT  # AVIF and HEIC are decoded whole, not line by line
     peak = max(lines + whole + canvas, kept + finishing)
     return int((_FIXED + peak) * _MARGIN)
 
@@ -128,12 +128,12 @@ def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
     photo : Photo
         What to render.
     rendition_set : RenditionSet
-        What to make of it.
+        The renditions to make.
 
     Returns
     -------
     float
-        Seconds, rather too many than too few.
+        Seconds; the estimate is high rather than low.
     """
     stored = _stored(photo) * photo.frames
     streaming, whole = _DECODING.get(photo.format, (_DECODING_OF_CONTAINERS, _DECODING_OF_CONTAINERS))
@@ -147,7 +147,7 @@ def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
 
 
 def _targets(photo: Photo, rendition_set: RenditionSet) -> dict[Layout, list[RenditionSpec]]:
-    """The sizes that are made, and what is encoded of each; equal renditions are encoded once."""
+    """Return the sizes to make and what is encoded at each; equal renditions are encoded once."""
     upright = (photo.display_width, photo.display_height)
     targets: dict[Layout, dict[object, RenditionSpec]] = {}
     for spec in rendition_set.specs:
@@ -169,7 +169,7 @@ def _sample_bytes(photo: Photo) -> int:
 
 
 def _lines(photo: Photo, largest: Layout) -> float:
-    """Bytes of the lines on their way from a decoder that works line by line."""
+    """Return the bytes of the lines that a line-by-line decoder passes on."""
     if photo.format in ("avif", "heic"):
         return 0
     width: float = photo.width
@@ -181,7 +181,7 @@ def _lines(photo: Photo, largest: Layout) -> float:
 
 
 def _whole(photo: Photo, largest: Layout) -> float:
-    """Bytes that a decoder holds of the whole picture."""
+    """Return the bytes that a decoder holds for the whole picture."""
     bands = 3 + photo.has_alpha
     samples = (3 if photo.full_chroma else 1.5) + photo.has_alpha
     match photo.format:

@@ -9,7 +9,7 @@ from typing import Any
 from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.layout import Layout
 
-#: What brings each EXIF orientation upright: tag 0x0112 in https://exiftool.org/TagNames/EXIF.html
+#: The operations that turn each EXIF orientation upright: tag 0x0112 in https://exiftool.org/TagNames/EXIF.html
 _TURNS: dict[int, Callable[[Any], Any]] = {
     1: lambda frame: frame,
     2: lambda frame: frame.fliphor(),
@@ -23,5 +23,5 @@ _TURNS: dict[int, Callable[[Any], Any]] = {
 
 
 def turn_upright(canvas: Canvas, _: Layout) -> Canvas:
-    """Apply the EXIF orientation; nothing is left to apply afterwards."""
+    """Apply the EXIF orientation; afterwards the canvas is upright."""
     return replace(canvas, frames=tuple(map(_TURNS[canvas.orientation], canvas.frames)), orientation=1)

@@ -1,4 +1,4 @@
-"""Step 10: what a page shows until the picture arrives, a blurred miniature of some 25 bytes and one colour."""
+"""Step 10: what a page shows until the picture arrives: a blurred miniature of about 25 bytes, and one colour."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from operator import mul
 
 from functions.process_image.processing.canvas import Canvas
 
-#: Pixels; ThumbHash takes up to 100, but its highest frequency has three and a half waves across. Twice as many pixels
-#: would take four times as long, 14 ms a photo, and make the same hash but for rounding.
+#: In pixels. ThumbHash takes up to 100, but its highest frequency has three and a half waves across. A side twice as
+#: long would take four times as long, 14 ms a photo, and give the same hash except for rounding.
 SIDE = 32
 
 
 def rgba_of(canvas: Canvas) -> tuple[int, int, bytes]:
-    """Width, height and RGBA pixels of a canvas's first frame, which must fit in :data:`SIDE`."""
+    """Return width, height and RGBA pixels of a canvas's first frame, which must fit in :data:`SIDE`."""
     frame = canvas.frames[0]
     if not frame.hasalpha():
         frame = frame.addalpha()
@@ -42,7 +42,7 @@ def thumb_hash(width: int, height: int, rgba: bytes) -> str:
     alpha = [value / 255 for value in rgba[3::4]]
     bands = [[a / 255 * value for a, value in zip(alpha, rgba[band::4], strict=True)] for band in range(3)]
     opacity = _sum(alpha)
-    # The mean colour of what is visible, and every pixel laid on it.
+    # The mean colour of the visible pixels, and every pixel on that background.
     means = [_sum(band) / (opacity or 1) for band in bands]
     red, green, blue = (
         [mean * (1 - a) + value for a, value in zip(alpha, band, strict=True)]
@@ -79,13 +79,13 @@ def thumb_hash(width: int, height: int, rgba: bytes) -> str:
 def _transform(
     channel: list[float], width: int, height: int, across: int, down: int
 ) -> tuple[float, list[float], float]:
-    """Take the low frequencies of a cosine transform: the constant, the others as 0 to 1, and what scales them."""
+    """Return the low frequencies of a cosine transform: the constant, the others from 0 to 1, and their scale."""
     down_waves = [[fy for fy in _wave(height, cy) for _ in range(width)] for cy in range(down)]
     factors = {}
     for cx in range(across):
         waved = list(map(mul, channel, _wave(width, cx) * height))
         for cy in range(down):
-            # Of the rectangle of frequencies only the triangle at its origin is kept.
+            # Only the triangle at the origin of the rectangle of frequencies is kept.
             if cx * down < across * (down - cy):
                 factors[cy, cx] = _sum(map(mul, waved, down_waves[cy])) / (width * height)
     constant, *varying = (factors[place] for place in sorted(factors))
@@ -98,10 +98,10 @@ def _wave(length: int, frequency: int) -> list[float]:
 
 
 def _sum(values: Iterable[float]) -> float:
-    """Add in order, as the reference does.
+    """Add in order, as the reference implementation does.
 
-    ``sum`` compensates its rounding errors from Python 3.12 on, and with factors that are zero but for rounding that
-    makes another hash.
+    From Python 3.12 on, ``sum`` compensates rounding errors. Some factors are zero except for rounding, so that would
+    give another hash.
     """
     total = 0.0
     for value in values:
@@ -110,12 +110,12 @@ def _sum(values: Iterable[float]) -> float:
 
 
 def _round(value: float) -> int:
-    """Round halves up, as the reference implementation's language does; Python rounds them to even."""
+    """Round halves up, as JavaScript does, the reference implementation's language; Python rounds them to even."""
     return math.floor(value + 0.5)
 
 
 def dominant_colour(rgba: bytes) -> str:
-    """Find the colour that most of the picture has, nearly.
+    """Find the colour that is most common in the picture, approximately.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def dominant_colour(rgba: bytes) -> str:
     Returns
     -------
     str
-        ``#rrggbb``: the mean of the fullest of 16 x 16 x 16 boxes of colours, pixels weighed by their opacity. White
-        for a picture that is all transparent.
+        ``#rrggbb``: the mean of the fullest of 16 x 16 x 16 boxes of colours, with pixels weighted by opacity. White
+        for a picture that is entirely transparent.
     """
     pixels: Counter[bytes] = Counter(rgba[at : at + 4] for at in range(0, len(rgba), 4))
     boxes: Counter[tuple[int, int, int]] = Counter()

@@ -13,7 +13,7 @@ from functions.process_image.processing.samples import most
 def resize(canvas: Canvas, layout: Layout) -> Canvas:
     """Scale every frame with Lanczos; with alpha premultiplied, so that the colour of invisible pixels cannot bleed."""
     width, height = layout.width, layout.height
-    if canvas.orientation >= 5:  # still lying on its side
+    if canvas.orientation >= 5:  # not turned upright yet
         width, height = height, width
     return replace(canvas, frames=tuple(_scaled(frame, width, height) for frame in canvas.frames))
 
@@ -21,7 +21,7 @@ def resize(canvas: Canvas, layout: Layout) -> Canvas:
 def _scaled(frame: Any, width: int, height: int) -> Any:
     if (frame.width, frame.height) == (width, height):
         return frame
-    # libvips rounds the product, so this lands on the very pixel.
+    # libvips rounds the product, so the size is exact.
     across, down = width / frame.width, height / frame.height
     if not frame.hasalpha():
         return frame.resize(across, vscale=down)

@@ -1,4 +1,4 @@
-"""What kinds of pixels decoders hand over, and what becomes of each: one of a few usual kinds, or a refusal by name.
+"""Convert the kinds of pixels that decoders return to a few standard kinds, or refuse them by name.
 
 Afterwards pixels are 8-bit or 16-bit grey, RGB or CMYK, linear floats (``scrgb``, 0 black and 1 white), or Lab or XYZ
 floats; each with at most one band of alpha.
@@ -15,7 +15,7 @@ from functions.process_image.formats import INPUT_FORMATS
 _PROFILE = "icc-profile-data"
 _GREY, _RGB = ("b-w", "grey16"), ("srgb", "rgb16", "rgb", "scrgb")
 _COLOURS = {"b-w": 1, "grey16": 1, "srgb": 3, "rgb16": 3, "scrgb": 3, "cmyk": 4, "lab": 3, "labs": 3, "xyz": 3}
-#: In people's words.
+#: Names for error messages.
 _KINDS = {
     "char": "signed 8-bit samples",
     "short": "signed 16-bit samples",
@@ -26,19 +26,19 @@ _KINDS = {
 
 
 def usual_samples(image: Any, image_format: str) -> Any:
-    """Bring an image to a usual kind, without decoding a pixel.
+    """Convert an image to a standard kind, without decoding a pixel.
 
     Parameters
     ----------
     image : pyvips.Image
-        As a decoder hands it over.
+        The image as its decoder returns it.
     image_format : str
-        Our name of the file's format, for the reason.
+        Darkroom's name of the file's format, for the reason.
 
     Raises
     ------
     UnsupportedFormat
-        What its numbers mean is not known, or not a picture.
+        The meaning of its numbers is unknown, or it is not a picture.
     """
     label = INPUT_FORMATS[image_format].label
     if image.coding == "labq":
@@ -56,14 +56,14 @@ def usual_samples(image: Any, image_format: str) -> Any:
 
 
 def _known(image: Any) -> Any:
-    """Bring an image to a usual kind, or give None."""
+    """Convert an image to a standard kind, or return None."""
     kind, sample = image.interpretation, image.format
     if kind == "multiband" and image.bands <= 4:
         kind = "b-w" if image.bands < 3 else "srgb"
     if sample == "uint":  # libvips scales 16 bits to 8, but not 32
         image = (image / 65537).cast("ushort")
         sample = "ushort"
-    if sample == "ushort" and kind == "cmyk":  # of 16 bits libvips converts the inks, but not the alpha beside them
+    if sample == "ushort" and kind == "cmyk":  # with 16 bits libvips converts the inks but not the alpha
         image, sample = (image >> 8).cast("uchar"), "uchar"
     if sample == "uchar":
         usual = "b-w" if kind in _GREY else "srgb" if kind in _RGB else "cmyk" if kind == "cmyk" else None
@@ -83,10 +83,10 @@ def _known(image: Any) -> Any:
 
 
 def _linear(image: Any, kind: str) -> Any:
-    """Take floats as light, 0 black and 1 white, as Photoshop writes them; what is brighter is white."""
-    image = (image > 0).ifthenelse(image, 0.0)  # no comparison holds for what is not a number
+    """Interpret floats as light, 0 for black and 1 for white, as Photoshop writes them; brighter light is white."""
+    image = (image > 0).ifthenelse(image, 0.0)  # comparisons with NaN are false
     image = (image < 1).ifthenelse(image, 1.0)
-    if image.get_typeof(_PROFILE):  # whose numbers libvips takes as whole ones only
+    if image.get_typeof(_PROFILE):  # libvips supports these only as integers
         return (image * 65535).cast("ushort").copy(interpretation="grey16" if kind in _GREY else "rgb16")
     if kind in _GREY:
         grey = image[0]
@@ -95,7 +95,7 @@ def _linear(image: Any, kind: str) -> Any:
 
 
 def most(image: Any) -> float:
-    """Tell what an opaque pixel's alpha is."""
+    """Return the alpha of an opaque pixel."""
     if image.format == "ushort":
         return 65535
     return 1.0 if image.interpretation == "scrgb" else 255

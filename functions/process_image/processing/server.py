@@ -1,7 +1,7 @@
 """The render server: a process that knows the image libraries and forks one process for each image.
 
-It runs one thread and decodes nothing itself, so that a fork is safe and cheap. The forked process identifies and
-renders one file, under ceilings that the kernel keeps, and ends: whatever the file does to it, no other image notices.
+It runs one thread and decodes nothing itself, so a fork is safe and cheap. The forked process identifies and renders
+one file, under limits that the kernel enforces, and exits. A file can crash its own process, but no other.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ from functions.process_image.render_messages import (
 )
 from functions.process_image.rendition_set import RenditionSet
 
-#: What Python says when a thread's stack does not fit.
+#: Python's message when there is no memory for a thread's stack.
 _NO_THREAD = "can't start new thread"
 
-#: The stack of a thread, for which 8 MB would count against the ceiling. libvips takes as much for enough, and no less.
+#: The stack of a thread; the default of 8 MB would count against the limit. libvips uses at least this much itself.
 _STACK_BYTES = 2 * 2**20
 
 _PR_SET_PDEATHSIG = 1  # https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
 
 
 def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> None:
-    """Take images until the function is gone.
+    """Render images until the function is gone.
 
     Parameters
     ----------
     control : socket
-        Brings a byte for each image, and with it two sockets: for what is said about it, and for how its process ended.
+        Delivers a byte for each image, with two sockets: for its messages, and for its process's exit status.
     limits : Limits
         What to refuse.
     rendition_set : RenditionSet
         What to make.
     cpu_seconds : int
-        CPU time that an image may take.
+        CPU time that an image may use.
     """
     wake, woken = socket.socketpair()
     for end in (wake, woken):
@@ -74,7 +74,7 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
         if control in readable:
             try:
                 message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-            except ConnectionError:  # it closed before it had heard that we are ready
+            except ConnectionError:  # it closed before it was told that this server is ready
                 break
             if not message:
                 break
@@ -82,7 +82,7 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
             with request:
                 try:
                     process = os.fork()
-                except OSError:  # no memory for it: the function learns that from the sockets, which close
+                except OSError:  # no memory for the fork: the function notices that the sockets close
                     exit_status.close()
                     continue
                 if process == 0:
@@ -90,24 +90,24 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
                         inherited.close()
                     _render_one(request, limits, rendition_set, cpu_seconds)
             exit_statuses[process] = exit_status
-    signal.set_wakeup_fd(-1)  # whose socket is closed before the last process has ended
+    signal.set_wakeup_fd(-1)  # its socket closes before the last process has ended
     for process in exit_statuses:
         os.kill(process, signal.SIGKILL)
 
 
 def _report_ended(exit_statuses: dict[int, socket.socket]) -> None:
-    """Tell the function of every process that has ended since."""
+    """Send the function the exit status of every process that has ended."""
     with suppress(ChildProcessError):
         while True:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 return
-            with exit_statuses.pop(process) as exit_status, suppress(OSError):  # it may have given the image up
+            with exit_statuses.pop(process) as exit_status, suppress(OSError):  # it may no longer wait for the image
                 exit_status.send(EXIT_STATUS.pack(os.waitstatus_to_exitcode(status)))
 
 
 def _render_one(request: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
-    """Be the process of one image."""
+    """Run the process of one image."""
     try:
         _fence(cpu_seconds)
         sandbox.enter(keep=request.fileno())
@@ -119,20 +119,20 @@ def _render_one(request: socket.socket, limits: Limits, rendition_set: Rendition
             ceiling, _ = resource.getrlimit(resource.RLIMIT_DATA)
             reason = f"rendering it takes more than {ceiling // 2**20} MB, the most that it may take"
             request.sendall(fault_answer(DecoderOutOfMemory(reason)))
-        else:  # a defect of ours, which the function logs with the task
+        else:  # a defect in Darkroom, which the function logs with the task
             request.sendall(defect_answer(traceback.format_exc()))
     finally:
-        os._exit(0)  # no clean-up of what is the server's
+        os._exit(0)  # without cleaning up what belongs to the server
 
 
 def _fence(cpu_seconds: int) -> None:
-    """Keep the process from all that is the server's, and let it end with it."""
+    """Detach the process from the server's resources, and end it when the server ends."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a decoder writes is the stranger's text
-    if sys.platform == "linux":  # elsewhere an orphan lives until its time is over
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a decoder's output may contain text from the file
+    if sys.platform == "linux":  # on other systems an orphan runs until its time is up
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # SIGXCPU at the first limit, which tells why it ended; at the second Linux sends SIGKILL.
+    # SIGXCPU at the first limit, which shows the reason; SIGKILL at the second.
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
@@ -157,22 +157,22 @@ def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet)
 
 
 def _data_size() -> int:
-    """Bytes that RLIMIT_DATA counts already: the server's, which the process shares with it until it writes there."""
+    """Return the bytes that RLIMIT_DATA counts already: the server's memory, shared until the process writes to it."""
     if sys.platform != "linux":
         return 0
     return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _limit_memory(ceiling: int) -> None:
-    """Let the process have so many bytes.
+    """Limit the process to this many more bytes.
 
-    Of writable memory. RLIMIT_AS would count addresses, of which malloc reserves many for every thread.
+    The limit is on writable memory. RLIMIT_AS would count addresses, of which malloc reserves many for every thread.
     """
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def shrink_stacks() -> None:
-    """Let every thread that starts from now on, also a library's, have a small stack.
+    """Give every thread that starts from now on, including a library's, a small stack.
 
     An image has eight to ten threads, and RLIMIT_DATA counts whole stacks, written to or not.
     https://man7.org/linux/man-pages/man3/pthread_setattr_default_np.3.html
@@ -185,11 +185,11 @@ def shrink_stacks() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ^C is for the function, and when that ends so do we
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the function, and this server ends with it
     shrink_stacks()
     gc.freeze()
-    sandbox.hide()  # from the processes that it forks, and these from one another
+    sandbox.hide()  # protects it from the processes that it forks, and these from one another
     with socket.socket(fileno=0) as function:
-        with suppress(ConnectionError):  # it may be gone already
-            function.send(b"\0")  # ready: whatever is wrong with a library has come to light
+        with suppress(ConnectionError):  # it may have ended already
+            function.send(b"\0")  # ready: every library has loaded
         serve(function, *read_configuration(sys.argv[1]))

@@ -1,7 +1,7 @@
-"""What each format's header says, read without decoding a pixel; one module per format.
+"""Read each format's header without decoding a pixel; one module per format.
 
-A reader hops from block to block over bytes that may be anything. What it expects and does not find makes it raise
-ValueError, LookupError or struct.error, which all mean a header that is damaged or cut short.
+A reader goes from block to block through bytes that nothing has checked. If something is missing, it raises ValueError,
+LookupError or struct.error, which all mean that the header is damaged or cut short.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functions.process_image.processing.exif import Exif
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says; the fields are those of :class:`~functions.process_image.photo.Photo`."""
+    """The content of a header; the fields are those of :class:`~functions.process_image.photo.Photo`."""
 
     width: int
     height: int

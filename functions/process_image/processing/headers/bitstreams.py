@@ -1,4 +1,4 @@
-"""What coded pictures say of their colours, for containers that say nothing: HEVC's and AV1's sequence headers."""
+"""The colours of a coded picture, for containers that do not state them: HEVC's and AV1's sequence headers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _HEVC_SEQUENCE, _AV1_SEQUENCE = 33, 1
 
 
 class _Bits:
-    """Bits from the most significant on."""
+    """Reads bits, the most significant first."""
 
     def __init__(self, data: bytes) -> None:
         self._number, self._left = int.from_bytes(data), 8 * len(data)
 
     def take(self, count: int) -> int:
-        """Read a number of so many bits."""
+        """Read a number with this many bits."""
         if count > self._left:
             raise IndexError("the sequence header ends early")
         self._left -= count
@@ -80,7 +80,7 @@ def _of_hevc_sequence(unit: bytes) -> CodePoints | None:
         bits.take_exponential()
         bits.take_exponential()
         bits.take(1)
-    if bits.take_exponential():  # references between pictures, which a still has not
+    if bits.take_exponential():  # references between pictures, which a still does not have
         return None
     if bits.take(1):
         for _ in range(bits.take_exponential()):
@@ -139,11 +139,11 @@ def av1_colours(configuration: bytes) -> CodePoints | None:
 
 
 def _of_av1_sequence(unit: bytes) -> CodePoints | None:
-    """Read section 5.5 of https://aomediacodec.github.io/av1-spec/ up to its colours; of stills alone."""
+    """Read section 5.5 of https://aomediacodec.github.io/av1-spec/ up to its colours; only for stills."""
     bits = _Bits(unit)
     profile = bits.take(3)
     bits.take(1)
-    if not bits.take(1):  # with all that a video needs
+    if not bits.take(1):  # with everything that a video needs
         return None
     bits.take(5)
     width, height = bits.take(4) + 1, bits.take(4) + 1

@@ -23,13 +23,13 @@ class Frame:
     Parameters
     ----------
     control : int or None
-        Where the packed byte of its graphic control stands, if it has one.
+        The position of the packed byte of its graphic control, if it has one.
     start, end : int
-        Where its image descriptor begins, and where its pixels end.
+        The positions where its image descriptor begins and its pixels end.
     rectangle : bytes
         Left, top, width and height as the file has them, 2 bytes each.
     disposal : int
-        What becomes of it before the next frame.
+        What happens to it before the next frame.
     has_transparency : bool
         Whether one of its colours is transparent.
     """
@@ -50,15 +50,15 @@ class Frame:
 def read(data: bytes, max_frames: int) -> Header:
     """Count a GIF's frames.
 
-    A file without the final trailer is fine, there are many; one that ends within a block has lost pixels, and the
-    decoder would show what is left without a word.
+    Many files lack the final trailer, which is fine. A file that ends within a block has lost pixels, and the decoder
+    would show the rest without an error.
 
     Raises
     ------
     TooManyFrames
-        More than ``max_frames``.
+        There are more than ``max_frames``.
     DamagedImage
-        No frame, or it ends within one.
+        There is no frame, or the file ends within one.
     """
     found: list[Frame] = []
     try:
@@ -75,20 +75,20 @@ def read(data: bytes, max_frames: int) -> Header:
 
 
 def screen(data: bytes, first: Frame) -> tuple[int, int]:
-    """Tell the size of the canvas in pixels. A file that gives none means its first frame's."""
+    """Return the size of the canvas in pixels, or of the first frame if the file states none."""
     width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
     return (width, height) if width and height else first.size
 
 
 def shows_canvas(data: bytes, found: list[Frame]) -> bool:
-    """Tell whether any frame lets the canvas be seen, which is transparent in browsers, whatever its colour says."""
+    """Return whether the canvas is visible in any frame. Browsers show it transparent, not in its colour."""
     covered = found[0].rectangle == b"\0\0\0\0" + data[6:10]
     is_cleared = any(_is_cleared(number, frame) for number, frame in enumerate(found[:-1]))
     return not covered or is_cleared or any(frame.has_transparency for frame in found)
 
 
 def _is_cleared(number: int, frame: Frame) -> bool:
-    """Tell whether a frame leaves the canvas transparent; what was before the first frame is that too."""
+    """Return whether a frame leaves the canvas transparent, as it is before the first frame."""
     return frame.disposal == _CLEAR or (number == 0 and frame.disposal == _TO_PREVIOUS)
 
 
@@ -115,16 +115,16 @@ def frames(data: bytes) -> Iterator[Frame]:
             if data[at + 1] == _GRAPHIC_CONTROL and data[at + 2] >= 4:
                 control = at + 3
             at = after_sub_blocks(at + 2)
-        else:  # the trailer, or what somebody appended without one
+        else:  # the trailer, or appended data without one
             return
 
 
 def with_transparent_canvas(data: bytes) -> tuple[bytes, list[int]]:
-    """Have libvips show the canvas as browsers do: transparent wherever no frame covers it.
+    """Make libvips show the canvas as browsers do: transparent where no frame covers it.
 
-    Its decoder paints what a frame without transparency leaves behind in the file's background colour, and keeps no
-    alpha at all if no frame has transparency. So behind each such frame another is put, of the same place, all
-    transparent, which is cleared in the other's stead.
+    When its decoder clears a frame without transparency, it paints the file's background colour, and it keeps no alpha
+    at all if no frame has transparency. So each such frame is followed by a transparent one in the same place, which is
+    cleared instead.
 
     Returns
     -------
@@ -148,13 +148,13 @@ def with_transparent_canvas(data: bytes) -> tuple[bytes, list[int]]:
         else:
             parts.append(data[at : frame.end])
         at = frame.end
-    if needs_alpha and count == len(found):  # and nothing was put in that gives it
+    if needs_alpha and count == len(found):  # and no frame was added that has it
         parts.append(_transparent_frame(b"\0\0\0\0\1\0\1\0", _KEEP))
     return b"".join([*parts, data[at:]]), kept
 
 
 def _transparent_frame(rectangle: bytes, disposal: int) -> bytes:
-    """Make a frame of which nothing is seen."""
+    """Return an invisible frame."""
     width, height = int.from_bytes(rectangle[4:6], "little"), int.from_bytes(rectangle[6:8], "little")
     control = bytes([_EXTENSION, _GRAPHIC_CONTROL, 4, disposal << 2 | 1, 0, 0, 0, 0])
     descriptor = bytes([_IMAGE]) + rectangle + b"\x80" + bytes(6)  # with a palette of two colours
@@ -164,7 +164,7 @@ def _transparent_frame(rectangle: bytes, disposal: int) -> bytes:
 
 
 def _lzw_of_zeros(count: int) -> bytes:
-    """Compress ``count`` zeros: each code is one zero longer than the one before, until the table is full."""
+    """Compress ``count`` zeros: each code stands for one zero more than the previous, until the table is full."""
     clear, end, table = 4, 5, 4095
     number = size = 0
     packed = bytearray()
@@ -182,7 +182,7 @@ def _lzw_of_zeros(count: int) -> bytes:
     while count > 0:
         put(0, end + 1)
         count -= 1
-        following = end + 1  # the code that the next longer run gets, while the decoder reads it
+        following = end + 1  # the code of the next longer run, which the decoder assigns at the same time
         while count > 0 and following < table:
             run = min(following - end + 1, count)
             put(0 if run == 1 else end + run - 1, following)

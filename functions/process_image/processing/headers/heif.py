@@ -1,6 +1,6 @@
 """HEIC and AVIF: one container, boxes in boxes. ISO/IEC 14496-12 and 23008-12.
 
-Rotation, mirroring and cropping belong to the container, and decoding applies them; EXIF's orientation is void there.
+Rotation, mirroring and cropping belong to the container, and decoding applies them; EXIF's orientation has no effect.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functions.process_image.processing.exif import Exif, read_exif
 from functions.process_image.processing.headers import Header
 from functions.process_image.processing.headers.bitstreams import av1_colours, hevc_colours
 
-#: Codings of an image item, and the format that we call a file of them.
+#: Codings of an image item, and Darkroom's format for a file that contains them.
 _CODINGS = {b"hvc1": "heic", b"hev1": "heic", b"av01": "avif"}
 _OTHER_CODINGS = {
     b"avc1": "H.264",
@@ -30,7 +30,7 @@ _OTHER_CODINGS = {
     b"evc1": "EVC",
     b"mski": "a mask",
 }
-#: Items that are made of others.
+#: Items that are composed of others.
 _DERIVED = (b"grid", b"iden", b"iovl", b"tmap")
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _MOST_ITEMS = 20_000
@@ -47,7 +47,7 @@ class Box:
 
 @dataclass(slots=True)
 class _Items:
-    """What a ``meta`` box says of its items, by their numbers."""
+    """The content of a ``meta`` box, by item number."""
 
     primary: int | None = None
     kinds: dict[int, bytes] = field(default_factory=dict)
@@ -57,11 +57,11 @@ class _Items:
     properties: dict[int, list[Box]] = field(default_factory=dict)
 
     def inputs(self, item: int) -> list[int]:
-        """The items that a derived one is made of."""
+        """Return the items from which a derived one is composed."""
         return [to for kind, source, targets in self.references if kind == b"dimg" and source == item for to in targets]
 
     def coded(self, item: int) -> int:
-        """The item itself if it is coded, or the first one that it is made of."""
+        """Return the item itself if it is coded, or the first one from which it is composed."""
         for _ in range(5):
             if self.kinds.get(item) not in _DERIVED:
                 break
@@ -70,12 +70,12 @@ class _Items:
 
 
 def coding(data: bytes) -> str:
-    """Tell the format, ``heic`` or ``avif``, by how the picture is coded; the brands alone do not say.
+    """Return the format, ``heic`` or ``avif``, by the picture's coding; the brands alone do not decide.
 
     Raises
     ------
     UnsupportedFormat
-        There is no still picture, or it is coded in another way.
+        There is no still picture, or it has another coding.
     """
     items = _items(data)
     kind = items.kinds[items.coded(items.primary or 0)]
@@ -86,20 +86,20 @@ def coding(data: bytes) -> str:
 
 
 def as_still(data: bytes) -> bytes:
-    """Have libheif look for the still picture of a file that also says it is a sequence."""
+    """Make libheif look for the still picture of a file that is also marked as a sequence."""
     end = min(int.from_bytes(data[:4]), 4096)
     return data[:end].replace(b"msf1", b"mif1") + data[end:] if b"msf1" in data[8:end] else data
 
 
 def read(data: bytes, size: tuple[int, int]) -> Header:
-    """Read what is said of the primary picture.
+    """Read the properties of the primary picture.
 
     Parameters
     ----------
     data : bytes
         The file.
     size : tuple of int
-        Width and height as its decoder announces them, turned and cropped.
+        Width and height that its decoder announces, turned and cropped.
     """
     items = _items(data)
     primary = items.primary or 0
@@ -131,14 +131,14 @@ def read(data: bytes, size: tuple[int, int]) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """What is shown of a picture that is decoded whole: where it begins, turned as the container says."""
+    """The visible part of a picture that is decoded whole: its position, turned as the container says."""
 
     left: int
     top: int
 
 
 def uncropped(data: bytes, size: tuple[int, int]) -> tuple[bytes, Crop | None]:
-    """Have libheif decode all of a picture that its container crops.
+    """Make libheif decode the whole of a picture that its container crops.
 
     libheif 1.23 takes the size after the crop for the most that HEVC may decode to, and refuses the picture.
 
@@ -152,7 +152,7 @@ def uncropped(data: bytes, size: tuple[int, int]) -> tuple[bytes, Crop | None]:
     Returns
     -------
     bytes and Crop
-        The file with a crop that keeps everything, and what is to be cut out in its stead; None if nothing is cropped.
+        The file with a crop that keeps everything, and the crop to apply instead; None if nothing is cropped.
     """
     items = _items(data)
     primary = items.primary or 0
@@ -170,7 +170,7 @@ def uncropped(data: bytes, size: tuple[int, int]) -> tuple[bytes, Crop | None]:
     kept = size if turned.get(b"irot", 0) % 2 == 0 else size[::-1]
     right, bottom = whole_width - left - kept[0], whole_height - top - kept[1]
     for box in items.properties[primary]:
-        if box.kind == b"irot":  # against the clock, by so many right angles
+        if box.kind == b"irot":  # counter-clockwise, in right angles
             for _ in range(data[box.start] & 3):
                 left, top, right, bottom = top, right, bottom, left
         elif box.kind == b"imir" and data[box.start] & 1:
@@ -182,7 +182,7 @@ def uncropped(data: bytes, size: tuple[int, int]) -> tuple[bytes, Crop | None]:
 
 
 def colour_space(data: bytes) -> ColourSpace | None:
-    """Say what the pixels' numbers mean, if anything but sRGB or an embedded profile.
+    """Return what the pixels' numbers mean; None for sRGB or an embedded profile.
 
     An embedded profile comes first, then the container's code points, then those in the coded picture.
     """
@@ -202,7 +202,7 @@ def colour_space(data: bytes) -> ColourSpace | None:
 
 
 def _properties(items: _Items, item: int, kind: bytes) -> list[Box]:
-    """An item's properties of one kind, or if it has none those of what it is made of."""
+    """Return an item's properties of one kind, or if it has none those of its parts."""
     own = [box for box in items.properties.get(item, ()) if box.kind == kind]
     coded = items.coded(item)
     return own or [box for box in items.properties.get(coded, ()) if box.kind == kind]

@@ -14,7 +14,7 @@ from functions.process_image.processing.exif import read_exif
 from functions.process_image.processing.headers import Header
 
 _END, _SCAN, _APP1 = 0xD9, 0xDA, 0xE1
-#: Markers that begin a frame, and what people call the processes that libjpeg does not decode.
+#: Markers that begin a frame, and the names of the processes that libjpeg does not decode.
 _BASELINE, _PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
 _NOT_DECODED = {
     **dict.fromkeys((0xC3, 0xCB), "lossless"),
@@ -31,7 +31,7 @@ def read(data: bytes) -> Header:
     Raises
     ------
     UnsupportedFormat
-        A process or a depth that is not decoded, by its name.
+        The file has a process or a depth that is not decoded; the message names it.
     """
     exif = b""
     frame: tuple[int, bytes] | None = None
@@ -56,7 +56,7 @@ def read(data: bytes) -> Header:
     return Header(
         width=int.from_bytes(body[3:5]),
         height=int.from_bytes(body[1:3]),
-        # Of several scans, each with some of the coefficients or of the components, libjpeg holds them all.
+        # If the coefficients or components are split over several scans, libjpeg holds all of them.
         decoded_whole=process in _PROGRESSIVE or data[at] < components,
         full_chroma=components > 1 and len({body[7 + 3 * n] for n in range(components)}) == 1,
         exif=read_exif(exif),
@@ -64,10 +64,10 @@ def read(data: bytes) -> Header:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Go through the segments up to the first scan: the marker, and where its body begins and ends."""
+    """Yield the segments up to the first scan: the marker, and where its body begins and ends."""
     at = 2
     while True:
-        at = data.index(b"\xff", at)  # what stands between segments is skipped, as libjpeg does
+        at = data.index(b"\xff", at)  # bytes between segments are skipped, as libjpeg does
         marker = data[at + 1]
         if marker == 0xFF:
             at += 1
@@ -85,7 +85,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def lacks_end(data: bytes) -> bool:
-    """Tell whether the end marker of the picture is missing. All pixels may be there nevertheless."""
+    """Return whether the end marker of the picture is missing. All pixels may still be there."""
     if data.endswith(b"\xff\xd9"):
         return False
     at = 0

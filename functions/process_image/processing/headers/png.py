@@ -23,12 +23,12 @@ _WITH_ALPHA = (4, 6)
 
 
 def read(data: bytes) -> Header:
-    """Read the header, and the EXIF before the pixels, where browsers look for it.
+    """Read the header, and the EXIF if it precedes the pixels, where browsers look for it.
 
     Raises
     ------
     UnsupportedFormat
-        It is Apple's variant, which only Apple's own decoder reads.
+        The file is Apple's variant, which only Apple's own decoder reads.
     """
     chunks = _chunks(data)
     header = chunks[b"IHDR"]
@@ -47,7 +47,7 @@ def read(data: bytes) -> Header:
 
 
 def colour_space(data: bytes) -> ColourSpace | None:
-    """Say what the pixels' numbers mean, if anything but sRGB or an embedded profile.
+    """Return what the pixels' numbers mean; None for sRGB or an embedded profile.
 
     cICP comes before iCCP before sRGB before gAMA with cHRM: https://www.w3.org/TR/png-3/#4Concepts.ColourSpaces
     """
@@ -57,7 +57,7 @@ def colour_space(data: bytes) -> ColourSpace | None:
     if b"iCCP" in chunks or b"sRGB" in chunks:
         return None
     gamma = int.from_bytes(chunks.get(b"gAMA", b"")) / 100_000
-    if not gamma:  # without it nobody knows how the numbers of cHRM are meant
+    if not gamma:  # without it the numbers of cHRM have no meaning
         return None
     primaries = SRGB_PRIMARIES
     if len(chrm := chunks.get(b"cHRM", b"")) == 32:
@@ -67,7 +67,7 @@ def colour_space(data: bytes) -> ColourSpace | None:
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
-    """Find the chunks before the pixels; of several of one kind the first counts."""
+    """Return the chunks before the pixels; the first of each kind counts."""
     chunks: dict[bytes, bytes] = {}
     at = 8
     while True:
@@ -78,7 +78,7 @@ def _chunks(data: bytes) -> dict[bytes, bytes]:
             raise ValueError("the header is missing")
         if kind == b"IDAT":
             return chunks
-        if at + 12 + length > len(data):  # the decoder will miss the pixels
+        if at + 12 + length > len(data):  # the decoder reports the missing pixels
             return chunks
         chunks.setdefault(kind, data[at + 8 : at + 8 + length])
         at += 12 + length

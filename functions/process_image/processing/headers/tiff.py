@@ -2,7 +2,7 @@
 
 https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 
-libvips decodes what it can and hands over the rest blank, black or not at all. What it cannot is refused here, by its
+libvips decodes what it can and returns the rest blank, black or not at all. What it cannot decode is refused here, by
 name, before anything is decoded.
 """
 
@@ -26,7 +26,7 @@ _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 338, 339, 50706
 _WHOLE_NUMBERS = {1: (1, "B"), 3: (2, "H"), 4: (4, "I"), 13: (4, "I"), 16: (8, "Q"), 18: (8, "Q")}
 _MOST_DIRECTORIES, _MOST_VALUES = 1000, 64
 
-#: What the libtiff that libvips brings decompresses; every one of them is decoded in a test.
+#: What libvips's own libtiff decompresses; a test decodes each of them.
 _DECOMPRESSED = {1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34676, 34677, 50001}
 _COMPRESSIONS = {
     6: "old-style JPEG",
@@ -51,7 +51,7 @@ _OF_RAW_FILES = {32767, 32769, 32770, 34713, 65000, 65535}  # compressions: Sony
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _INKS, _YCBCR, CIELAB, ICCLAB, _LOGLUV = 0, 1, 2, 3, 5, 6, 8, 9, 32845
 _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 32803, 34892
-#: How many bands are colour, by what the numbers mean.
+#: The number of colour bands, by what the numbers mean.
 _COLOURS = {
     _WHITE_IS_ZERO: 1,
     _BLACK_IS_ZERO: 1,
@@ -76,11 +76,11 @@ class Page:
     Parameters
     ----------
     tags : dict
-        Whole numbers by tag, as many as are of use.
+        Whole numbers by tag, as many as are used.
     places : dict
-        Where each tag's value stands in the file.
+        The position of each tag's value in the file.
     number, sub_directory : int
-        Which it is, as libvips counts: the page, and which of its sub-directories, -1 for the page itself.
+        Its number as libvips counts: the page, and its sub-directory, -1 for the page itself.
     """
 
     tags: dict[int, tuple[int, ...]]
@@ -94,7 +94,7 @@ class Page:
 
     @property
     def is_reduced(self) -> bool:
-        """Whether it is a preview or a mask of another."""
+        """Whether it is a preview or a mask of another picture."""
         return bool(self.value(_SUBFILE_TYPE) & 0b101) or self.value(_OLD_SUBFILE_TYPE) == 2
 
     @property
@@ -104,7 +104,7 @@ class Page:
 
     @property
     def is_inverted(self) -> bool:
-        """Whether its floats are 0 for white; libvips inverts whole numbers alone."""
+        """Whether its floats are 0 for white; libvips inverts only whole numbers."""
         return self.photometric == _WHITE_IS_ZERO and self.value(_SAMPLE_FORMAT, _UNSIGNED) == _FLOAT
 
     @property
@@ -114,12 +114,12 @@ class Page:
 
     @property
     def colours(self) -> int:
-        """How many bands are colour, as libvips decodes them; palettes may become three or one."""
+        """The number of colour bands, as libvips decodes them; a palette may become three or one."""
         return _COLOURS.get(self.photometric, 1)
 
     @property
     def alpha(self) -> int | None:
-        """Which extra band is alpha, the first being 0; None if none is said to be."""
+        """The number of the extra band that is alpha, counted from 0; None if there is none."""
         extras = self.tags.get(_EXTRA_SAMPLES, ())
         return next((place for place, kind in enumerate(extras) if kind in _ALPHA), None)
 
@@ -130,11 +130,11 @@ def read(data: bytes) -> Header:
     Raises
     ------
     UnsupportedFormat
-        It is a camera's raw file, or compressed or stored as libvips does not decode it.
+        It is a camera's raw file, or its compression or layout is not supported.
     """
     page = picture(data)
     _refuse_unsupported(page)
-    exif = read_exif(data) if data[2:4] in (b"*\0", b"\0*") else Exif()  # Pillow reads no EXIF of a BigTIFF
+    exif = read_exif(data) if data[2:4] in (b"*\0", b"\0*") else Exif()  # Pillow does not read the EXIF of a BigTIFF
     orientation = valid_orientation(page.value(_ORIENTATION, 1))
     return Header(
         width=page.value(_WIDTH),
@@ -147,7 +147,7 @@ def read(data: bytes) -> Header:
 
 
 def picture(data: bytes) -> Page:
-    """Find the directory of the picture: the first that is no preview, or of previews alone the first.
+    """Find the directory of the picture: the first that is not a preview, or the first if all are previews.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def _refuse_unsupported(page: Page) -> None:
 
 
 def _pages(data: bytes) -> Iterator[Page]:
-    """Go through the pages, and each one's sub-directories."""
+    """Yield the pages, each with its sub-directories."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
     (at,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
@@ -222,7 +222,7 @@ def _pages(data: bytes) -> Iterator[Page]:
         except (LookupError, struct.error):
             if number == 0:
                 raise
-            return  # the first pages stand, whatever follows
+            return  # the first pages are valid in any case
         yield page
         for place, sub in enumerate(page.tags.get(_SUB_DIRECTORIES, ())):
             if sub in seen or len(seen) >= _MOST_DIRECTORIES:
@@ -267,7 +267,7 @@ def _directory(
 
 
 def lab_as_rgb(data: bytes, page: Page) -> bytes:
-    """Give the file another meaning, so that libvips hands over the numbers of Lab as they stand."""
+    """Change the declared meaning, so that libvips returns the numbers of Lab unchanged."""
     place = page.places[_PHOTOMETRIC]
     rgb = struct.pack("<H" if data[:2] == b"II" else ">H", _RGB)
     return data[:place] + rgb + data[place + 2 :]

@@ -12,7 +12,7 @@ from functions.process_image.processing.headers import Header
 
 
 def read(data: bytes) -> Header:
-    """Read the canvas's size, what its pictures are, and the EXIF, wherever it stands."""
+    """Read the size of the canvas, the kinds of its pictures, and the EXIF, in any position."""
     frames, has_alpha, lossless, exif = 0, False, False, b""
     size: tuple[int, int] | None = None
     for kind, at, length in _chunks(data):
