@@ -61,14 +61,22 @@ def held_back_messages(deployed: Stack, queue_arn: str) -> Iterator[None]:
         lambda_.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
 
-def kill_functions(config: LocalConfig) -> int:
-    """Kill the processes that run functions and wait until they have ended; returns their number."""
-    processes = aws_emulator.function_processes(config)
+def kill_functions(config: LocalConfig, name: str = "") -> int:
+    """Kill the processes that run functions and wait until they have ended; returns their number.
+
+    Parameters
+    ----------
+    name:
+        Kill only the processes of this function.
+    """
+    processes = aws_emulator.function_processes(config, name)
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-            while process.status() != psutil.STATUS_ZOMBIE:  # the emulator reaps it
-                sleep(0.01)
+            # The first thread is a zombie while others still end. Until then the emulator takes the process for alive,
+            # and a message that it is given is hidden for the whole visibility timeout.
+            while process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1:
+                sleep(0.01)  # the emulator reaps it
     return len(processes)
 
 

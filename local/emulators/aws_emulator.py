@@ -84,11 +84,11 @@ def stop(config: LocalConfig) -> bool:
     return _server(config).stop()
 
 
-def function_processes(config: LocalConfig) -> list[psutil.Process]:
-    """The processes that run functions now."""
+def function_processes(config: LocalConfig, name: str = "") -> list[psutil.Process]:
+    """The processes that run functions now; only those of one function if it is named."""
     process = running(config)
     children = process.children(recursive=True) if process else []
-    return [child for child in children if any(arg.endswith("_worker.py") for arg in _command(child))]
+    return [child for child in children if any(name in a and a.endswith("_worker.py") for a in _command(child))]
 
 
 def set_faults(

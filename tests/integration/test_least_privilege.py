@@ -249,7 +249,7 @@ def _fulfil_while_it_changes(bench: Bench) -> Callable[[], str]:
 def _fulfil_with_the_first_payment(bench: Bench) -> Callable[[], str]:
     """By functions that have not read the payment provider's key yet."""
     work = _fulfil(bench)
-    kill_functions(bench.config)
+    kill_functions(bench.config, bench.stack.outputs["ProcessOrderFunctionName"])
     return work
 
 
@@ -270,7 +270,7 @@ def _give_back_an_order(bench: Bench) -> Callable[[], str]:
 def _sweep(bench: Bench) -> Callable[[], str]:
     """When an order was paid, by functions that have not read the payment provider's key yet."""
     _fulfil(bench)()
-    kill_functions(bench.config)
+    kill_functions(bench.config, bench.stack.outputs["SweepOrdersFunctionName"])
     return partial(bench.invoke, "SweepOrders", {})
 
 

@@ -13,13 +13,10 @@ from uuid import uuid4
 
 import pytest
 
-from local.chaos.fault_injection import kill_functions
-from local.config import LocalConfig
-from local.emulators import payments
 from local.inventory import read_stock, set_stock
 from local.outcomes import wait_for_orders
 from local.stack import Stack
-from tests.integration.test_orders import DEAD_LETTERS, new_product, order, send, stock, wait_for
+from tests.integration.test_orders import DEAD_LETTERS, new_product, order, send, wait_for
 from tests.integration.uploading import SECONDS, wait_for_dead_letter
 
 CASES = Path(__file__).with_name("cases")
@@ -125,27 +122,3 @@ def test_stock_written_as_text_is_the_operators_mistake(stack: Stack) -> None:
     # and the order goes on as soon as the record is corrected
     set_stock(stack, {product: 50})
     assert wait_for(stack, send(stack, json.loads(letter.body), error_code=letter.error_code))["state"] == "COMPLETED"
-
-
-def test_a_key_of_the_wrong_mode_holds_the_order_until_the_right_one_is_there(
-    stack: Stack, config: LocalConfig
-) -> None:
-    # given
-    secret, product, message = stack.outputs["PaymentSecretArn"], new_product(stack, 5), order("")
-    key, _ = payments.split(stack.payments_url)
-    message["items"][0]["product_id"] = product
-    stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="sk_live_wrong")
-    kill_functions(config)
-    try:
-        # when
-        letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
-        # then the stock is held, and the customer is told nothing
-        assert letter.error_code == "PaymentKeyRefused"
-        assert "secret key of live mode" in letter.reason
-        assert stock(stack, product) == (4, 1, 0)
-        # and it continues with the right key, which somebody puts there as JSON
-        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": key}))
-        send(stack, json.loads(letter.body), error_code=letter.error_code)
-        assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
-    finally:
-        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=key)

@@ -208,21 +208,30 @@ def test_money_is_returned_if_the_stock_is_gone_by_then(stack: Stack, listener: 
     assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
 
 
-def test_without_a_key_orders_wait_with_a_reason_and_go_on_after_a_redrive(stack: Stack, config: LocalConfig) -> None:
-    # given a secret that nobody has put a Stripe key into, and functions that have not read another
+def test_a_wrong_secret_holds_orders_until_the_right_key_is_there(stack: Stack, config: LocalConfig) -> None:
+    # given a secret without a Stripe key, and no function that has read another
     secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)
+    key, _ = payments.split(stack.payments_url)
     stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="to do")
-    kill_functions(config)
+    kill_functions(config, stack.outputs["ProcessOrderFunctionName"])
     try:
-        # when
-        message = order(product)
-        letter = wait_for_dead_letter(stack, send(stack, message), DEAD_LETTERS)
-        # then
-        assert letter.error_code == "PaymentsNotConfigured"
-        assert "put-secret-value" in letter.reason
-        assert stock(stack, product) == (5, 0, 0), "what cannot be charged holds no stock"
+        # then an order is a dead letter, and what cannot be charged holds no stock
+        without_key = wait_for_dead_letter(stack, send(stack, order(product)), DEAD_LETTERS)
+        assert without_key.error_code == "PaymentsNotConfigured"
+        assert "put-secret-value" in without_key.reason
+        assert stock(stack, product) == (5, 0, 0)
+        # given a key of the wrong mode
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="sk_live_wrong")
+        # then the stock is held, and the customer is told nothing
+        refused = wait_for_dead_letter(stack, send(stack, order(product)), DEAD_LETTERS)
+        assert refused.error_code == "PaymentKeyRefused"
+        assert "secret key of live mode" in refused.reason
+        assert stock(stack, product) == (4, 1, 0)
+        # when the right key is there, as JSON, and both are redriven
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=json.dumps({"STRIPE_SECRET_KEY": key}))
+        ids = [send(stack, json.loads(it.body), error_code=it.error_code) for it in (without_key, refused)]
+        # then both are completed
+        assert {wait_for(stack, order_id)["state"] for order_id in ids} == {"COMPLETED"}
     finally:
-        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=payments.split(stack.payments_url)[0])
-    # and it goes on as a redrive puts it back
-    send(stack, json.loads(letter.body), error_code=letter.error_code)
-    assert wait_for(stack, message["order_id"])["state"] == "COMPLETED"
+        stack.secretsmanager.put_secret_value(SecretId=secret, SecretString=key)
+    assert stock(stack, product) == (3, 0, 2)
