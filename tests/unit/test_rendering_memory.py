@@ -43,20 +43,24 @@ def measured_now(file: str, renditions: str) -> dict[str, Any]:
     return row
 
 
-def assert_estimate_fits(name: str, row: dict[str, Any], tolerance: float = 1) -> None:
-    estimate = estimate_memory(photo_of(row), rendition_set(name.split(", ")[1]))
-    assert row["peak"] <= tolerance * estimate <= tolerance * max(1.5 * row["peak"], NOTHING), (
+def estimate_of(name: str, row: dict[str, Any]) -> int:
+    return estimate_memory(photo_of(row), rendition_set(name.split(", ")[1]))
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_estimate_is_at_least_the_peak_and_at_most_half_more(name: str) -> None:
+    row = TABLE[name]
+    estimate = estimate_of(name, row)
+    assert row["peak"] <= estimate <= max(1.5 * row["peak"], NOTHING), (
         f"{row['peak']:,} measured, {estimate:,} estimated"
     )
     assert row["mapped"] <= estimate + OVERHEAD_BYTES, "or the kernel refuses it memory that it never writes to"
 
 
-@pytest.mark.parametrize("name", sorted(TABLE))
-def test_the_estimate_is_at_least_the_peak_and_at_most_half_more(name: str) -> None:
-    assert_estimate_fits(name, TABLE[name])
-
-
 @pytest.mark.parametrize("name", ["2mp rgba png, default", "2mp rgba webp, default"])
-def test_so_it_is_of_a_file_rendered_now(name: str) -> None:
-    # Two encoders overlap differently each time, by up to a tenth on a busy machine.
-    assert_estimate_fits(name, measured_now(*name.split(", ")), tolerance=1.1)
+def test_the_estimate_covers_a_file_rendered_now(name: str) -> None:
+    # Two encoders overlap differently each time, by up to a third. The table has the highest of many peaks; whether the
+    # estimate is too high is asked of that alone.
+    row = measured_now(*name.split(", "))
+    assert row["peak"] <= estimate_of(name, row)
+    assert row["mapped"] <= estimate_of(name, row) + OVERHEAD_BYTES

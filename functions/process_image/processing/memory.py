@@ -40,16 +40,20 @@ class _Encoder:
     """Bytes and microseconds per pixel of a rendition, by effort from 0; the last entry is for all higher efforts.
 
     Noise in the alpha channel, which is stored without loss, is the worst case: ``alpha_bytes`` and ``alpha_micros``.
+    Shrinking averages it, so that less of it reaches the encoder: ``averaged_alpha_bytes``, if that makes a difference.
     """
 
     bytes: tuple[float, ...]
     micros: tuple[float, ...]
     alpha_bytes: float | None = None
     alpha_micros: float = 0
+    averaged_alpha_bytes: float | None = None
 
-    def bytes_of(self, spec: RenditionSpec, has_alpha: bool) -> float:
+    def bytes_of(self, spec: RenditionSpec, has_alpha: bool, averaged: bool) -> float:
         """Bytes per pixel."""
-        return self.alpha_bytes if has_alpha and self.alpha_bytes is not None else _at(self.bytes, spec.effort)
+        if not has_alpha or self.alpha_bytes is None:
+            return _at(self.bytes, spec.effort)
+        return self.averaged_alpha_bytes if averaged and self.averaged_alpha_bytes is not None else self.alpha_bytes
 
     def micros_of(self, spec: RenditionSpec, has_alpha: bool) -> float:
         """Microseconds per pixel."""
@@ -57,13 +61,22 @@ class _Encoder:
 
 
 _ENCODERS = {
-    "webp": _Encoder((6.8,), (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35), alpha_bytes=35.5, alpha_micros=0.6),
+    "webp": _Encoder(
+        (6.8,),
+        (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35),
+        alpha_bytes=46,
+        alpha_micros=0.6,
+        averaged_alpha_bytes=36,
+    ),
     "jpeg": _Encoder((7,), (0.05,), alpha_bytes=14),
     "png": _Encoder((2.5,), (0.12,), alpha_bytes=9),
     "avif": _Encoder(
         (22.5, 22.5, 22.5, 22.5, 36), (0.12, 0.17, 0.26, 0.4, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1
     ),
 }
+
+#: A rendition with less than this share of the stored pixels is made of averages.
+_AVERAGED = 0.5
 
 #: Microseconds to decode a stored pixel, and a pixel of a photo with ``decoded_whole``.
 _DECODING = {
@@ -101,7 +114,8 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     areas = sorted((_area(layout) for layout in targets), reverse=True)
     encoders = sorted(
         (
-            _area(layout) * _ENCODERS[spec.format].bytes_of(spec, photo.has_alpha)
+            _area(layout)
+            * _ENCODERS[spec.format].bytes_of(spec, photo.has_alpha, _area(layout) < _AVERAGED * _stored(photo))
             for layout, specs in targets.items()
             for spec in specs
         ),
