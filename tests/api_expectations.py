@@ -205,7 +205,7 @@ def test_answers_null_where_there_is_no_message(api: Api, path: str, queue: str)
     assert answer.json()["ReceiveMessageResponse"]["ReceiveMessageResult"] == {"messages": None}
 
 
-def test_leaves_alone_what_it_does_not_know(api: Api) -> None:
+def test_ignores_unknown_parameters(api: Api) -> None:
     known = {"WaitTimeSeconds": "0"}
     headers = {"MaxNumberOfMessages": "none", "VisibilityTimeout": "none"}  # a template could take these, too
     answer = api.call("GET", "/results", params={"Action": "DeleteMessage", "colour": "blue", **known}, headers=headers)
@@ -237,7 +237,7 @@ def test_acknowledges(api: Api, path: str, queue: str) -> None:
 
 @pytest.mark.parametrize("path", READ)
 @pytest.mark.parametrize("parameters", [{}, {"ReceiptHandle": "none+of/ours=="}], ids=names)
-def test_refuses_to_acknowledge_without_a_handle_of_its_own(
+def test_refuses_to_acknowledge_without_a_handle_of_the_queue(
     api: Api, path: str, queue: str, parameters: dict[str, str]
 ) -> None:
     api.put(queue, "one")
@@ -387,7 +387,7 @@ def no_waiting(api: Api) -> Iterator[None]:
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("operation", DESCRIBED)
-def test_answers_nothing_that_is_not_described(api: Api, operation: str, mode: schemathesis.GenerationMode) -> None:
+def test_every_answer_is_described(api: Api, operation: str, mode: schemathesis.GenerationMode) -> None:
     """Whatever fits the description, and whatever does not, is answered as the description says."""
 
     @seed(4)

@@ -63,7 +63,7 @@ def told(pager: Listener, name: str, since: int) -> list[str]:
 
 
 @pytest.mark.parametrize("logical_id", [name for name, fault in FAULTS.items() if fault is not broken_message])
-def test_the_alarm_fires_at_its_fault_and_somebody_is_told(
+def test_the_alarm_fires_at_its_fault_and_notifies(
     stack: Stack, config: LocalConfig, cloudwatch: CloudWatch, pager: Listener, logical_id: str
 ) -> None:
     _fires(
@@ -87,7 +87,7 @@ def _fires(scene: Scene, pager: Listener, logical_id: str) -> None:
         assert told(pager, name, before) == ["ALARM", "OK"]
 
 
-def test_no_alarm_of_the_template_is_forgotten(cloudwatch: CloudWatch) -> None:
+def test_every_alarm_of_the_template_is_tested(cloudwatch: CloudWatch) -> None:
     deployed = {*properties(TEMPLATE, ALARM)} - {OF_THE_BROKER}
     assert set(FAULTS) == deployed
     for logical_id in (*deployed, OF_ALL):
@@ -130,7 +130,7 @@ class TestOnABroker:
             cloudwatch.client.delete_alarms(AlarmNames=[name])
 
 
-class TestWhatCustomersNotice:
+class TestCustomersNotice:
     @pytest.mark.parametrize(
         ("logical_id", "state"),
         [

@@ -131,13 +131,13 @@ def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable
 
 
 @pytest.mark.parametrize("attribute", ["SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"])
-def test_one_attribute_may_be_asked_for(attribute: str, call: Caller, put: Callable[..., str]) -> None:
+def test_one_attribute_can_be_requested(attribute: str, call: Caller, put: Callable[..., str]) -> None:
     put("/results")
     (message,) = messages_of(call("GET", "/results", AttributeName=attribute)) or []
     assert [a["Name"] for a in message["Attributes"]] == [attribute]
 
 
-def test_all_attributes_of_a_message_may_be_asked_for(call: Caller, put: Callable[..., str]) -> None:
+def test_all_attributes_of_a_message_can_be_requested(call: Caller, put: Callable[..., str]) -> None:
     put("/results", error_code="NotAnImage", task_id="t-1")
     (message,) = messages_of(call("GET", "/results", MessageAttributeName="All")) or []
     assert {a["Name"] for a in message["MessageAttributes"]} == {"error_code", "task_id"}

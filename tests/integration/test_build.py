@@ -34,7 +34,7 @@ def _is_compiled(source: Path) -> bool:
 
 
 @pytest.mark.parametrize("part", _PARTS)
-def test_every_module_has_bytecode_that_this_interpreter_takes_unseen(build: Path, part: str) -> None:
+def test_every_module_has_unchecked_bytecode_for_this_interpreter(build: Path, part: str) -> None:
     sources = list((build / part).rglob("*.py"))
 
     assert sources
@@ -42,7 +42,7 @@ def test_every_module_has_bytecode_that_this_interpreter_takes_unseen(build: Pat
 
 
 @pytest.mark.parametrize("layer", _LAYERS)
-def test_a_layer_holds_nothing_that_comes_with_the_runtime_or_that_no_path_needs(build: Path, layer: str) -> None:
+def test_a_layer_has_nothing_from_the_runtime_and_nothing_unused(build: Path, layer: str) -> None:
     packages = build / layer / "python"
 
     with_runtime = {"dateutil" if name == "python-dateutil" else name for name in brought_by("boto3")}
@@ -50,7 +50,7 @@ def test_a_layer_holds_nothing_that_comes_with_the_runtime_or_that_no_path_needs
     assert [path for pattern in NOT_NEEDED for path in packages.glob(pattern)] == []
 
 
-def test_all_of_it_together_is_smaller_than_a_function_may_be(build: Path) -> None:
+def test_the_sum_is_below_the_size_limit_of_a_function(build: Path) -> None:
     archive = BytesIO()
     with ZipFile(archive, "w", ZIP_DEFLATED) as written:
         for path in (path for part in _PARTS for path in (build / part).rglob("*")):

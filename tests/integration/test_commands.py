@@ -63,9 +63,7 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
         assert sample.name in page
 
 
-def test_the_demo_takes_a_folder_of_ones_own(
-    stack: Stack, config: LocalConfig, console: Console, tmp_path: Path
-) -> None:
+def test_the_demo_takes_a_folder_of_photos(stack: Stack, config: LocalConfig, console: Console, tmp_path: Path) -> None:
     # given names that are awkward in a terminal, and two photos of one name but for its ending
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
         shutil.copy(SAMPLES / ("raccoon.jpg" if name.endswith("jpg") else "hopper.heic"), tmp_path / name)
@@ -113,9 +111,7 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     assert "| all | 90 | 86 | 4 | 0 | 0 |" in (config.folder / "chaos.md").read_text()
 
 
-def test_chaos_puts_back_what_met_passing_faults_and_nothing_else(
-    stack: Stack, config: LocalConfig, console: Console
-) -> None:
+def test_chaos_redrives_only_what_met_transient_faults(stack: Stack, config: LocalConfig, console: Console) -> None:
     # given two dead letters: one of a photo that can be rendered, one of a photo that is gone
     key, bucket = f"{uuid4()}/photo", stack.outputs["UploadsBucketName"]  # S3 sends no event for such a name
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, key)
@@ -137,7 +133,7 @@ def _task(task_id: str, bucket: str, key: str) -> str:
     return json.dumps({"task_id": task_id, "bucket": bucket, "key": key})
 
 
-def test_up_repairs_what_killed_runs_leave_behind(stack: Stack, config: LocalConfig, console: Console) -> None:
+def test_up_repairs_the_stack_after_killed_runs(stack: Stack, config: LocalConfig, console: Console) -> None:
     # given a chaos run that ends where it stands, and a payment provider that somebody killed
     lambda_, sqs = stack.lambda_, stack.sqs
     url, arn = stack.outputs["ImageTasksQueueUrl"], stack.outputs["ImageTasksQueueArn"]
@@ -191,7 +187,7 @@ def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
     assert third.s3.head_bucket(Bucket=third.outputs["RenditionsBucketName"])
 
 
-def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_taken_port_is_reported_in_one_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

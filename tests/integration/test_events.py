@@ -66,7 +66,9 @@ def test_an_event_works_as_it_is(stack: Stack, path: Path, capsys: pytest.Captur
         ),
     ],
 )
-def test_what_is_no_event_is_said_in_one_sentence(stack: Stack, tmp_path: Path, content: str, reason: str) -> None:
+def test_a_file_without_an_event_is_reported_in_one_sentence(
+    stack: Stack, tmp_path: Path, content: str, reason: str
+) -> None:
     path = tmp_path / "event.json"
     path.write_text(content)
     with pytest.raises(LaptopError, match=reason):

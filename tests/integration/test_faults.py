@@ -51,7 +51,7 @@ def _foreign(stack: Stack, task_id: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("error_code", "task"), [("ObjectGone", _gone), ("BucketNotAllowed", _foreign)])
-def test_a_task_that_names_nothing_of_ours_is_dead_lettered_after_one_receive(
+def test_a_task_for_another_bucket_is_dead_lettered_after_one_receive(
     stack: Stack, error_code: str, task: Callable[[Stack, str], dict[str, str]]
 ) -> None:
     task_id = f"{error_code}-{uuid4().hex}"
@@ -78,7 +78,7 @@ def test_a_broken_upload_leaves_the_version_before_it_in_place(stack: Stack) -> 
     assert record["latest_fault"]["task_id"] == second_task
 
 
-def test_what_may_work_later_is_tried_again(stack: Stack) -> None:
+def test_a_transient_fault_is_retried(stack: Stack) -> None:
     # given a renditions bucket that refuses everything
     bucket = stack.outputs["RenditionsBucketName"]
     policy = stack.s3.get_bucket_policy(Bucket=bucket)["Policy"]

@@ -105,7 +105,7 @@ def _by_eventbridge(stack: Stack, key: str, version_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("wrap", [_by_sns, _by_eventbridge], ids=["SNS", "EventBridge"])
-def test_other_ways_to_tell_of_an_upload_are_understood(stack: Stack, wrap: Any) -> None:
+def test_other_forms_of_upload_events_are_understood(stack: Stack, wrap: Any) -> None:
     key = new_key("photo.unmatched")
     version_id, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
     send(stack, wrap(stack, key, version_id))
@@ -131,7 +131,7 @@ def test_a_notification_invoked_directly_is_answered_with_its_outcome(stack: Sta
     assert json.load(answer["Payload"]) == {"outcomes": [{"task_id": task_id, "result": "Processed"}]}
 
 
-def test_the_log_tells_each_image_with_its_times(stack: Stack) -> None:
+def test_the_log_has_each_image_with_its_times(stack: Stack) -> None:
     key = new_key()
     _, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
     wait_for(stack, task_id)
@@ -148,7 +148,7 @@ def test_the_log_tells_each_image_with_its_times(stack: Stack) -> None:
     assert line["ProcessingTimeMs"] > 0
 
 
-def test_subscribers_are_told_what_becomes_of_an_image(stack: Stack) -> None:
+def test_subscribers_receive_the_outcome_of_an_image(stack: Stack) -> None:
     key = new_key()
     with listening(stack, "ImageEventsTopicArn") as listener:
         # when a photo is uploaded, overwritten by what is none, and deleted

@@ -419,14 +419,14 @@ def _refused(answer: str, action: str) -> bool:
     )
 
 
-def test_every_permission_is_taken_away_below_or_has_a_reason_why_not() -> None:
+def test_every_permission_is_removed_below_or_has_a_reason_not_to_be() -> None:
     assert {(p.statement, p.action, p.resource) for p in SHOWN} == WORK.keys()
     statements = {(p.statement, a) for p in ALL for a in (None, p.action)}
     assert statements >= NOT_SHOWN.keys()
 
 
 @pytest.mark.parametrize("permission", SHOWN, ids=str)
-def test_what_a_role_may_do_it_needs(permission: Permission, bench: Bench) -> None:
+def test_a_role_needs_each_of_its_permissions(permission: Permission, bench: Bench) -> None:
     prepare = WORK[permission.statement, permission.action, permission.resource]
     # given work that goes well with the role as it is
     answer = prepare(bench)()

@@ -72,7 +72,7 @@ def sent(stack: Stack) -> Sent:
 
 
 @pytest.mark.parametrize("name", [*SQS, *RABBITMQ])
-def test_an_order_is_fulfilled_however_it_is_written(sent: Sent, name: str) -> None:
+def test_an_order_is_fulfilled_in_any_notation(sent: Sent, name: str) -> None:
     assert sent.items[sent.orders[name]]["state"] == "COMPLETED"
 
 

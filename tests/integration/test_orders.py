@@ -78,7 +78,7 @@ def heard(listener: Listener, order_id: str) -> list[dict[str, Any]]:
     return [event for event in events if event["order_id"] == order_id]
 
 
-def test_a_good_order_is_charged_once_stocked_right_and_told(stack: Stack, listener: Listener) -> None:
+def test_a_valid_order_is_charged_once_with_consistent_stock_and_an_event(stack: Stack, listener: Listener) -> None:
     # given
     product = new_product(stack, 5)
     # when
@@ -107,7 +107,7 @@ def test_a_declined_card_rejects_the_order_and_gives_the_stock_back(stack: Stack
     assert (event["event_type"], event["rejection"]) == ("OrderRejected", item["rejection"])
 
 
-def test_an_empty_shelf_rejects_the_order_before_anything_is_charged(stack: Stack, listener: Listener) -> None:
+def test_missing_stock_rejects_the_order_before_the_charge(stack: Stack, listener: Listener) -> None:
     product = new_product(stack, 1)
     order_id = send(stack, order(product, 2))
     item = wait_for(stack, order_id)
@@ -117,7 +117,7 @@ def test_an_empty_shelf_rejects_the_order_before_anything_is_charged(stack: Stac
     assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
 
 
-def test_an_order_that_comes_many_times_is_charged_once(stack: Stack, listener: Listener) -> None:
+def test_an_order_that_is_delivered_many_times_is_charged_once(stack: Stack, listener: Listener) -> None:
     product, message = new_product(stack, 50), order("")
     message["items"][0]["product_id"] = product
     for _ in range(12):
@@ -156,7 +156,7 @@ def test_another_order_under_the_same_id_is_dead_lettered(stack: Stack) -> None:
     assert stock(stack, product) == (4, 0, 1)
 
 
-def test_an_order_outlives_a_payment_provider_that_is_down(stack: Stack, listener: Listener) -> None:
+def test_an_order_survives_an_outage_of_the_payment_provider(stack: Stack, listener: Listener) -> None:
     # given a payment provider of which every request fails, some after it took the money
     product = new_product(stack, 5)
     payments.set_faults(stack.payments_url, 1.0, seed=5)
@@ -179,7 +179,7 @@ def test_an_order_outlives_a_payment_provider_that_is_down(stack: Stack, listene
     assert stock(stack, product) == (4, 0, 1)
 
 
-def test_money_is_returned_if_the_stock_is_gone_by_then(stack: Stack, listener: Listener) -> None:
+def test_money_is_returned_if_the_stock_is_gone_after_the_charge(stack: Stack, listener: Listener) -> None:
     # given an order whose charge takes a while
     product = new_product(stack, 5)
     payments.set_faults(stack.payments_url, 0, seconds=3)

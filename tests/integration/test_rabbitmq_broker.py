@@ -130,7 +130,7 @@ def _take(config: LocalConfig, queue: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 class TestBroker:
-    def test_listens_on_the_loopback_address_alone(self, broker: LocalConfig) -> None:
+    def test_listens_only_on_the_loopback_address(self, broker: LocalConfig) -> None:
         process = rabbitmq.running(broker)
         assert process is not None
         family = [process, *process.children(recursive=True)]
@@ -142,12 +142,12 @@ class TestBroker:
         }
         assert listening == {("127.0.0.1", port) for port in (broker.rabbitmq_port, broker.rabbitmq_node_port)}
 
-    def test_queues_declared_again_are_what_they_were(self, broker: LocalConfig) -> None:
+    def test_declaring_queues_again_changes_nothing(self, broker: LocalConfig) -> None:
         publish(broker.rabbitmq_url, "orders", _messages("one"))
         declare_queues(broker.rabbitmq_url)
         assert _depths(broker) == {"orders": 1}
 
-    def test_a_queue_with_other_properties_stays_as_it_is(self, broker: LocalConfig) -> None:
+    def test_a_queue_with_other_properties_is_not_changed(self, broker: LocalConfig) -> None:
         # given a queue that somebody declared otherwise
         with open_channel(broker.rabbitmq_url) as channel:
             channel.queue_declare("others", durable=True, arguments={"x-queue-type": "classic"})
@@ -164,7 +164,7 @@ class TestBroker:
         with pytest.raises(LaptopError, match="no queue nowhere"):
             publish(broker.rabbitmq_url, "nowhere", _messages("one"))
 
-    def test_what_it_confirmed_outlives_a_restart(self, broker: LocalConfig) -> None:
+    def test_confirmed_messages_survive_a_restart(self, broker: LocalConfig) -> None:
         # given
         message = BrokerMessage(b"one", message_id="m-1", content_encoding="identity", headers={"producer": "shop"})
         assert publish(broker.rabbitmq_url, "image-tasks", [message, *_messages("two", "three")]) == 3
@@ -176,7 +176,7 @@ class TestBroker:
         assert [body for body, _ in taken] == ["one", "two", "three"]
         assert taken[0][1]["producer"] == "shop"
 
-    def test_what_fails_again_and_again_is_kept_apart_until_it_is_put_back(self, broker: LocalConfig) -> None:
+    def test_repeated_failures_are_dead_lettered_until_a_redrive(self, broker: LocalConfig) -> None:
         # given a queue that gives up early
         declare_queues(broker.rabbitmq_url, ["fragile"], delivery_limit=2)
         publish(broker.rabbitmq_url, "fragile", [BrokerMessage(b"one", message_id="m-1")])
@@ -209,7 +209,7 @@ class TestPoller:
         assert mq_poller.stop(poller)
         assert _depths(poller) == {}
 
-    def test_brings_a_whole_batch_again_until_the_function_takes_it(
+    def test_delivers_a_whole_batch_again_until_the_function_succeeds(
         self, poller: LocalConfig, lambda_: FakeLambda
     ) -> None:
         # given a function that fails
@@ -225,7 +225,7 @@ class TestPoller:
         assert mq_poller.stop(poller)
         assert _depths(poller) == {}
 
-    def test_outlives_a_broker_that_restarts(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
+    def test_survives_a_restart_of_the_broker(self, poller: LocalConfig, lambda_: FakeLambda) -> None:
         process = mq_poller.running(poller)
         rabbitmq.restart(poller)
         publish(poller.rabbitmq_url, "orders", _messages("1"))
@@ -246,7 +246,7 @@ class TestPoller:
         finally:
             back.stop()
 
-    def test_stopped_leaves_nothing(self, poller: LocalConfig) -> None:
+    def test_leaves_no_process_when_stopped(self, poller: LocalConfig) -> None:
         process = mq_poller.running(poller)
         assert process is not None
         assert mq_poller.stop(poller)
@@ -255,7 +255,7 @@ class TestPoller:
         assert not mq_poller.stop(poller)
 
 
-def test_a_broker_that_is_stopped_leaves_nothing(broker: LocalConfig) -> None:
+def test_a_stopped_broker_leaves_no_process(broker: LocalConfig) -> None:
     # given
     process = rabbitmq.running(broker)
     assert process is not None

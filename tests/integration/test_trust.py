@@ -59,7 +59,7 @@ def test_buckets_are_reached_over_tls_only(
 
 
 @pytest.mark.usefixtures("broker")
-def test_nothing_listens_but_on_the_loopback_address_and_to_containers(stack: Stack, config: LocalConfig) -> None:
+def test_everything_listens_only_on_the_loopback_address_or_for_containers(stack: Stack, config: LocalConfig) -> None:
     processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
     assert None not in processes
     family = [p for process in processes if process for p in (process, *process.children(recursive=True))]

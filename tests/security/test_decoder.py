@@ -93,14 +93,14 @@ class TestSystemCalls:
     def test_it_starts_no_program_and_no_process(self, start: Callable[[], object]) -> None:
         assert _in_a_fork(start) == "PermissionError"
 
-    def test_it_kills_nobody_but_itself(self) -> None:
+    def test_it_can_signal_only_itself(self) -> None:
         parent = os.getpid()
         for target in (parent, 0, -1, 1):
             assert _in_a_fork(lambda target=target: os.kill(target, 0)) == "PermissionError"  # type: ignore[misc]
         assert _in_a_fork(lambda: os.kill(os.getpid(), signal.SIGSEGV)) == f"ended with {-signal.SIGSEGV}"
         assert _in_a_fork(os.abort) == f"ended with {-signal.SIGABRT}"
 
-    def test_it_looks_into_nobody(self) -> None:
+    def test_it_reads_no_other_process(self) -> None:
         parent = os.getpid()
         attach = 16
         assert _in_a_fork(lambda: _call("ptrace", attach, parent, None, None)) == "PermissionError"
@@ -128,7 +128,7 @@ class TestSystemCalls:
         assert _in_a_fork(start) == "got out"
 
 
-def test_it_has_no_descriptor_but_its_own(secret: Path) -> None:
+def test_it_has_only_its_own_descriptors(secret: Path) -> None:
     with secret.open() as file:
         number = file.fileno()
         assert _in_a_fork(lambda: os.read(number, 1)) == "OSError"

@@ -35,11 +35,11 @@ def test_a_row_of_the_demo_shows_no_control_character(attack: str, field: str) -
     assert all(letter.isprintable() or letter == "\n" for letter in shown)
 
 
-def test_it_is_no_markup_either_and_good_names_stay() -> None:
+def test_names_are_not_markup_and_valid_names_stay() -> None:
     assert printable("[red]Käthe 1 – 猫.jpg") == r"\[red]Käthe 1 – 猫.jpg"
 
 
-def test_commands_show_foreign_text_in_no_other_way() -> None:
+def test_commands_escape_all_foreign_text() -> None:
     for path in [*ROOT.glob("local/**/*.py"), *ROOT.glob("operations/**/*.py")]:
         if path.name != "terminal.py":
             assert "rich.markup" not in path.read_text(), path

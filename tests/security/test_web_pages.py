@@ -61,7 +61,7 @@ def test_the_emulator_refuses(stack: Stack, kind: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
-def test_not_even_a_signature_helps(stack: Stack, kind: str) -> None:
+def test_a_signature_does_not_help(stack: Stack, kind: str) -> None:
     # given the address of an object that its owner has signed
     bucket = stack.outputs["UploadsBucketName"]
     url = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": f"{uuid4()}"})
@@ -96,7 +96,7 @@ def test_keys_that_are_not_the_stacks_are_refused(
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
-def test_a_functions_keys_cannot_be_worked_out_from_its_name(stack: Stack) -> None:
+def test_a_functions_keys_do_not_follow_from_its_name(stack: Stack) -> None:
     name = stack.outputs["ProcessImageFunctionName"]
     function = stack.lambda_.get_function_configuration(FunctionName=name)
     for arn in (function["FunctionArn"], f"{function['FunctionArn']}:{function['Version']}"):
@@ -120,7 +120,7 @@ def test_a_form_without_a_signed_policy_stores_nothing(stack: Stack) -> None:
     assert "Contents" not in stack.s3.list_objects_v2(Bucket=bucket, Prefix=key)
 
 
-def test_the_keys_are_for_this_user_alone(stack: Stack, config: LocalConfig) -> None:
+def test_only_this_user_can_read_the_keys(stack: Stack, config: LocalConfig) -> None:
     for name in ("stack.json", "start.json"):
         assert (config.folder / name).stat().st_mode & 0o077 == 0
 
@@ -147,7 +147,7 @@ def test_the_payment_provider_refuses(stack: Stack, kind: str, path: str) -> Non
     ],
     ids=["no key", "another", "another as a user", "no base64", "an empty key", "no ASCII"],
 )
-def test_the_payment_provider_takes_its_own_key_alone(stack: Stack, headers: dict[str, str], path: str) -> None:
+def test_the_payment_provider_accepts_only_its_own_key(stack: Stack, headers: dict[str, str], path: str) -> None:
     _, endpoint_url = payments.split(stack.payments_url)
     for method in ("GET", "POST", "DELETE"):
         answer = requests.request(method, endpoint_url + path, headers=headers, timeout=10)
@@ -223,7 +223,7 @@ def _visit(site: Any, script: str, tmp_path: Path) -> dict[str, str]:
             browser.terminate()
 
 
-def test_a_page_in_a_real_browser_gets_nowhere(stack: Stack, site: Any, tmp_path: Path) -> None:
+def test_a_page_in_a_real_browser_is_refused(stack: Stack, site: Any, tmp_path: Path) -> None:
     # given a function as an attacker would make it, in requests that need no preflight
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

@@ -56,7 +56,7 @@ def retries(function: str, *, slowly: bool) -> list[float]:
     return receives(function, slowly=slowly)[:-1]
 
 
-class TestWhatIsTriedInVain:
+class TestRetries:
     @pytest.mark.parametrize(("alarm", "function", "per_minute"), RETRIES)
     @pytest.mark.parametrize("slowly", [True, False])
     def test_fires_in_an_outage(self, alarm: str, function: str, per_minute: int, slowly: bool) -> None:
@@ -81,7 +81,7 @@ class TestWhatIsTriedInVain:
         assert third + 2 * FUNCTIONS[function]["Timeout"] < ALARMS[alarm]["Threshold"]
 
 
-class TestWhatIsTakenOver:
+class TestTakenOver:
     ALARM = ALARMS["ImageTasksStuckAlarm"]
     FUNCTION = FUNCTIONS["ProcessImageFunction"]
 
@@ -91,7 +91,7 @@ class TestWhatIsTakenOver:
         visibility = QUEUES["ImageTasksQueue"]["VisibilityTimeout"]
         yield from range(visibility, visibility + cls.FUNCTION["Timeout"] + 1, 10)
 
-    def test_is_found_with_no_claim_on_it_any_more(self) -> None:
+    def test_is_found_without_a_claim(self) -> None:
         assert min(self.gaps()) > self.FUNCTION["Timeout"]
 
     def test_fires_at_a_photo_that_kills_every_delivery(self) -> None:
@@ -102,7 +102,7 @@ class TestWhatIsTakenOver:
     def test_fires_at_a_batch_whose_function_is_killed(self) -> None:
         assert fires(self.ALARM, [300.0] * 10) == {True}
 
-    def test_does_not_fire_at_a_single_one(self) -> None:
+    def test_does_not_fire_for_one_message(self) -> None:
         assert fires(self.ALARM, [300.0]) == {False}
 
 

@@ -40,7 +40,7 @@ def test_every_runtime_and_architecture_has_the_same_makefile() -> None:
     assert makefile_faults(ROOT / "bundle") == []
 
 
-def test_a_missing_a_needless_and_another_makefile_are_found_out(tmp_path: Path) -> None:
+def test_a_missing_an_extra_and_a_changed_makefile_are_found(tmp_path: Path) -> None:
     for number, name in enumerate(("python3.13/arm64", "python3.9/arm64")):
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / "Makefile").write_text(str(number))

@@ -75,7 +75,7 @@ def _with_an_unknown_parameter(samconfig: dict[str, Any]) -> None:
         (_with_an_unknown_parameter, "default.deploy sets Stage"),
     ],
 )
-def test_a_broken_samconfig_is_found_out(damage: Callable[[dict[str, Any]], None], fault: str) -> None:
+def test_a_broken_samconfig_is_found(damage: Callable[[dict[str, Any]], None], fault: str) -> None:
     broken = deepcopy(SAMCONFIG)
     damage(broken)
     assert samconfig_faults(broken, TEMPLATE) == [fault]
@@ -129,7 +129,7 @@ GROUP = {"RabbitMqSecurityGroupIds": "sg-1"}
         ({"RabbitMqOrdersQueueName": "image-tasks"}, ["Image tasks and orders need a RabbitMQ queue each."]),
     ],
 )
-def test_parameters_that_do_not_go_together_are_refused(parameters: dict[str, str], reasons: list[str]) -> None:
+def test_incompatible_parameters_are_refused(parameters: dict[str, str], reasons: list[str]) -> None:
     assert refusals(TEMPLATE, parameters) == reasons
 
 
@@ -146,7 +146,7 @@ def test_parameters_that_do_not_go_together_are_refused(parameters: dict[str, st
         ("AlarmEmail", "oncall@example.com", "oncall"),
     ],
 )
-def test_parameters_take_what_fits(parameter: str, fitting: str, unfitting: str) -> None:
+def test_parameters_accept_valid_values(parameter: str, fitting: str, unfitting: str) -> None:
     values = TEMPLATE["Parameters"][parameter]
     assert re.fullmatch(values["AllowedPattern"], values["Default"])
     assert re.fullmatch(values["AllowedPattern"], fitting)

@@ -63,7 +63,7 @@ def test_the_template_keeps(name: str) -> None:
 
 
 @pytest.mark.parametrize(("rule", "how", "path", "arguments", "findings"), CASES, ids=[case[-1] for case in CASES])
-def test_a_broken_copy_is_found_out(rule: str, how: str, path: str, arguments: list[Any], findings: str) -> None:
+def test_a_broken_copy_is_found(rule: str, how: str, path: str, arguments: list[Any], findings: str) -> None:
     assert "; ".join(RULES[rule](broken(how, path, arguments))) == findings
 
 

@@ -86,11 +86,11 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def test_the_runbook_has_all_alarms_and_nothing_that_is_not_there() -> None:
+def test_the_runbook_has_exactly_the_alarms() -> None:
     assert runbook_faults(RUNBOOK, TEMPLATE, MAKEFILE) == []
 
 
-def test_every_error_code_is_explained_and_no_other() -> None:
+def test_exactly_the_error_codes_are_explained() -> None:
     assert error_code_faults(ERROR_CODES) == []
     assert error_code_faults(ERROR_CODES.replace("| `TooLarge` |", "| `TooBig` |")) == [
         "TooLarge is not explained",
@@ -124,5 +124,5 @@ def test_the_runbook_names_each_saved_query(query: str) -> None:
         (lambda text: text.replace("QUEUE=orders", "QUEUE=order"), "there is no dead-letter queue order"),
     ],
 )
-def test_a_broken_runbook_is_found_out(damage: Callable[[str], str], fault: str) -> None:
+def test_a_broken_runbook_is_found(damage: Callable[[str], str], fault: str) -> None:
     assert fault in runbook_faults(damage(RUNBOOK), TEMPLATE, MAKEFILE)

@@ -154,7 +154,7 @@ class TestPreflight:
     def test_does_not_ask_for_the_log_role_without_the_api(self) -> None:
         assert "API log role" not in self.verdicts(FakeAccount(role=""), HttpApi="false")
 
-    def test_a_call_that_is_refused_is_something_to_know(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refused_call_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: FakeAccount) -> Any:
             raise refusal("AccessDenied")
 
@@ -182,7 +182,7 @@ class TestSet:
         assert changed == [{"ParameterKey": "ProcessImageConcurrency", "ParameterValue": "20"}]
         assert {p["ParameterKey"] for p in call["Parameters"]} == set(account.parameters)
 
-    def test_says_when_the_next_deployment_undoes_it(self, console: Console) -> None:
+    def test_warns_if_the_next_deployment_undoes_it(self, console: Console) -> None:
         configured = parameters.configured(
             {
                 "version": 0.1,

@@ -147,7 +147,7 @@ class TestTasks:
         tasks.release(first, begun=True)
         assert (first.attempt, self.claim(tasks, clock).attempt) == (1, 2)
 
-    def test_only_what_ran_out_is_said_to_be_taken_over(self, tasks: Tasks, clock: Clock) -> None:
+    def test_only_an_expired_claim_counts_as_taken_over(self, tasks: Tasks, clock: Clock) -> None:
         new = self.claim(tasks, clock, seconds=60)
         clock.now += 60
         ran_out = self.claim(tasks, clock)
@@ -168,7 +168,7 @@ class TestTasks:
         clock.now += 1000
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
 
-    def test_only_a_dead_lettered_one_is_when_it_is_redriven(self, tasks: Tasks, clock: Clock) -> None:
+    def test_a_dead_lettered_task_is_started_again_when_redriven(self, tasks: Tasks, clock: Clock) -> None:
         tasks.finish(self.claim(tasks, clock), Result.DEAD_LETTERED, "NotAnImage")
         again = self.claim(tasks, clock, again=True)
         with pytest.raises(InProgressElsewhere):
@@ -177,14 +177,14 @@ class TestTasks:
         assert tasks.claim(TASK, until=clock.now + 60, again=True) is None
 
     @pytest.mark.parametrize("result", [Result.PROCESSED, Result.SUPERSEDED])
-    def test_no_other_is(self, tasks: Tasks, clock: Clock, result: Result) -> None:
+    def test_no_other_finished_task_is_started_again(self, tasks: Tasks, clock: Clock, result: Result) -> None:
         tasks.finish(self.claim(tasks, clock), result, None)
         assert tasks.claim(TASK, until=clock.now + 60, again=True) is None
 
     def test_a_new_task_may_be_claimed_as_redriven(self, tasks: Tasks, clock: Clock) -> None:
         self.claim(tasks, clock, again=True)
 
-    def test_a_claim_knows_how_many_before_it_did_not_begin(self, tasks: Tasks, clock: Clock) -> None:
+    def test_a_claim_counts_the_earlier_ones_that_did_not_begin(self, tasks: Tasks, clock: Clock) -> None:
         for begun, expected in ((False, 0), (True, 1), (False, 1), (True, 2)):
             claim = self.claim(tasks, clock)
             assert claim.not_begun == expected
@@ -216,7 +216,7 @@ class TestTasks:
         tasks.release(claim, begun=True)
         assert tasks.claim(TASK, until=clock.now + 60, again=False) is None
 
-    def test_other_tasks_are_not_concerned(self, tasks: Tasks, clock: Clock) -> None:
+    def test_other_tasks_are_not_affected(self, tasks: Tasks, clock: Clock) -> None:
         self.claim(tasks, clock)
         assert tasks.claim(replace(TASK, task_id="task-2"), until=clock.now + 60, again=False)
 
@@ -231,7 +231,7 @@ class TestTheTasksTable:
         item = tasks.dynamodb.get_item(TableName=tasks.table, Key={"task_id": {"S": "task-1"}})["Item"]
         return {name: next(iter(value.values())) for name, value in item.items()}
 
-    def test_tells_what_a_claimed_task_is_about(self, tasks: DynamoDbTasks, clock: Clock) -> None:
+    def test_shows_what_a_claimed_task_is_about(self, tasks: DynamoDbTasks, clock: Clock) -> None:
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
         assert self.item(tasks) == {
@@ -245,7 +245,7 @@ class TestTheTasksTable:
             "expires_at": str(1_000_000 + 30 * 86_400),
         }
 
-    def test_tells_how_a_finished_task_ended(self, tasks: DynamoDbTasks, clock: Clock) -> None:
+    def test_shows_how_a_finished_task_ended(self, tasks: DynamoDbTasks, clock: Clock) -> None:
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
         clock.now += 5
@@ -288,7 +288,7 @@ class TestTheTasksTable:
         assert claim
         assert (claim.attempt, claim.taken_over) == (1, False)
 
-    def test_in_trouble_is_a_transient_fault(self) -> None:
+    def test_an_error_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
         tasks = DynamoDbTasks(client, "table", retention_days=30)
         with Stubber(client) as stub:
@@ -362,7 +362,7 @@ class TestImages:
         assert known
         return known
 
-    def test_nothing_is_known_of_an_unknown_key(self, images: Images) -> None:
+    def test_an_unknown_key_has_no_record(self, images: Images) -> None:
         known = images.read("unknown")
         assert known == KnownImage("unknown")
         assert not known.is_known
@@ -372,12 +372,12 @@ class TestImages:
         assert (known.record, known.replaced, known.fault, known.revision) == (image(), (), None, 1)
         assert images.read(KEY) == known
 
-    def test_a_record_without_what_a_photo_may_lack_is_read_as_it_was_written(self, images: Images) -> None:
+    def test_a_record_without_optional_fields_is_read_unchanged(self, images: Images) -> None:
         record = replace(image(), version_id=None, camera=None, taken_at=None, location=None)
         self.publish(images, record)
         assert images.read(KEY).record == record
 
-    def test_what_is_replaced_is_remembered_until_it_is_forgotten(self, images: Images) -> None:
+    def test_replaced_renditions_are_listed_until_cleared(self, images: Images) -> None:
         known = images.read(KEY)
         replaced: tuple[str, ...] = ()
         for number in range(3):
@@ -388,7 +388,7 @@ class TestImages:
         images.forget_replaced(known)
         assert images.read(KEY) == replace(known, replaced=())
 
-    def test_what_is_replaced_is_not_forgotten_for_an_older_one(self, images: Images) -> None:
+    def test_replaced_renditions_are_not_cleared_by_an_older_record(self, images: Images) -> None:
         outdated = self.publish(images, image("v1", 1))
         known = self.publish(images, image("v2", 2, replaces=outdated))
         images.forget_replaced(outdated)
@@ -411,19 +411,19 @@ class TestImages:
         assert images.read(KEY) == known
 
     @pytest.mark.parametrize("keep", [True, False])
-    def test_a_fault_beside_what_is_published(self, images: Images, keep: bool) -> None:
+    def test_a_fault_next_to_a_published_image(self, images: Images, keep: bool) -> None:
         published = self.publish(images, image())
         known = images.note_fault(published, fault("TooLarge", 9), keep_published=keep)
         assert known
         assert (known.record, known.fault) == (image() if keep else None, fault("TooLarge", 9))
         assert images.read(KEY) == known
 
-    def test_a_fault_is_forgotten_by_what_is_published_next(self, images: Images) -> None:
+    def test_a_fault_is_removed_by_the_next_publication(self, images: Images) -> None:
         images.note_fault(images.read(KEY), fault(), keep_published=False)
         assert self.publish(images, image()).fault is None
 
     @pytest.mark.parametrize("forget", [True, False])
-    def test_what_is_confirmed_stays_but_for_its_revision_and_its_fault(self, images: Images, forget: bool) -> None:
+    def test_a_confirmation_changes_only_revision_and_fault(self, images: Images, forget: bool) -> None:
         self.publish(images, image())
         known = images.note_fault(images.read(KEY), fault(), keep_published=True)
         assert known
@@ -453,7 +453,7 @@ class TestImages:
         assert write(images, outdated) is None
         assert images.read(KEY) == now
 
-    def test_images_do_not_meet(self, images: Images) -> None:
+    def test_images_are_independent(self, images: Images) -> None:
         self.publish(images, image(key="one.jpg"))
         assert self.publish(images, image(key="other.jpg")).revision == 1
 
@@ -503,7 +503,7 @@ class TestTheImagesTable:
         images.publish(withdrawn, image(key="a.jpg"))
         assert not {"deleted_at", "expires_at"} & self.item(images).keys()
 
-    def test_takes_records_from_before_there_were_revisions(self, images: DynamoDbImages) -> None:
+    def test_reads_records_without_a_revision(self, images: DynamoDbImages) -> None:
         images.publish(images.read("a.jpg"), image(key="a.jpg"))
         images.dynamodb.update_item(
             TableName=images.table,
@@ -518,7 +518,7 @@ class TestTheImagesTable:
         assert confirmed
         assert confirmed.revision == 1
 
-    def test_in_trouble_is_a_transient_fault(self) -> None:
+    def test_an_error_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
         images, known = DynamoDbImages(client, "table", 30), KnownImage("a.jpg")
         with Stubber(client) as stub:
@@ -551,7 +551,7 @@ class TestUploads:
         assert upload.last_modified.tzinfo is not None
         upload.close()
 
-    def test_an_upload_need_not_be_read(self, s3: S3Client) -> None:
+    def test_an_upload_can_be_closed_unread(self, s3: S3Client) -> None:
         self.put(s3, "unread.jpg", b"bytes")
         self.current(s3, "unread.jpg").close()
 
@@ -567,7 +567,7 @@ class TestUploads:
         first.close()
         second.close()
 
-    def test_nothing_is_current_where_nothing_was_or_all_was_deleted(self, s3: S3Client) -> None:
+    def test_nothing_is_current_without_a_version_or_after_deletion(self, s3: S3Client) -> None:
         uploads = S3Uploads(s3)
         assert uploads.open_current(BUCKET, "no/ü.jpg") is None
         version = self.put(s3, "deleted.jpg", b"bytes")
@@ -590,7 +590,7 @@ class TestUploads:
             ("InternalError", 500, False),
         ],
     )
-    def test_only_what_is_surely_gone_is_nothing(self, code: str, status: int, is_gone: bool) -> None:
+    def test_only_a_definite_answer_means_there_is_none(self, code: str, status: int, is_gone: bool) -> None:
         client = boto3.client("s3", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_client_error("get_object", code, http_status_code=status)
@@ -600,7 +600,7 @@ class TestUploads:
     @pytest.mark.parametrize(
         ("code", "is_gone"), [("404", True), ("405", True), ("400", True), ("403", False), ("503", False)]
     )
-    def test_only_a_version_that_is_surely_gone_is_gone(self, code: str, is_gone: bool) -> None:
+    def test_only_a_definite_answer_means_a_version_is_gone(self, code: str, is_gone: bool) -> None:
         client = boto3.client("s3", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_client_error("head_object", code, http_status_code=int(code))
@@ -667,10 +667,10 @@ class TestRenditions:
         renditions.put({"c/thumb.webp": rendition()})
         assert self.tags(s3, "c/thumb.webp") == {}
 
-    def test_one_that_is_gone_is_as_good_as_stale(self, renditions: S3Renditions) -> None:
+    def test_a_missing_rendition_counts_as_stale(self, renditions: S3Renditions) -> None:
         renditions.mark_stale(("gone/thumb.webp",))
 
-    def test_none_at_all_makes_no_call(self, transfers: Executor) -> None:
+    def test_no_renditions_need_no_call(self, transfers: Executor) -> None:
         client = boto3.client("s3", region_name=REGION)
         with Stubber(client):
             S3Renditions(client, "renditions", transfers).mark_stale(())
@@ -695,14 +695,14 @@ class TestRenditions:
         assert renditions.stored("f.jpg") == ()
         assert renditions.stored("f.jpg/g.jpg") == (keys["f.jpg/g.jpg"],)
 
-    def test_that_s3_does_not_delete_are_a_transient_fault(self, transfers: Executor) -> None:
+    def test_a_refused_deletion_is_a_transient_fault(self, transfers: Executor) -> None:
         client = boto3.client("s3", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_response("delete_objects", {"Errors": [{"Key": "a", "Code": "InternalError"}]})
             with pytest.raises(ServiceUnavailable, match="InternalError"):
                 S3Renditions(client, "renditions", transfers).delete(("a",))
 
-    def test_that_cannot_be_written_or_tagged_are_a_transient_fault(self, transfers: Executor) -> None:
+    def test_a_failed_write_or_tag_is_a_transient_fault(self, transfers: Executor) -> None:
         client = boto3.client("s3", region_name=REGION)
         renditions = S3Renditions(client, "renditions", transfers)
         with Stubber(client) as stub:
@@ -764,7 +764,7 @@ def test_a_message_is_shown_again_within_the_bounds_of_sqs(seconds: float, expec
         stub.assert_no_pending_responses()
 
 
-def test_sqs_in_trouble_is_a_transient_fault() -> None:
+def test_an_error_of_sqs_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     calls = {
         "send the dead letter": partial(SqsDeadLetters(client, "https://queue").send, "{}", "t", NotAnImage("a text")),

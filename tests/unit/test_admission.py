@@ -101,7 +101,7 @@ def test_as_many_render_at_once_as_there_are_vcpus(pool: ThreadPoolExecutor, vcp
     assert batch.order == [worker.name for worker in workers]
 
 
-def test_who_cannot_be_done_in_time_is_told_before_he_waits(pool: ThreadPoolExecutor) -> None:
+def test_an_image_without_enough_time_is_refused_before_it_waits(pool: ThreadPoolExecutor) -> None:
     clock = Clock()
     batch = Batch(Admission(100 * MB, 1, now=clock), in_seconds(clock, 50), pool)
     workers = [Worker(str(number), MB, seconds=12) for number in range(5)]
@@ -124,7 +124,7 @@ def test_a_slow_machine_begins_fewer(pool: ThreadPoolExecutor) -> None:
         pass
 
 
-def test_an_image_that_no_invocation_is_long_enough_for_begins_with_a_whole_one() -> None:
+def test_an_image_too_slow_for_any_invocation_begins_at_the_start_of_one() -> None:
     clock = Clock()
     admission = Admission(100 * MB, 1, now=clock)
     with admission.turn(MB, 1000, in_seconds(clock, 50)):
@@ -133,7 +133,7 @@ def test_an_image_that_no_invocation_is_long_enough_for_begins_with_a_whole_one(
         pass
 
 
-def test_who_waits_for_memory_when_the_time_is_over_does_not_begin() -> None:
+def test_an_image_still_waiting_for_memory_at_the_deadline_does_not_begin() -> None:
     admission = Admission(100 * MB, 2)
     with (
         admission.turn(90 * MB, 0.01, Deadline(time() + 50)),
@@ -145,7 +145,7 @@ def test_who_waits_for_memory_when_the_time_is_over_does_not_begin() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 100), st.integers(1, 30)), min_size=1, max_size=10), st.integers(1, 3))
-def test_every_image_gets_its_turn_and_all_is_given_back(images: list[tuple[int, int]], vcpus: int) -> None:
+def test_every_image_gets_its_turn_and_all_memory_is_released(images: list[tuple[int, int]], vcpus: int) -> None:
     admission = Admission(100 * MB, vcpus)
     deadline = Deadline(time() + 3600)
 

@@ -140,15 +140,15 @@ class TestAMessageThatIsDone:
         assert attempt.started <= attempt.ended <= time()
         assert told.shown_again == []
 
-    def test_so_is_a_test_event_of_which_there_is_nothing_to_report(
-        self, world: World, pool: Executor, told: Told
-    ) -> None:
+    def test_a_test_event_is_acknowledged_without_a_report(self, world: World, pool: Executor, told: Told) -> None:
         record = SQSRecord(load_event("sqs_test_event")["Records"][0])
         assert take(handler(world.dependencies(), pool, told), record) == [None]
         assert (told.reports, world.tasks) == ([], {})
 
     @pytest.mark.parametrize("body", ["hello", plain_task("gone.jpg")])
-    def test_so_is_one_that_can_never_be_done(self, world: World, pool: Executor, told: Told, body: str) -> None:
+    def test_an_impossible_task_is_acknowledged_and_reported(
+        self, world: World, pool: Executor, told: Told, body: str
+    ) -> None:
         assert take(handler(world.dependencies(), pool, told), sqs_record(body)) == [None]
         assert [letter.body for letter in world.dead_letters] == [body]
         assert told.outcomes == [Result.DEAD_LETTERED]
@@ -156,7 +156,7 @@ class TestAMessageThatIsDone:
     @pytest.mark.parametrize(
         ("receives", "redriven", "is_first"), [(1, False, True), (2, False, False), (1, True, False)]
     )
-    def test_is_reported_as_the_first_attempt_only_if_it_is(
+    def test_only_a_first_attempt_is_reported_as_one(
         self, world: World, pool: Executor, told: Told, receives: int, redriven: bool, is_first: bool
     ) -> None:
         world.upload()
@@ -174,8 +174,8 @@ class TestAMessageThatIsDone:
         assert told.outcomes == [Result.DEAD_LETTERED, Result.DUPLICATE, Result.PROCESSED]
 
 
-class TestAMessageThatMayBeDoneLater:
-    def test_fails_and_is_shown_again_after_a_while(self, world: World, pool: Executor, told: Told) -> None:
+class TestAMessageThatFails:
+    def test_fails_and_is_visible_again_after_a_while(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
         messages = handler(world.dependencies(failing("publish")), pool, told)
         (fault,) = take(messages, sqs_record(upload_event(), message_id="m"))
@@ -216,9 +216,7 @@ class TestAMessageThatMayBeDoneLater:
         assert told.outcomes == [ServiceUnavailable]
         assert (log()["level"], log()["message"]) == ("WARNING", "Not answered: SQS is away")
 
-    def test_may_have_met_a_defect_of_ours_which_keeps_its_traceback(
-        self, world: World, pool: Executor, told: Told
-    ) -> None:
+    def test_a_defect_keeps_its_traceback(self, world: World, pool: Executor, told: Told) -> None:
         defect = KeyError("colour")
         messages = handler(world.dependencies(failing("open", fault=defect)), pool, told)
         (fault,) = take(messages, sqs_record(plain_task()))
@@ -235,7 +233,7 @@ class TestAMessageThatMayBeDoneLater:
 
 class TestTheLastReceive:
     @pytest.mark.parametrize("receives", [MAX_RECEIVES, MAX_RECEIVES + 1])
-    def test_moves_what_cannot_be_done_to_the_dead_letter_queue_and_acknowledges(
+    def test_moves_a_failed_task_to_the_dead_letter_queue_and_acknowledges(
         self, world: World, pool: Executor, told: Told, receives: int
     ) -> None:
         messages = handler(world.dependencies(failing("open")), pool, told)
@@ -253,7 +251,7 @@ class TestTheLastReceive:
         (fault,) = take(messages, sqs_record(plain_task(), receives=MAX_RECEIVES))
         assert isinstance(fault, ServiceUnavailable)
 
-    def test_that_succeeds_sets_nothing_aside(self, world: World, pool: Executor, told: Told) -> None:
+    def test_moves_nothing_to_the_dead_letter_queue_on_success(self, world: World, pool: Executor, told: Told) -> None:
         world.upload()
         assert take(handler(world.dependencies(), pool, told), sqs_record(upload_event(), receives=MAX_RECEIVES)) == [
             None
@@ -272,7 +270,7 @@ class TestTheLastReceive:
         assert told.outcomes == [ServiceUnavailable, Result.PROCESSED]
 
 
-class TestAReceiveThatBeginsNothing:
+class TestAReceiveThatDoesNotBegin:
     """The batch was too large for one invocation: nothing is wrong with the message."""
 
     ATTEMPTS = 2
@@ -315,7 +313,7 @@ class TestSeveralRecordsInOneMessage:
             take(messages, sqs_record(body))
         assert [letter.error_code for letter in world.dead_letters] == ["MalformedMessage"]
 
-    def test_one_that_fails_costs_the_others_nothing(self, world: World, pool: Executor, told: Told) -> None:
+    def test_a_failed_one_does_not_affect_the_others(self, world: World, pool: Executor, told: Told) -> None:
         world.upload("a.jpg", "v1")
         world.upload("b.jpg", "v2")
         body = two_records(upload_event("a.jpg", "v1"), upload_event("b.jpg", "v2"))
@@ -341,7 +339,7 @@ class TestSeveralRecordsInOneMessage:
 
 
 class TestAtTheDeadline:
-    def test_unfinished_work_is_given_back_while_the_rest_is_acknowledged(
+    def test_unfinished_work_is_returned_while_the_rest_is_acknowledged(
         self, world: World, pool: Executor, told: Told
     ) -> None:
         go_on, opened = Event(), Event()
@@ -401,7 +399,7 @@ class TestAtTheDeadline:
         assert late.made.count("claim") == 1
         assert [type(attempt.outcome) for attempt in message.attempts()] == [Outcome, OutOfTime]
 
-    def test_a_task_that_ends_while_it_is_asked_about_is_told_once_and_never_lost(self, world: World) -> None:
+    def test_a_task_that_ends_during_the_check_is_reported_once(self, world: World) -> None:
         body = two_records(upload_event("a.jpg"), upload_event("b.jpg"))
         for _ in range(50):
             message = message_of(body, world.dependencies(failing("claim")))
@@ -433,7 +431,7 @@ class TestAtTheDeadline:
             finally:
                 go_on.set()
 
-    def test_an_answer_that_hangs_is_not_waited_for(self, world: World, pool: Executor, told: Told) -> None:
+    def test_a_hanging_answer_is_not_awaited(self, world: World, pool: Executor, told: Told) -> None:
         go_on = Event()
 
         def hang(receipt: str, seconds: float) -> None:
@@ -497,7 +495,7 @@ class TestTheAnswerToSqs:
         answer = self.answer(handler(world.dependencies(failing("claim")), pool, told), event)
         assert answer == {"batchItemFailures": [{"itemIdentifier": r["messageId"]} for r in event["Records"]]}
 
-    def test_names_none_if_all_is_well(self, world: World, pool: Executor, told: Told) -> None:
+    def test_names_none_if_all_succeeded(self, world: World, pool: Executor, told: Told) -> None:
         assert self.answer(handler(world.dependencies(), pool, told), load_event("sqs_test_event")) == {
             "batchItemFailures": []
         }
@@ -517,7 +515,7 @@ class TestTheAnswerToSqs:
         ({}, False),
     ],
 )
-def test_a_batch_from_sqs_is_told_from_a_direct_invocation(event: Any, expected: bool) -> None:
+def test_a_batch_from_sqs_differs_from_a_direct_invocation(event: Any, expected: bool) -> None:
     assert app._is_from_sqs(event) is expected
 
 
@@ -541,14 +539,14 @@ class TestTheMemoryBudget:
         assert highest <= capacity
         assert held == 0
 
-    def test_refuses_at_once_what_it_can_never_give(self) -> None:
+    def test_refuses_at_once_more_than_its_capacity(self) -> None:
         with (
             pytest.raises(ValueError, match="101 bytes are needed, but the budget has 100"),
             MemoryBudget(100).reserve(101),
         ):
             pass
 
-    def test_lets_those_in_together_that_fit(self) -> None:
+    def test_admits_those_that_fit_together(self) -> None:
         budget, together = MemoryBudget(100), Barrier(2)
 
         def work() -> None:
@@ -559,7 +557,7 @@ class TestTheMemoryBudget:
             for future in [threads.submit(work), threads.submit(work)]:
                 future.result(10)
 
-    def test_takes_back_what_an_error_left(self) -> None:
+    def test_releases_memory_after_an_error(self) -> None:
         budget = MemoryBudget(100)
         for _ in range(3):
             with pytest.raises(NotAnImage), budget.reserve(80):

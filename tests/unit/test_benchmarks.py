@@ -41,7 +41,7 @@ class TestGeometricMean:
         assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
 
 
-class TestEncodingsAtOneLikeness:
+class TestEncodingsAtEqualQuality:
     LOW, HIGH = Encoded(0.90, bytes=1000, seconds=1.0), Encoded(0.96, bytes=4000, seconds=3.0)
 
     def test_lie_between_their_neighbours_bytes_by_ratio_and_seconds_by_difference(self) -> None:
@@ -85,7 +85,7 @@ class TestBounds:
             (AT_MOST, 141, False, False),
         ],
     )
-    def test_a_missed_target_is_no_broken_budget_yet(
+    def test_a_missed_target_does_not_break_the_budget(
         self, bound: Bound, measured: float, met: bool, kept: bool
     ) -> None:
         assert (bound.is_met(measured), bound.is_kept(measured)) == (met, kept)
@@ -94,7 +94,7 @@ class TestBounds:
         assert bounds()
         assert [bound.what for bound in bounds() if not bound.is_kept(bound.target)] == []
 
-    def test_every_bound_is_of_something_that_was_measured(self) -> None:
+    def test_every_bound_has_a_measurement(self) -> None:
         assert {bound.figure for bound in bounds()} <= figures().keys()
 
     def test_each_figure_has_one_bound(self) -> None:
@@ -103,7 +103,7 @@ class TestBounds:
         assert len(named) == len(set(named))
 
 
-class TestWhatIsImported:
+class TestImports:
     def test_it_is_summed_by_package_without_the_handlers_own_time(self) -> None:
         lines = [
             "import time: self [us] | cumulative | imported package",

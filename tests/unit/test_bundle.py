@@ -42,7 +42,7 @@ def bytecode_of(target: Path) -> Path:
 
 
 class TestBytecode:
-    def test_it_is_taken_without_a_look_at_the_source(self, source: Path, tmp_path: Path, interpreter: Path) -> None:
+    def test_it_is_loaded_without_checking_the_source(self, source: Path, tmp_path: Path, interpreter: Path) -> None:
         bundle(RUNTIME, "arm64", source, tmp_path / "target")
 
         (tmp_path / "target" / "handler.py").write_text("def said(): return 'read from the source'\n")  # and a new date
@@ -65,7 +65,7 @@ class TestBytecode:
         assert len(made) == 1
 
     @pytest.mark.parametrize("shim", ["", "#!/bin/sh\nexit 127\n"], ids=["none", "the shim of one that is not"])
-    def test_without_the_runtimes_interpreter_it_is_built_and_said(
+    def test_without_the_runtimes_interpreter_the_build_continues_with_a_warning(
         self, shim: str, source: Path, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         if shim:
@@ -133,7 +133,7 @@ class TestPackages:
 
 
 class TestContent:
-    def test_what_no_path_needs_is_left_out(self, source: Path, tmp_path: Path, interpreter: Path) -> None:
+    def test_unused_files_are_left_out(self, source: Path, tmp_path: Path, interpreter: Path) -> None:
         for name in ("stripe/params/_charge.py", "stripe/_charge.py", "PIL/_imagingft.cpython-313.so", "bin/vips"):
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).touch()
@@ -146,7 +146,7 @@ class TestContent:
         assert names >= {"handler.py", "stripe/_charge.py", "PIL"}
         assert not names & {"stripe/params", "PIL/_imagingft.cpython-313.so", "bin"}
 
-    def test_old_bytecode_and_hidden_files_stay_behind(self, source: Path, tmp_path: Path, path: Path) -> None:
+    def test_old_bytecode_and_hidden_files_are_left_out(self, source: Path, tmp_path: Path, path: Path) -> None:
         for name in ("__pycache__/handler.cpython-39.pyc", ".env"):
             (source / name).parent.mkdir(exist_ok=True)
             (source / name).touch()

@@ -33,7 +33,7 @@ CAME = st.dictionaries(NAMES, VALUES, max_size=10)
 
 
 @given(CAME)
-def test_a_dead_letter_keeps_what_came_and_a_redrive_gives_it_back(came: dict[str, Any]) -> None:
+def test_a_dead_letter_keeps_the_attributes_and_a_redrive_restores_them(came: dict[str, Any]) -> None:
     letter = with_ours(came, OURS)
     assert len(letter) <= 10
     assert is_redriven(letter)
@@ -56,7 +56,7 @@ def test_as_many_attributes_as_fit_stay_under_their_names(count: int, by_name: i
     assert ("error_code" in letter) == (count <= 7)
 
 
-def test_a_producers_own_error_code_is_no_mark() -> None:
+def test_a_producers_error_code_does_not_mark_a_dead_letter() -> None:
     assert not is_redriven({"error_code": {"DataType": "Number", "StringValue": "404"}})
 
 
@@ -102,6 +102,6 @@ def test_near_the_size_limit_the_reason_is_shortened(room: int) -> None:
     assert len(body) + size_of(message["MessageAttributes"]) <= 1_048_576
 
 
-def test_json_of_another_kind_under_our_name_is_the_producers() -> None:
+def test_other_json_under_darkrooms_name_belongs_to_the_producer() -> None:
     came = {"dead_letter": {"DataType": "String", "StringValue": json.dumps([1])}}
     assert producers(with_ours(came, OURS)) == came

@@ -34,7 +34,7 @@ def letter(task_id: str, error_code: str, reason: str = "because") -> DeadLetter
 class TestAnAudit:
     RIGHT = Audit(accepted=10, done=8, dead_lettered=2, twice=0, details={}, faulty=2)
 
-    def test_is_right_if_all_is_done_once_or_a_dead_letter(self) -> None:
+    def test_is_right_if_everything_was_done_once_or_dead_lettered(self) -> None:
         assert self.RIGHT.is_right
         assert self.RIGHT.summary() == "accepted 10, done 8, dead-lettered 2, lost 0, twice 0"
 
@@ -105,7 +105,7 @@ class TestImages:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, tasks=tasks))
         assert (audit.lost, audit.is_right) == (1, False)
 
-    def test_that_never_came_to_the_dead_letters_are_lost(self) -> None:
+    def test_without_the_expected_dead_letter_are_lost(self) -> None:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, letters=[]))
         assert (audit.lost, audit.is_right) == (1, False)
 
@@ -151,7 +151,7 @@ class TestImages:
             ({"stale": frozenset()}, "a.jpg/v1/thumb.webp belongs to no record"),
         ],
     )
-    def test_that_are_not_as_they_should_be_are_found(self, change: dict[str, Any], finding: str) -> None:
+    def test_in_a_wrong_state_are_found(self, change: dict[str, Any], finding: str) -> None:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, **change))
         assert finding in " ".join(audit.findings)
         assert not audit.is_right
@@ -192,7 +192,7 @@ class TestOrders:
         assert (audit.summary(), audit.findings) == ("accepted 3, done 2, dead-lettered 1, lost 0, twice 0", [])
         assert audit.is_right
 
-    def test_told_again_with_the_same_event_id_are_right(self) -> None:
+    def test_announced_again_with_the_same_event_id_are_right(self) -> None:
         audit = chaos_orders.audit(ORDERS, STOCK, replace(ORDERS_FOUND, **events(*ORDERS_FOUND.events)))
         assert audit.is_right
         assert audit.details["events published more than once, with the same id"] == 2
@@ -206,7 +206,7 @@ class TestOrders:
         audit = chaos_orders.audit(ORDERS, STOCK, replace(ORDERS_FOUND, orders=orders))
         assert (audit.lost, audit.is_right) == (1, False)
 
-    def test_that_never_came_to_the_dead_letters_are_lost(self) -> None:
+    def test_without_the_expected_dead_letter_are_lost(self) -> None:
         audit = chaos_orders.audit(ORDERS, STOCK, replace(ORDERS_FOUND, letters=[]))
         assert (audit.lost, audit.is_right) == (1, False)
 
@@ -249,7 +249,7 @@ class TestOrders:
             ),
         ],
     )
-    def test_that_are_not_as_they_should_be_are_found(self, change: dict[str, Any], finding: str) -> None:
+    def test_in_a_wrong_state_are_found(self, change: dict[str, Any], finding: str) -> None:
         audit = chaos_orders.audit(ORDERS, STOCK, replace(ORDERS_FOUND, **change))
         assert finding in " ".join(audit.findings)
         assert not audit.is_right
@@ -269,7 +269,7 @@ class TestDeadLetters:
         [([], 1), ([letter("message-1", "")], 1), ([letter("message-1", "TooLarge")], 1)],
         ids=["lost", "without a reason", "with another reason"],
     )
-    def test_that_are_not_as_they_should_be_are_found(self, letters: list[DeadLetter], lost: int) -> None:
+    def test_in_a_wrong_state_are_found(self, letters: list[DeadLetter], lost: int) -> None:
         audit = chaos_rabbitmq.audit(self.PUBLISHED, [*letters, self.OTHER])
         assert (audit.lost, audit.is_right) == (lost, False)
 

@@ -56,7 +56,7 @@ def dollars(load_: Load, price: str) -> float:
 
 
 class TestPrices:
-    def test_every_price_is_above_nothing_in_every_region_and_says_where_it_stands(self) -> None:
+    def test_every_price_is_above_zero_in_every_region_and_names_its_source(self) -> None:
         for name, price in PRICES.items():
             assert set(price.dollars) == set(REGIONS), name
             assert all(dollars > 0 for dollars in price.dollars.values()), name
@@ -79,7 +79,7 @@ class TestTheBill:
         assert dollars(MILLION, "lambda.request") == pytest.approx(0.20)
 
     @pytest.mark.parametrize(("megabytes", "objects"), [(4, 4), (0.5, 4), (0.3, 3), (0.04, 2)])
-    def test_of_s3_the_upload_and_each_rendition_that_differs_is_a_put(self, megabytes: float, objects: int) -> None:
+    def test_of_s3_has_a_put_for_the_upload_and_each_different_rendition(self, megabytes: float, objects: int) -> None:
         load = replace(MILLION, megabytes=megabytes)
         assert dollars(load, "s3.put") == pytest.approx((1 + objects) * 5.0)
         assert dollars(MILLION, "s3.get") == pytest.approx(0.40)
@@ -107,7 +107,7 @@ class TestTheBill:
         few, many = (bill_of_ours(replace(MILLION, images=n), MEASURED).fixed for n in (1e3, 1e9))
         assert few == many
 
-    def test_what_is_kept_is_not_part_of_what_runs(self) -> None:
+    def test_storage_is_not_part_of_the_running_costs(self) -> None:
         bill = bill_of_ours(MILLION, MEASURED)
         uploads = next(line for line in bill.kept if line.driver.startswith("uploads"))
         assert uploads.dollars == pytest.approx(4e12 / 2**30 * 0.023)
@@ -120,7 +120,7 @@ class TestTheBill:
         assert sent.dollars == pytest.approx(2e6 * 250_000 / 2**30 * 0.09)
 
 
-class TestWhatIsThereWithoutAnyImage:
+class TestIdleStack:
     """Against sums made by hand, of the template as it stands."""
 
     def test_costs_by_the_month(self) -> None:
@@ -158,7 +158,7 @@ class TestWhatIsThereWithoutAnyImage:
         )
         assert (counts.alarm_metrics, counts.composite_alarms) == (1 + 2, 1)
 
-    def test_what_only_a_broker_brings_is_not_counted(self) -> None:
+    def test_resources_of_a_broker_are_not_counted(self) -> None:
         counts = count(
             dedent("""\
                 Resources:
@@ -174,7 +174,7 @@ class TestWhatIsThereWithoutAnyImage:
     def test_a_queue_is_polled_for_every_function_that_it_starts(self) -> None:
         assert template_counts().polled_queues == 3
 
-    def test_no_alarm_of_the_template_is_overlooked(self) -> None:
+    def test_every_alarm_of_the_template_is_counted(self) -> None:
         # Counted another way: every metric that an alarm reads stands under a name.
         text = (Path(cost.__file__).resolve().parents[2] / "template.yaml").read_text()
         alarms = re.findall(r"^    Type: AWS::CloudWatch::Alarm$.*?(?=^  \w+:$)", text, re.MULTILINE | re.DOTALL)
@@ -226,13 +226,13 @@ class TestTheCommand:
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
 
-    def test_prints_a_bill_of_a_million_images_when_nothing_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_prints_the_bill_of_a_million_images_by_default(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert cost.main([]) == 0
         said = capsys.readouterr().out
         assert said.startswith("1,000,000 images of 4 MB a month, eu-central-1")
         assert f"{bill_of_ours(Load(images=1e6), load()).dollars:,.2f}" in said
 
-    def test_takes_numbers_as_people_write_them(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_accepts_numbers_with_separators(self, capsys: pytest.CaptureFixture[str]) -> None:
         cost.main(["--images", "2,500,000", "--mb", "1e1"])
         assert capsys.readouterr().out.startswith("2,500,000 images of 10 MB a month")
 
@@ -244,7 +244,7 @@ class TestTheBaseline:
             of = replace(MILLION, batch=batch)
             assert cost.billed_seconds_of_sample(of, MEASURED) == pytest.approx(seconds)
 
-    def test_ours_waits_once_for_a_batch(self) -> None:
+    def test_darkroom_waits_once_for_a_batch(self) -> None:
         alone, ten = (cost.billed_seconds_of_ours(replace(MILLION, batch=n), MEASURED) for n in (1, 10))
         assert [alone, ten] == pytest.approx([1.266, 1.1166])
 
@@ -261,7 +261,7 @@ class TestMemory:
         assert computing_seconds(1, 2 * 1769, parallel=0.5) == 0.75
         assert computing_seconds(1, 2 * 1769, parallel=0) == 1
 
-    def test_a_third_cpu_has_nothing_to_do(self) -> None:
+    def test_a_third_cpu_saves_nothing(self) -> None:
         assert computing_seconds(1, 4 * 1769, parallel=0.5) == computing_seconds(1, 2 * 1769, parallel=0.5)
 
     def test_the_parallel_share_is_what_two_cores_save(self) -> None:
@@ -277,11 +277,11 @@ class TestMemory:
         )
         assert cost.best_memory(MILLION, parallel) == max(cost.MEMORY_SIZES)
 
-    def test_the_template_has_the_size_that_the_page_calls_usual(self) -> None:
+    def test_the_template_has_the_default_size_of_the_page(self) -> None:
         assert str(Load(images=1).memory_mb) == MEMORY_MB
 
 
-class TestWhatWasMeasured:
+class TestMeasurements:
     def test_seconds_lie_on_the_line_between_two_sizes(self) -> None:
         assert MEASURED.at(18).ours == 1.5
         assert MEASURED.at(48).sample == 8

@@ -33,13 +33,13 @@ def test_one_of_a_currency_has_as_many_minor_units_as_iso_4217_says(one: int, co
         ("BOV CHE CHW CLF COU MXV USN UYI UYW", "funds"),
     ],
 )
-def test_what_nobody_pays_with_is_no_currency(codes: str, why: str) -> None:
+def test_units_without_payments_are_not_currencies(codes: str, why: str) -> None:
     assert [code for code in codes.split() if is_currency(code)] == [], why
     assert not is_currency("")
 
 
 @given(st.integers(), NONE_TWO_THREE)
-def test_minor_units_are_taken_as_they_are(amount: int, currency: tuple[str, int]) -> None:
+def test_minor_units_are_not_changed(amount: int, currency: tuple[str, int]) -> None:
     assert minor_units(amount, currency[0]) == amount
 
 
@@ -77,12 +77,12 @@ def test_more_digits_than_the_currency_has_are_not_rounded(text: str, currency: 
 
 
 @pytest.mark.parametrize("text", ["", "twelve", "12,50", "NaN", "sNaN", "Infinity", "1e9999999", "12.50 EUR"])
-def test_what_is_no_decimal_number(text: str) -> None:
+def test_other_text_is_not_a_decimal_number(text: str) -> None:
     with pytest.raises(ValueError, match="is not a decimal number"):
         minor_units(text, "EUR")
 
 
-def test_what_is_too_long_to_be_exact_is_not_rounded() -> None:
+def test_a_number_too_long_to_be_exact_is_not_rounded() -> None:
     assert minor_units("9" * 26, "EUR") == int("9" * 26 + "00")
     with pytest.raises(ValueError, match="is not a decimal number"):
         minor_units("9" * 29, "EUR")

@@ -25,12 +25,12 @@ def _changed(program: Path, *, seconds_after_start: float) -> psutil.Process:
     return process
 
 
-def test_an_emulator_of_the_code_that_stands_here_is_used(tmp_path: Path) -> None:
+def test_an_emulator_of_the_current_code_is_used(tmp_path: Path) -> None:
     program = tmp_path / "run.py"
     aws_emulator.check_age(_changed(program, seconds_after_start=-5), [program])
 
 
-def test_an_emulator_of_older_code_has_to_go_first(tmp_path: Path) -> None:
+def test_an_emulator_of_older_code_must_be_stopped_first(tmp_path: Path) -> None:
     program = tmp_path / "run.py"
     with pytest.raises(LaptopError, match="make down"):
         aws_emulator.check_age(_changed(program, seconds_after_start=5), [program])

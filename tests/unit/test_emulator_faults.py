@@ -82,20 +82,20 @@ class TestACallOfAFunction:
         assert emulator.took == []
 
     @pytest.mark.parametrize("kind", ["500 after", "hangs after"])
-    def test_that_fails_after_took_effect_and_says_nothing_of_it(self, service: str, kind: str) -> None:
+    def test_that_fails_after_takes_effect_without_an_answer(self, service: str, kind: str) -> None:
         emulator = always(service, kind)
         status, _, body = emulator.call(service)
         assert emulator.took == [BODY]
         assert (status != 200, b"done" in body) == (True, False)
 
     @pytest.mark.parametrize("kind", ["500 before", "503", "slow"])
-    def test_gets_an_error_that_a_client_of_aws_tries_again(self, service: str, kind: str) -> None:
+    def test_gets_an_error_that_aws_clients_retry(self, service: str, kind: str) -> None:
         status, headers, body = always(service, kind).call(service)
         code = error_code(service, status, headers, body)
         assert status in TRANSIENT_STATUSES or code in THROTTLING_CODES
         assert code in CODES[kind]
 
-    def test_fails_as_often_as_was_said_and_is_counted(self, service: str) -> None:
+    def test_fails_at_the_configured_rate_and_is_counted(self, service: str) -> None:
         emulator = Emulator({service: {"503": 0.1, "slow": 0.2}})
         statuses = [emulator.call(service)[0] for _ in range(400)]
         counts = emulator.faults.change({"shares": {}, "seed": 1})[service]
@@ -111,11 +111,11 @@ class TestACallOfAFunction:
         assert runs[0] == runs[1]
         assert len(set(runs[0])) == 2
 
-    def test_of_another_service_is_left_alone(self, service: str) -> None:
+    def test_of_another_service_succeeds(self, service: str) -> None:
         emulator = always(next(other for other in SERVICES if other != service), "503")
         assert emulator.call(service)[0] == 200
 
-    def test_of_a_client_of_this_machine_is_left_alone(self, service: str) -> None:
+    def test_of_a_client_on_this_machine_succeeds(self, service: str) -> None:
         emulator = always(service, "503")
         assert emulator.call(service, access_key="test")[0] == 200
 

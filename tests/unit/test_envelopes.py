@@ -45,7 +45,7 @@ WRAPPERS: list[Callable[[str], str]] = [byte_order_mark, sns, eventbridge_text]
 
 
 @given(st.lists(st.sampled_from(WRAPPERS), max_size=5))
-def test_whatever_is_around_a_message_it_is_the_same(wrappers: list[Callable[[str], str]]) -> None:
+def test_a_message_is_the_same_in_any_envelope(wrappers: list[Callable[[str], str]]) -> None:
     order, task = unused_lone_surrogate(ORDER), TASK
     for wrap in wrappers:
         order, task = wrap(order), wrap(task)
@@ -88,14 +88,14 @@ def wrapped(times: int) -> str:
     ids=range(8),
 )
 @pytest.mark.parametrize("read", [order_messages.read_body, image_messages.read_body])
-def test_what_cannot_be_opened_says_why(read: Callable[[str], list[Any]], body: str, reason: str) -> None:
+def test_an_unreadable_envelope_has_a_reason(read: Callable[[str], list[Any]], body: str, reason: str) -> None:
     (unreadable,) = read(body)
     assert reason in str(unreadable.fault)
     assert isinstance(unreadable.fault, MalformedMessage)
     assert unreadable.body == body
 
 
-def test_half_of_a_character_in_a_field_that_is_used_is_named() -> None:
+def test_a_lone_surrogate_in_a_used_field_is_named() -> None:
     (unreadable,) = order_messages.read_body(json.dumps(json.loads(ORDER) | {"customer_email": "a\ud800@b.example"}))
     assert isinstance(unreadable, Unreadable)
     assert "customer_email: contains a lone surrogate" in str(unreadable.fault)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
     ],
     ids=["files", "messages"],
 )
-def test_whatever_comes_is_done_or_dead_lettered_with_a_reason(kinds: list[str], cases: int) -> None:
+def test_any_input_is_done_or_dead_lettered_with_a_reason(kinds: list[str], cases: int) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "common")])}
     command = [sys.executable, "-m", "tests.fuzz", "--seed", "1", "--cases", str(cases), "--kinds", *kinds]
     run = subprocess.run(  # noqa: S603 # this interpreter, our module

@@ -11,7 +11,7 @@ from local.emulators.guard import host_fault, is_from_elsewhere
     "host",
     ["127.0.0.1:4566", "localhost:4566", "LOCALHOST", "host.docker.internal:4566", "d1a2.cloudfront.localhost:4566"],
 )
-def test_a_name_of_ours_is_answered(host: str) -> None:
+def test_the_stacks_names_are_answered(host: str) -> None:
     assert host_fault([host]) == ""
 
 
@@ -51,5 +51,5 @@ def test_any_other_name_is_refused(hosts: list[str]) -> None:
         (None, "same-site", True),
     ],
 )
-def test_a_page_of_another_origin_is_told_from_ours(origin: str | None, fetch_site: str | None, foreign: bool) -> None:
+def test_a_page_of_another_origin_is_recognised(origin: str | None, fetch_site: str | None, foreign: bool) -> None:
     assert is_from_elsewhere("127.0.0.1:4566", origin, fetch_site) is foreign

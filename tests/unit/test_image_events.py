@@ -43,7 +43,7 @@ def world() -> World:
     return World()
 
 
-def test_a_ready_image_is_told_with_its_record(world: World) -> None:
+def test_the_event_of_a_ready_image_has_its_record(world: World) -> None:
     event = published(world)
     body, record = event.body, world.record()
     assert Schema("image_event").faults(body) == []
@@ -60,7 +60,7 @@ def test_a_ready_image_is_told_with_its_record(world: World) -> None:
     }
 
 
-def test_a_failed_image_is_told_with_its_reason(world: World) -> None:
+def test_the_event_of_a_failed_image_has_its_reason(world: World) -> None:
     published(world)
     event = refused(world)
     body = event.body
@@ -77,7 +77,7 @@ def test_a_first_version_that_fails_leaves_nothing_published(world: World) -> No
     assert refused(world).body["still_published"] is False
 
 
-def test_a_deleted_image_is_told_without_what_it_was(world: World) -> None:
+def test_the_event_of_a_deleted_image_has_no_record(world: World) -> None:
     published(world)
     event = withdrawn(world)
     body = event.body
@@ -96,7 +96,7 @@ def test_a_deleted_image_is_told_without_what_it_was(world: World) -> None:
     }
 
 
-def test_every_outcome_has_an_id_of_its_own(world: World) -> None:
+def test_every_outcome_has_its_own_id(world: World) -> None:
     published(world)
     refused(world)
     withdrawn(world)
@@ -109,7 +109,7 @@ def test_every_outcome_has_an_id_of_its_own(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(Path("events/published").glob("*.json")), ids=lambda path: path.stem)
-def test_the_examples_are_what_is_told(world: World, path: Path) -> None:
+def test_the_examples_match_the_events(world: World, path: Path) -> None:
     example: dict[str, Any] = json.loads(path.read_text())
     assert Schema("image_event").faults(example) == []
     published(world)
@@ -131,9 +131,7 @@ class TestOnSns:
             ({"image_key": [{"prefix": "b"}]}, "MessageBody", []),
         ],
     )
-    def test_subscribers_choose_what_they_hear(
-        self, world: World, wanted: dict[str, Any], scope: str, heard: list[str]
-    ) -> None:
+    def test_subscribers_can_filter(self, world: World, wanted: dict[str, Any], scope: str, heard: list[str]) -> None:
         with mock_aws():
             # given a subscriber with a filter
             sns, sqs = boto3.client("sns", region_name=REGION), boto3.client("sqs", region_name=REGION)
@@ -150,7 +148,7 @@ class TestOnSns:
             messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", [])
             assert [json.loads(message["Body"])["event_type"] for message in messages] == heard
 
-    def test_sns_in_trouble_is_a_transient_fault(self, world: World) -> None:
+    def test_an_error_of_sns_is_a_transient_fault(self, world: World) -> None:
         client = boto3.client("sns", region_name=REGION)
         event = published(world)
         with Stubber(client) as stub:

@@ -45,7 +45,7 @@ def world() -> World:
 
 
 class TestAnImageIsWithdrawn:
-    def test_its_record_becomes_a_tombstone_and_every_rendition_goes(self, world: World) -> None:
+    def test_its_record_becomes_a_tombstone_and_its_renditions_are_deleted(self, world: World) -> None:
         # given two versions, the renditions of the first marked stale
         for second, version_id in enumerate(["v1", "v2"]):
             world.upload(version_id=version_id, second=second)
@@ -100,7 +100,7 @@ class TestAnImageIsWithdrawn:
         assert isinstance(world.images["a.jpg"].published, Tombstone)
         assert world.renditions == {}
 
-    def test_a_plain_task_withdraws_what_is_gone_and_is_refused_where_nothing_was(self, world: World) -> None:
+    def test_a_plain_task_withdraws_a_deleted_image_and_is_refused_for_an_unknown_one(self, world: World) -> None:
         world.upload()
         world.deliver(upload_event())
         world.delete()
@@ -141,7 +141,7 @@ def eventbridge_deletion(key: str, version_id: str) -> str:
     )
 
 
-class TestWhatWasSeenEarlierNeverReplacesWhatWasSeenLater:
+class TestEarlierViewsNeverReplaceLaterOnes:
     """The record may look right and yet be about to be replaced: whoever deletes writes it again."""
 
     def test_a_tombstone_is_confirmed(self, world: World) -> None:
@@ -185,19 +185,19 @@ class TestWhatWasSeenEarlierNeverReplacesWhatWasSeenLater:
 class TestNamesWithoutImageSuffix:
     """S3 tells of no upload under them, but of each deletion: what never was an image is passed over."""
 
-    def test_what_never_was_an_image_gets_no_record(self, world: World) -> None:
+    def test_other_objects_get_no_record(self, world: World) -> None:
         world.upload("notes", data=b"a text")
         assert world.deliver(delete_event("v0", key="notes")).result is Result.UNCHANGED
         assert (world.images, world.dead_letters, world.told) == ({}, [], [])
 
-    def test_what_was_published_by_a_plain_task_is_withdrawn(self, world: World) -> None:
+    def test_an_image_published_by_a_plain_task_is_withdrawn(self, world: World) -> None:
         world.upload("photo")
         world.deliver(plain_task("photo"))
         world.delete("photo")
         assert world.deliver(marker_event(key="photo")).result is Result.DELETED
         assert world.renditions == {}
 
-    def test_what_is_deleted_while_a_plain_task_renders_it_is_withdrawn(self, world: World) -> None:
+    def test_an_image_deleted_while_a_plain_task_renders_it_is_withdrawn(self, world: World) -> None:
         world.upload("photo")
 
         def delete(call: str) -> None:
@@ -217,7 +217,7 @@ class TestOrders:
         assert first < known.next_order(early)
         assert known.next_order(late) < known.next_order(datetime(2026, 11, 22, 9, 30, 3, tzinfo=UTC))
 
-    def test_those_of_before_count_too(self) -> None:
+    def test_earlier_orders_count(self) -> None:
         known = KnownImage("a.jpg", published=Tombstone("a.jpg", BUCKET, "2026-11-22T09:30:00Z/0A00/v1", ""))
         assert known.next_order(datetime(2026, 11, 22, 9, 30, tzinfo=UTC)) > "2026-11-22T09:30:00Z/0A00/v1"
 

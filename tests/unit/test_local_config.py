@@ -16,7 +16,7 @@ def _a_sam_cli(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "tool", lambda environment, name: Path(environment) / name)
 
 
-def test_keys_last_from_a_start_to_the_stop_and_are_for_this_user_alone(tmp_path: Path) -> None:
+def test_keys_last_until_the_stop_and_only_this_user_can_read_them(tmp_path: Path) -> None:
     config = LocalConfig(tmp_path / "stack", 6200)
     keys = config.keys
     assert LocalConfig(config.folder, 6200).keys == keys
@@ -29,9 +29,7 @@ def test_keys_last_from_a_start_to_the_stop_and_are_for_this_user_alone(tmp_path
     assert len({config.keys.aws_access_key_id, keys.aws_access_key_id, "test"}) == 3
 
 
-def test_without_port_the_one_that_the_stack_was_started_on_is_meant(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_port_the_stacks_own_port_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DARKROOM_FOLDER", str(tmp_path))
     monkeypatch.delenv("PORT", raising=False)
     assert local_config().port == 4566
@@ -50,7 +48,7 @@ def test_without_port_the_one_that_the_stack_was_started_on_is_meant(
         (["deploy", "--parameter-overrides=ProcessOrderConcurrency=9"], "ProcessOrderConcurrency=9"),
     ],
 )
-def test_a_persons_parameters_come_after_ours(tmp_path: Path, given: list[str], last: str) -> None:
+def test_the_users_parameters_come_last(tmp_path: Path, given: list[str], last: str) -> None:
     command = [str(word) for word in sam_command(LocalConfig(tmp_path, 6200), given)]
     assert command[-3:] == [last, "--config-env", "local"]
     start = command.index("--parameter-overrides")
@@ -67,7 +65,7 @@ def test_sync_builds_elsewhere_than_deploy(tmp_path: Path) -> None:
     assert local.PROJECT / "samconfig.toml" in command
 
 
-def test_what_a_person_has_for_other_stacks_is_kept_out() -> None:
+def test_the_users_settings_for_other_stacks_are_ignored() -> None:
     environment = {
         "AWS_PROFILE": "nope",
         "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:9",

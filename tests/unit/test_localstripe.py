@@ -71,14 +71,14 @@ def charge(client: stripe.StripeClient, card: str = GOOD_CARD, order_id: str = "
 
 
 class TestIdempotencyKeys:
-    def test_the_first_answer_is_given_again(self, url: str) -> None:
+    def test_the_first_answer_is_repeated(self, url: str) -> None:
         first, second, other = post(url, ORDER, "a"), post(url, ORDER, "a"), post(url, ORDER, "b")
         assert second.json() == first.json()
         assert second.headers["Idempotent-Replayed"] == "true"
         assert "Idempotent-Replayed" not in first.headers
         assert other.json()["id"] != first.json()["id"]
 
-    def test_an_error_is_given_again_too(self, url: str, client: stripe.StripeClient) -> None:
+    def test_an_error_is_repeated(self, url: str, client: stripe.StripeClient) -> None:
         payment_id = open_payment(client, DECLINED_CARD)
         for replayed in (None, "true"):
             with pytest.raises(stripe.CardError) as raised:
@@ -86,7 +86,7 @@ class TestIdempotencyKeys:
             assert raised.value.headers is not None
             assert raised.value.headers.get("Idempotent-Replayed") == replayed
 
-    def test_a_500_is_given_again_after_all_is_well(self, url: str) -> None:
+    def test_a_500_is_repeated_after_the_fault(self, url: str) -> None:
         payments.set_faults(url, 1, kinds=["500 before"])
         assert post(url, ORDER, "a").headers["Stripe-Should-Retry"] == "false"
         payments.set_faults(url, 0)
@@ -112,14 +112,14 @@ class TestIdempotencyKeys:
                     break
         assert (refused[0]["type"], refused[0]["code"]) == ("idempotency_error", "idempotency_key_in_use")
 
-    def test_what_is_refused_unseen_is_not_saved(self, url: str) -> None:
+    def test_a_refusal_before_processing_is_not_saved(self, url: str) -> None:
         assert post(url, ORDER, "a", key="pk_test_no_secret").status_code == 401
         payments.set_faults(url, 1, kinds=["429"])
         assert post(url, ORDER, "a").status_code == 429
         payments.set_faults(url, 0)
         assert post(url, ORDER, "a").status_code == 200
 
-    def test_reading_has_none(self, url: str, client: stripe.StripeClient) -> None:
+    def test_a_read_has_no_key(self, url: str, client: stripe.StripeClient) -> None:
         payment_id = open_payment(client)
 
         def status() -> str:
@@ -205,7 +205,7 @@ def _status(url: str) -> int:
         return 0
 
 
-class TestWhatStripeDoes:
+class TestStripesBehaviour:
     @pytest.mark.parametrize("card", [DECLINED_CARD, "pm_card_visa_chargeDeclined"])
     def test_a_declined_card_is_a_card_error(self, client: stripe.StripeClient, card: str) -> None:
         payment_id = open_payment(client, card)
@@ -221,7 +221,7 @@ class TestWhatStripeDoes:
         assert refused["code"] == "payment_method_types_no_longer_supported"
 
     @pytest.mark.parametrize("card", ["pm_nobody_has", "visa"])
-    def test_what_is_missing_is_named(self, client: stripe.StripeClient, card: str) -> None:
+    def test_a_missing_object_is_named(self, client: stripe.StripeClient, card: str) -> None:
         with pytest.raises(stripe.InvalidRequestError) as raised:
             open_payment(client, card)
         assert (raised.value.code, raised.value.param) == ("resource_missing", "payment_method")
@@ -240,13 +240,13 @@ class TestWhatStripeDoes:
         with pytest.raises(stripe.InvalidRequestError, match="greater than unrefunded"):
             client.v1.refunds.create({"payment_intent": payment_id, "amount": 1201})
 
-    def test_what_was_not_charged_is_not_refunded(self, client: stripe.StripeClient) -> None:
+    def test_an_uncharged_payment_is_not_refunded(self, client: stripe.StripeClient) -> None:
         with pytest.raises(stripe.InvalidRequestError, match="no successful charge"):
             client.v1.refunds.create({"payment_intent": open_payment(client)})
 
 
 class TestTheProcess:
-    def test_tells_every_charge_by_its_order(self, url: str, client: stripe.StripeClient) -> None:
+    def test_lists_every_charge_by_its_order(self, url: str, client: stripe.StripeClient) -> None:
         # given
         ids = [charge(client, order_id=f"order-{n}") for n in range(105)]
         twice = charge(client, order_id="order-0")
@@ -260,7 +260,7 @@ class TestTheProcess:
         assert [payment.payment_id for payment in charged["order-0"]] == [ids[0], twice]
         assert charged["order-7"] == [payments.TakenPayment(ids[7], 1200, 0)]
 
-    def test_listens_on_the_loopback_address_alone(self, url: str) -> None:
+    def test_listens_only_on_the_loopback_address(self, url: str) -> None:
         port = int(url.rpartition(":")[2])
         listening = [
             connection.laddr
@@ -281,7 +281,7 @@ class TestTheProcess:
         assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["payments.log", "start.json"]
         assert (tmp_path / "logs" / "payments.log").read_text() == ""
 
-    def test_a_restart_forgets_neither_payments_nor_idempotency_keys(self, tmp_path: Path) -> None:
+    def test_a_restart_keeps_payments_and_idempotency_keys(self, tmp_path: Path) -> None:
         with localstripe(tmp_path) as url:
             # given a payment that was charged, and what was answered under a key
             client = stripe_client(url)
@@ -299,7 +299,7 @@ class TestTheProcess:
         assert payments.running(config) is None
         assert not payments.stop(config)
 
-    def test_a_taken_port_is_said(self, tmp_path: Path) -> None:
+    def test_a_taken_port_is_reported(self, tmp_path: Path) -> None:
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             other.listen()

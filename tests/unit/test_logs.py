@@ -57,7 +57,7 @@ def at_debug() -> Iterator[None]:
 @pytest.mark.parametrize(
     "library", ["botocore.endpoint", "boto3.resources", "PIL.TiffImagePlugin", "pyvips.vobject", "stripe", "urllib3"]
 )
-def test_a_library_keeps_its_debugging_to_itself(library: str) -> None:
+def test_libraries_do_not_log_debug_messages(library: str) -> None:
     assert not logging.getLogger(library).isEnabledFor(logging.INFO)
 
 
@@ -83,7 +83,7 @@ def test_an_order_is_logged_without_its_customer(log: Log) -> None:
 
 @pytest.mark.parametrize("field", [*sorted(ORDER.keys() - {"order_id"}), "no_field_of_ours"])  # by the id it is found
 @pytest.mark.parametrize("value", MISPLACED)
-def test_what_does_not_belong_into_a_field_is_not_repeated_in_the_log(log: Log, field: str, value: str) -> None:
+def test_an_invalid_value_is_not_repeated_in_the_log(log: Log, field: str, value: str) -> None:
     _report_order(json.dumps(ORDER | {field: value}))
     assert value not in json.dumps(log())
     assert not [private for private in PRIVATE if private in json.dumps(log())]
@@ -91,7 +91,7 @@ def test_what_does_not_belong_into_a_field_is_not_repeated_in_the_log(log: Log, 
 
 @pytest.mark.parametrize("field", [*ORDER, "no_field_of_ours"])
 @pytest.mark.parametrize("value", HOSTILE, ids=["line", "colour", "half", "null", "long"])
-def test_no_order_writes_a_line_of_its_own(log: Log, field: str, value: str) -> None:
+def test_no_order_can_forge_a_log_line(log: Log, field: str, value: str) -> None:
     _report_order(json.dumps(ORDER | {field: value}))
     assert log()["message"] != "all is well"  # and one line it is: the log is read as one piece of JSON
     assert len(json.dumps(log())) < 10_000
@@ -99,13 +99,13 @@ def test_no_order_writes_a_line_of_its_own(log: Log, field: str, value: str) -> 
 
 @pytest.mark.parametrize("field", ["task_id", "bucket", "key", "version_id", "no_field_of_ours"])
 @pytest.mark.parametrize("value", HOSTILE, ids=["line", "colour", "half", "null", "long"])
-def test_no_image_task_writes_a_line_of_its_own(log: Log, field: str, value: str) -> None:
+def test_no_image_task_can_forge_a_log_line(log: Log, field: str, value: str) -> None:
     _report_image(json.dumps({"task_id": "t-1", "bucket": "uploads", "key": "a.jpg", field: value}))
     assert log()["message"] != "all is well"
     assert len(json.dumps(log())) < 10_000
 
 
-def test_what_a_service_says_is_one_line(log: Log) -> None:
+def test_a_services_message_is_one_line(log: Log) -> None:
     (task,) = read_orders(json.dumps(ORDER))
     fault = ServiceUnavailable('Stripe says:\n{"message": "all is well"}')
     report_order(Attempt(task, started=1.0, ended=2.0, outcome=fault), 0.0, False)
@@ -113,7 +113,7 @@ def test_what_a_service_says_is_one_line(log: Log) -> None:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udfffx"])
-def test_half_a_character_costs_no_line(log: Log, text: str) -> None:
+def test_a_lone_surrogate_loses_no_log_line(log: Log, text: str) -> None:
     report_fault(ObjectGone(f"there is no {text}"), {"queue": text}, is_last=True)
     assert "?" in log()["queue"]
     assert "?" in log()["message"]

@@ -107,10 +107,10 @@ class TestEveryShapeIsTaken:
         task = the_task(json.dumps({"task_id": "t", "bucket": BUCKET, "key": "a.jpg", "version_id": "v7"}))
         assert (task.version_id, task.sequencer, task.event_time) == ("v7", None, None)
 
-    def test_the_test_event_asks_for_nothing(self) -> None:
+    def test_the_test_event_has_no_tasks(self) -> None:
         assert read_body(body_of("sqs_test_event")) == []
 
-    def test_so_does_a_test_event_wrapped_by_sns(self) -> None:
+    def test_a_test_event_wrapped_by_sns_has_no_tasks(self) -> None:
         assert read_body(sns_body(body_of("sqs_test_event"))) == []
 
 
@@ -133,7 +133,7 @@ class TestDeletions:
             ("Delete Marker Created", "ObjectRemoved:DeleteMarkerCreated"),
         ],
     )
-    def test_are_one_task_however_they_are_told(self, deletion: str, name: str) -> None:
+    def test_are_one_task_in_any_form(self, deletion: str, name: str) -> None:
         event = json.loads(eventbridge_body(key=KAETHE, **{"version-id": "v7"})) | {"detail-type": "Object Deleted"}
         event["detail"] |= {"deletion-type": deletion, "reason": "DeleteObject"}
         task, same = the_task(json.dumps(event)), the_task(s3_body(eventName=name, versionId="v7"))
@@ -148,7 +148,7 @@ class TestDeletions:
         body = s3_body(eventName="LifecycleExpiration:Delete", versionId="", sequencer="")
         assert the_task(body).task_id == the_task(body).task_id
 
-    def test_are_no_uploads_and_no_requests(self) -> None:
+    def test_are_neither_uploads_nor_requests(self) -> None:
         assert the_task(s3_body()).cause is Cause.UPLOAD
         assert the_task(body_of("sqs_plain_task")).cause is Cause.REQUEST
 
@@ -172,13 +172,13 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("given_key", "other_key"), [("a b.jpg", None), ("a+b.jpg", "a b.jpg"), ("100%25.jpg", "100%.jpg")]
     )
-    def test_in_eventbridge_events_are_taken_as_given_with_the_decoded_one_in_reserve(
+    def test_in_eventbridge_events_are_unchanged_with_the_decoded_key_as_alternative(
         self, given_key: str, other_key: str | None
     ) -> None:
         task = the_task(eventbridge_body(key=given_key))
         assert (task.key, task.other_key) == (given_key, other_key)
 
-    def test_in_plain_tasks_are_taken_as_given(self) -> None:
+    def test_in_plain_tasks_are_unchanged(self) -> None:
         task = the_task(json.dumps({"task_id": "t", "bucket": BUCKET, "key": "a+b%20c.jpg"}))
         assert (task.key, task.other_key) == ("a+b%20c.jpg", None)
 
@@ -187,12 +187,12 @@ class TestKeys:
 
 
 @pytest.mark.parametrize("version", ["2.0", "2.1", "2.2", "2.9", "2.10"])
-def test_any_minor_version_of_the_event_is_taken(version: str) -> None:
+def test_any_minor_version_of_the_event_is_accepted(version: str) -> None:
     assert the_task(s3_body(eventVersion=version)).key == KAETHE
 
 
 @pytest.mark.parametrize("name", ["ObjectCreated:Copy", "ObjectCreated:CompleteMultipartUpload"])
-def test_every_way_to_create_an_object_is_taken(name: str) -> None:
+def test_every_way_to_create_an_object_is_accepted(name: str) -> None:
     assert the_task(s3_body(eventName=name)).key == KAETHE
 
 
@@ -206,7 +206,7 @@ def test_every_way_to_create_an_object_is_taken(name: str) -> None:
         (None, None),
     ],
 )
-def test_an_event_time_that_cannot_be_read_costs_a_metric_and_not_the_image(time: Any, expected: Any) -> None:
+def test_an_unreadable_event_time_loses_only_a_metric(time: Any, expected: Any) -> None:
     assert the_task(s3_body(eventTime=time)).event_time == expected
 
 
@@ -341,7 +341,7 @@ class TestTaskIds:
     def test_are_the_same_at_every_delivery(self) -> None:
         assert the_task(body_of("sqs_s3")).task_id == the_task(body_of("sqs_s3")).task_id
 
-    def test_are_the_same_whichever_way_the_event_came(self) -> None:
+    def test_are_the_same_in_every_form_of_the_event(self) -> None:
         ids = {the_task(body_of(name)).task_id for name in ("sqs_s3", "sqs_sns", "sqs_eventbridge")}
         assert len(ids) == 1
 
@@ -370,13 +370,13 @@ class TestDeadLetterBodies:
         body = "  " + s3_body() + "\n"
         assert the_task(body).body == body
 
-    def test_each_of_several_records_stands_alone_and_reads_as_the_same_task(self) -> None:
+    def test_each_of_several_records_has_its_own_dead_letter_with_the_same_task(self) -> None:
         for task in read_body(body_of("sqs_s3_several_records")):
             assert isinstance(task, ImageTask)
             assert len(json.loads(task.body)["Records"]) == 1
             assert read_body(task.body) == [task]
 
-    def test_one_bad_record_leaves_the_good_ones_alone(self) -> None:
+    def test_a_bad_record_does_not_affect_the_good_ones(self) -> None:
         body = json.dumps({"Records": [s3_record(), s3_record(eventVersion="9.0"), s3_record(key="b.jpg")]})
         first, bad, last = read_body(body)
         assert isinstance(first, ImageTask)

@@ -237,7 +237,7 @@ class TestEvent:
         delivery_mode=st.sampled_from([None, 1, 2]),
         priority=st.none() | st.integers(0, 255),
     )
-    def test_says_of_any_message_what_is_in_it(
+    def test_describes_any_message(
         self,
         body: bytes,
         headers: dict[str, Any] | None,
@@ -297,7 +297,7 @@ class TestBatches:
         deliveries = [None, None, Delivery(1, "{}"), None, None, None, Delivery(2, "{}"), Delivery(3, "{}")]
         assert self._gather(deliveries, window=3) == [[1]]
 
-    def test_are_as_large_as_a_payload_may_be(self) -> None:
+    def test_are_limited_by_the_payload_size(self) -> None:
         # given records of 10 bytes, and commas between them
         deliveries: list[Delivery | None] = [Delivery(tag, "0123456789") for tag in range(6)]
         assert self._gather(deliveries, limit=32) == [[0, 1, 2]]
@@ -314,13 +314,13 @@ class TestBatches:
 
 
 class TestReading:
-    def test_acknowledges_what_the_function_took(self) -> None:
+    def test_acknowledges_a_processed_batch(self) -> None:
         invoked = Invoked()
         channel = _read([b"1", b"2", b"3", b"4"], invoked, batch_size=2)
         assert invoked.batches == [[(b"1", False), (b"2", False)], [(b"3", False), (b"4", False)]]
         assert channel.acknowledged == [b"1", b"2", b"3", b"4"]
 
-    def test_brings_a_batch_that_failed_again_as_a_whole(self) -> None:
+    def test_delivers_a_failed_batch_again_as_a_whole(self) -> None:
         # given a function that fails twice
         invoked = Invoked(failures=2)
         # when
@@ -343,7 +343,7 @@ class TestReading:
         assert channel.acknowledged == [b"1", b"2"]
         assert channel.left == [b"3"]
 
-    def test_drops_a_message_that_no_payload_can_hold_and_goes_on(self) -> None:
+    def test_drops_a_message_too_large_for_a_payload_and_continues(self) -> None:
         invoked = Invoked()
         channel = _read([b"1", b"x" * 2000, b"2"], invoked, batch_size=2, payload_limit=2000)
         assert invoked.batches == [[(b"1", False), (b"2", False)]]
@@ -359,14 +359,14 @@ class TestReading:
         assert all(len(payload.encode()) <= 1500 for payload in payloads)
         assert len(channel.acknowledged) + len(channel.dead) == len(lengths)
 
-    def test_stopped_leaves_on_the_queue_what_it_has_not_delivered(self) -> None:
+    def test_leaves_undelivered_messages_on_the_queue_when_stopped(self) -> None:
         stopping = Event()
         channel = FakeChannel([b"1"], stopping)
         stopping.set()
         _poller(Invoked(), stopping).read(channel)
         assert channel.left == [b"1"]
 
-    def test_outlives_a_broker_that_is_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_survives_an_outage_of_the_broker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # given a broker that comes and goes
         stopping, invoked = Event(), Invoked()
         poller = _poller(invoked, stopping, batch_size=1)

@@ -117,11 +117,11 @@ class TestTheStatus:
         assert "because of Bad" in text
         assert "Fine" not in text
 
-    def test_asks_for_no_alarms_where_the_stack_has_none(self, console: Console) -> None:
+    def test_makes_no_request_for_alarms_if_the_stack_has_none(self, console: Console) -> None:
         assert status.run(stack_of(FakeQueues()), console, watch=False) == 0
         assert "The stack has no alarms." in said(console)
 
-    def test_looks_at_a_hundred_dead_letters_and_says_so(self, console: Console) -> None:
+    def test_reads_a_hundred_dead_letters_and_says_so(self, console: Console) -> None:
         queues = FakeQueues()
         for number in range(250):
             queues.put(DEAD, f"{number}", "NotAnImage")
@@ -131,7 +131,7 @@ class TestTheStatus:
         assert len(queues.visible(DEAD)) == 250, "they show again at once"
         assert not {"delete", "send"} & set(queues.calls)
 
-    def test_does_not_receive_where_nothing_waits(self, console: Console) -> None:
+    def test_does_not_receive_from_an_empty_queue(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(LIVE, "a task")
         status.run(stack_of(queues), console, watch=False)
@@ -148,13 +148,13 @@ class TestTheStatus:
         queues.put(DEAD, "2", "TooLarge")
         assert len(status.observe(stack, {}, again).letters["images, dead letters"]) == 2
 
-    def test_tells_the_age_that_cloudwatch_knows(self, console: Console) -> None:
+    def test_shows_the_age_from_cloudwatch(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(LIVE, "a task")
         status.run(stack_of(queues, FakeCloudWatch(ages={LIVE: [3720.0, 60.0]})), console, watch=False)
         assert "1 h 2 min" in said(console)
 
-    def test_fits_into_80_columns_and_takes_a_reason_as_it_is(self, console: Console) -> None:
+    def test_fits_into_80_columns_and_shows_reasons_as_plain_text(self, console: Console) -> None:
         queues = FakeQueues()
         queues.put(DEAD, "body", "ObjectGone", reason=f"[red] {'x' * 300}")
         status.run(stack_of(queues), console, watch=False)
@@ -166,7 +166,7 @@ class TestTheStatus:
     ("seconds", "text"),
     [(-1, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (90_000, "1 d 1 h")],
 )
-def test_an_age_is_told_in_two_units(seconds: float, text: str) -> None:
+def test_an_age_has_two_units(seconds: float, text: str) -> None:
     assert status.age(seconds) == text
 
 
@@ -187,7 +187,7 @@ class TestARedrive:
             queues.put(DEAD, "body", code)
         return queues
 
-    def test_says_what_it_has_moved(self, queues: FakeQueues, console: Console) -> None:
+    def test_reports_what_it_moved(self, queues: FakeQueues, console: Console) -> None:
         assert self.run(queues, console, RedriveOptions("images", "NotAnImage", rate=1000)) == 0
         assert "Moved 2, left 1, failed 0." in said(console)
         assert (len(queues.bodies(LIVE)), len(queues.bodies(DEAD))) == (2, 1)
@@ -203,7 +203,7 @@ class TestARedrive:
         ],
         ids=["dry run", "refused by the person", "ended by the person", "none of this code", "none at all"],
     )
-    def test_that_is_not_to_be_moves_nothing(
+    def test_without_consent_moves_nothing(
         self,
         queues: FakeQueues,
         console: Console,
@@ -218,7 +218,7 @@ class TestARedrive:
         assert "send" not in queues.calls
         assert len(queues.visible(DEAD)) == 3
 
-    def test_that_loses_the_network_says_so_and_what_was_moved(self, console: Console) -> None:
+    def test_without_a_network_reports_that_and_what_was_moved(self, console: Console) -> None:
         queues, rehearsal = FakeQueues(), FakeQueues()
         for number in range(30):
             queues.put(DEAD, f"{number}", "A")

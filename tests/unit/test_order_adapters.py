@@ -105,12 +105,12 @@ class TestOrders:
         assert [entry.state for entry in record.history] == [State.RECEIVED]
         assert shop.orders.load("order-1") == record
 
-    def test_an_order_without_an_email_is_as_good(self, shop: Shop) -> None:
+    def test_an_order_needs_no_email(self, shop: Shop) -> None:
         order = replace(ORDER, customer_email=None)
         shop.orders.receive(order)
         assert shop.orders.load("order-1").order == order
 
-    def test_one_that_is_known_is_returned_as_it_stands(self, shop: Shop) -> None:
+    def test_a_known_order_is_returned_unchanged(self, shop: Shop) -> None:
         record = shop.orders.apply(shop.orders.receive(ORDER), Change(State.RESERVED))
         assert shop.orders.receive(ORDER) == record
 
@@ -131,7 +131,7 @@ class TestOrders:
             shop.orders.receive(other)
         assert shop.orders.load("order-1") == record
 
-    def test_a_change_is_remembered_with_its_values_and_its_history(self, shop: Shop) -> None:
+    def test_a_change_is_stored_with_its_values_and_history(self, shop: Shop) -> None:
         # given
         record = shop.orders.receive(ORDER)
         rejection = Rejection(RejectionCode.PAYMENT_DECLINED, "Your card was declined.")
@@ -169,20 +169,20 @@ class TestOrders:
         assert (shop.counters("print"), shop.counters("frame")) == ((2, 0, 0), (1, 0, 0))
         assert shop.orders.load("order-1") == record
 
-    def test_a_product_that_is_not_there_is_no_empty_shelf(self, shop: Shop) -> None:
+    def test_an_unknown_product_is_not_out_of_stock(self, shop: Shop) -> None:
         shop.stock("print", 2)
         record = shop.orders.receive(ORDER)
         with pytest.raises(ProductUnknown, match="frame"):
             shop.orders.apply(record, RESERVE)
         assert (shop.counters("print"), shop.orders.load("order-1")) == ((2, 0, 0), record)
 
-    def test_what_is_given_back_for_a_product_that_is_gone_is_short(self, shop: Shop) -> None:
+    def test_stock_returned_for_a_deleted_product_is_short(self, shop: Shop) -> None:
         give_back = Change(State.RELEASED, {}, StockMove("reserved", "available", (("frame", 1),)))
         with pytest.raises(StockShort, match="frame"):
             shop.orders.apply(shop.orders.receive(ORDER), give_back)
 
     @pytest.mark.parametrize("change", [RESERVE, Change(State.CHARGED)], ids=["with stock", "without"])
-    def test_a_change_to_what_has_changed_meanwhile_does_nothing(self, shop: Shop, change: Change) -> None:
+    def test_a_change_to_an_older_revision_does_nothing(self, shop: Shop, change: Change) -> None:
         # given an order that another delivery takes on, and shelves that would do
         shop.stock("print", 10)
         shop.stock("frame", 10)
@@ -229,7 +229,7 @@ class TestOrdersOnDynamoDb:
 
     RECORD = OrderRecord(ORDER, State.RECEIVED, 1, (HistoryEntry(State.RECEIVED, "2026-11-22T09:30:00.000+00:00"),))
 
-    def test_orders_that_meet_try_again(self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]) -> None:
+    def test_conflicting_orders_try_again(self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]) -> None:
         orders, stub = stubbed
         self.cancel(stub, "None", "TransactionConflict", "None")
         self.cancel(stub, "TransactionConflict", "None", "None")
@@ -237,7 +237,7 @@ class TestOrdersOnDynamoDb:
         assert orders.apply(self.RECORD, RESERVE).state is State.RESERVED
         assert len(waits) == 2
 
-    def test_those_that_meet_again_and_again_come_back_later(
+    def test_orders_that_conflict_repeatedly_are_retried_later(
         self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]
     ) -> None:
         orders, stub = stubbed
@@ -265,7 +265,7 @@ class TestOrdersOnDynamoDb:
         with pytest.raises(StockRecordInvalid, match=reason):
             dynamodb_orders.apply(dynamodb_orders.receive(ORDER), RESERVE)
 
-    def test_a_shelf_that_is_empty_beside_a_conflict_is_empty(
+    def test_missing_stock_counts_even_next_to_a_conflict(
         self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]
     ) -> None:
         orders, stub = stubbed
@@ -274,7 +274,7 @@ class TestOrdersOnDynamoDb:
             orders.apply(self.RECORD, RESERVE)
         assert waits == []
 
-    def test_an_order_that_is_in_a_transaction_just_now_is_changed_after_it(
+    def test_an_order_in_a_transaction_is_changed_after_it(
         self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]
     ) -> None:
         orders, stub = stubbed
@@ -294,7 +294,7 @@ class TestOrdersOnDynamoDb:
             ("transact_write_items", lambda orders: orders.apply(TestOrdersOnDynamoDb.RECORD, RESERVE)),
         ],
     )
-    def test_dynamodb_in_trouble_is_a_transient_fault(
+    def test_an_error_of_dynamodb_is_a_transient_fault(
         self, stubbed: tuple[DynamoDbOrders, Stubber], operation: str, act: Callable[[DynamoDbOrders], Any]
     ) -> None:
         orders, stub = stubbed
@@ -337,7 +337,7 @@ class TestOrderEventsOnSns:
             assert json.loads(message["Body"]) == event.body
             assert "Messages" not in sqs.receive_message(QueueUrl=queues[1])
 
-    def test_sns_in_trouble_is_a_transient_fault(self) -> None:
+    def test_an_error_of_sns_is_a_transient_fault(self) -> None:
         client = boto3.client("sns", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_client_error("publish", "InternalError")

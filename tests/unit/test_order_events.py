@@ -90,7 +90,7 @@ def test_a_customer_without_an_email_has_none_in_the_event() -> None:
     assert event_of(record).body["customer_email"] is None
 
 
-def test_does_not_tell_how_the_customer_pays() -> None:
+def test_does_not_contain_how_the_customer_pays() -> None:
     assert "pm_card_visa" not in json.dumps(event_of(COMMITTED).body)
     assert "payment-1" not in json.dumps(event_of(COMMITTED).body)
 
@@ -101,15 +101,15 @@ class TestTheEventId:
         assert UUID(event_id).version == 5
         assert event_id == "bff86481-fb62-568e-9b45-87b35a32af1c"
 
-    def test_is_the_same_whenever_the_order_is_told(self) -> None:
+    def test_is_the_same_for_every_publication(self) -> None:
         assert event_of(COMMITTED) == event_of(replace(COMMITTED, revision=6))
 
-    def test_differs_by_order_and_by_what_is_told(self) -> None:
+    def test_differs_by_order_and_event_type(self) -> None:
         other = replace(COMMITTED, order=replace(ORDER, order_id="order-2"))
         assert len({event_of(record).event_id for record in (COMMITTED, RELEASED, other)}) == 3
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.COMMITTED, State.RELEASED}))
-def test_no_other_state_is_told(state: State) -> None:
+def test_no_other_state_has_an_event(state: State) -> None:
     with pytest.raises(KeyError):
         event_of(replace(COMMITTED, state=state))

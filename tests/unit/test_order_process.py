@@ -45,7 +45,7 @@ def states(record: OrderRecord) -> list[State]:
 
 
 class TestAGoodOrder:
-    def test_is_charged_sold_and_told(self, world: OrderWorld) -> None:
+    def test_is_charged_sold_and_announced(self, world: OrderWorld) -> None:
         outcome = world.deliver(order_body("order-1", [(PRINT, 2), (FRAME, 1)]))
 
         assert outcome == Outcome(Result.COMPLETED, "order-1")
@@ -57,7 +57,7 @@ class TestAGoodOrder:
         assert event.event_type == "OrderCompleted"
         assert world.dead_letters == []
 
-    def test_is_remembered_with_every_state_it_went_through(self, world: OrderWorld) -> None:
+    def test_is_stored_with_its_states(self, world: OrderWorld) -> None:
         world.deliver(order_body())
         record = world.orders["order-1"]
         assert record.state is State.COMPLETED
@@ -65,9 +65,7 @@ class TestAGoodOrder:
         assert record.payment_id in world.payments
         assert record.rejection is None
 
-    def test_holds_its_stock_before_it_pays_and_remembers_the_payment_before_it_is_charged(
-        self, world: OrderWorld
-    ) -> None:
+    def test_reserves_stock_before_paying_and_stores_the_payment_before_the_charge(self, world: OrderWorld) -> None:
         calls = Calls()
         world.deliver(order_body(), calls)
         assert calls.made == [
@@ -83,7 +81,7 @@ class TestAGoodOrder:
             "to COMPLETED",
         ]
 
-    def test_that_names_a_product_on_two_lines_gets_both(self, world: OrderWorld) -> None:
+    def test_with_a_product_on_two_lines_gets_both(self, world: OrderWorld) -> None:
         world.deliver(order_body(items=[(PRINT, 2), (FRAME, 1), (PRINT, 3)]))
         assert world.counters(PRINT) == (5, 0, 5)
 
@@ -182,7 +180,7 @@ class TestAnOrderIsRejected:
         self.rejection(world, body)
         assert world.counters(PRINT) == (8, 0, 0)
 
-    def test_and_the_next_order_gets_the_stock_that_it_held(self, world: OrderWorld) -> None:
+    def test_and_the_next_order_gets_its_stock(self, world: OrderWorld) -> None:
         self.rejection(world, order_body("order-1", [(PRINT, 10)], card=DECLINED_CARD))
         assert world.deliver(order_body("order-2", [(PRINT, 10)])).result is Result.COMPLETED
 
@@ -190,7 +188,7 @@ class TestAnOrderIsRejected:
 class TestAHundredProducts:
     """One more than fit into a transaction: the stock of the last is moved in a second one."""
 
-    def test_are_the_case_that_they_are_meant_to_be(self) -> None:
+    def test_are_the_largest_order(self) -> None:
         assert len({product for product, _ in A_HUNDRED}) == PRODUCTS_PER_TRANSACTION + 1
         assert max(A_HUNDRED) == (FRAME, 3)
 
@@ -206,7 +204,7 @@ class TestAHundredProducts:
             "COMPLETED",
         ]
 
-    def test_are_all_given_back_if_there_is_too_little_of_the_last(self, world: OrderWorld) -> None:
+    def test_are_all_released_if_the_last_is_short(self, world: OrderWorld) -> None:
         world.stock({FRAME: 2})
         outcome = world.deliver(order_body(items=A_HUNDRED))
         assert outcome.rejection
@@ -214,11 +212,11 @@ class TestAHundredProducts:
         assert {world.counters(product) for product in (ALBUM, *CARDS)} == {(10, 0, 0)}
         assert world.payments == {}
 
-    def test_are_all_given_back_if_the_card_is_declined(self, world: OrderWorld) -> None:
+    def test_are_all_released_if_the_card_is_declined(self, world: OrderWorld) -> None:
         assert world.deliver(order_body(items=A_HUNDRED, card=DECLINED_CARD)).result is Result.REJECTED
         assert {world.counters(product) for product, _ in A_HUNDRED} == {(10, 0, 0)}
 
-    def test_are_given_back_even_if_sold_when_the_last_is_lost(self, world: OrderWorld) -> None:
+    def test_are_released_even_if_sold_when_the_last_is_lost(self, world: OrderWorld) -> None:
         body = order_body(items=A_HUNDRED)
         world.deliver_and_die_before("to COMMITTED", body)
         assert world.counters(ALBUM) == (8, 0, 2)
@@ -235,15 +233,13 @@ class TestAHundredProducts:
 
 class TestAnOrderIsFulfilledOnce:
     @pytest.mark.parametrize(("card", "first"), [(GOOD_CARD, Result.COMPLETED), (DECLINED_CARD, Result.REJECTED)])
-    def test_its_duplicate_does_nothing_but_ask(self, world: OrderWorld, card: str, first: Result) -> None:
+    def test_its_duplicate_only_reads(self, world: OrderWorld, card: str, first: Result) -> None:
         assert world.deliver(order_body(card=card)).result is first
         calls = Calls()
         assert world.deliver(order_body(card=card), calls) == Outcome(Result.DUPLICATE, "order-1")
         assert calls.made == ["receive"]
 
-    def test_a_delivery_that_comes_while_another_is_at_it_goes_on_and_the_other_finds_it_done(
-        self, world: OrderWorld
-    ) -> None:
+    def test_a_second_delivery_continues_and_the_first_finds_it_done(self, world: OrderWorld) -> None:
         hold = Hold("charge")
         with ThreadPoolExecutor(1) as other:
             first = other.submit(world.deliver, order_body(), Calls(before=hold))
@@ -256,7 +252,7 @@ class TestAnOrderIsFulfilledOnce:
         assert [payment.charges for payment in world.payments.values()] == [1]
         assert world.counters(PRINT) == (9, 0, 1)
 
-    def test_the_same_written_differently_is_the_same_order(self, world: OrderWorld) -> None:
+    def test_another_notation_is_the_same_order(self, world: OrderWorld) -> None:
         world.deliver(order_body())
         body = order_body().replace("1250", '"12.50"').replace(", ", " , ")
         assert world.deliver(body).result is Result.DUPLICATE
@@ -275,7 +271,7 @@ class TestAnOrderIsFulfilledOnce:
         ]
         assert world.orders == {"order-1": before}
 
-    def test_an_event_that_is_told_twice_is_the_same_to_the_last_letter(self, world: OrderWorld) -> None:
+    def test_an_event_that_is_published_twice_is_identical(self, world: OrderWorld) -> None:
         for order_id, card in [("order-1", GOOD_CARD), ("order-2", DECLINED_CARD)]:
             body = order_body(order_id, card=card)
             world.deliver_and_die_before("to COMPLETED" if card == GOOD_CARD else "to REJECTED", body)
@@ -286,7 +282,7 @@ class TestAnOrderIsFulfilledOnce:
 
 
 class TestPaymentsAreNotConfigured:
-    def test_the_order_is_dead_lettered_before_it_holds_anything(self, world: OrderWorld) -> None:
+    def test_the_order_is_dead_lettered_before_it_reserves_anything(self, world: OrderWorld) -> None:
         world.payments_configured = False
         outcome = world.deliver(order_body())
         assert outcome.result is Result.DEAD_LETTERED
@@ -296,16 +292,14 @@ class TestPaymentsAreNotConfigured:
         assert world.counters(PRINT) == (10, 0, 0)
         assert world.published == []
 
-    def test_once_they_are_a_redrive_completes_it(self, world: OrderWorld) -> None:
+    def test_after_the_configuration_a_redrive_completes_it(self, world: OrderWorld) -> None:
         world.payments_configured = False
         world.deliver(order_body())
         world.payments_configured = True
         assert world.deliver(order_body(), redriven=True).result is Result.COMPLETED
 
     @pytest.mark.parametrize("call", ["open payment", "charge", "to CHARGED"])
-    def test_any_more_an_order_that_is_not_known_to_be_paid_waits_where_it_stands(
-        self, world: OrderWorld, call: str
-    ) -> None:
+    def test_later_an_order_with_an_unknown_charge_waits(self, world: OrderWorld, call: str) -> None:
         world.deliver_and_die_before(call, order_body())
         stands = world.orders["order-1"]
         world.payments_configured = False
@@ -316,7 +310,7 @@ class TestPaymentsAreNotConfigured:
         assert world.deliver(order_body(), redriven=True).result is Result.COMPLETED
         assert [payment.charges for payment in world.payments.values()] == [1]
 
-    def test_any_more_an_order_that_is_to_be_refunded_waits_where_it_stands(self, world: OrderWorld) -> None:
+    def test_later_an_order_with_a_pending_refund_waits(self, world: OrderWorld) -> None:
         world.deliver_and_die_before("undo payment", order_body(card=DECLINED_CARD))
         world.payments_configured = False
         assert world.deliver(order_body(card=DECLINED_CARD)).result is Result.DEAD_LETTERED
@@ -327,14 +321,12 @@ class TestPaymentsAreNotConfigured:
         ("call", "card"),
         [("to COMMITTED", GOOD_CARD), ("tell", GOOD_CARD), ("to RELEASED", DECLINED_CARD), ("tell", DECLINED_CARD)],
     )
-    def test_any_more_an_order_that_is_done_with_payments_goes_on(
-        self, world: OrderWorld, call: str, card: str
-    ) -> None:
+    def test_later_an_order_past_its_payment_continues(self, world: OrderWorld, call: str, card: str) -> None:
         world.deliver_and_die_before(call, order_body(card=card))
         world.payments_configured = False
         assert world.deliver(order_body(card=card)).result in (Result.COMPLETED, Result.REJECTED)
 
-    def test_what_is_at_its_end_needs_none(self, world: OrderWorld) -> None:
+    def test_a_finished_order_needs_none(self, world: OrderWorld) -> None:
         world.deliver(order_body())
         world.payments_configured = False
         assert world.deliver(order_body()).result is Result.DUPLICATE
@@ -350,7 +342,7 @@ def test_a_malformed_order_is_dead_lettered_and_nothing_else(world: OrderWorld) 
     assert letter.reason == str(outcome.fault)
 
 
-def test_a_dead_letter_that_is_not_taken_keeps_the_message_in_its_queue(world: OrderWorld) -> None:
+def test_a_refused_dead_letter_keeps_the_message_in_its_queue(world: OrderWorld) -> None:
     with pytest.raises(ServiceUnavailable):
         world.deliver("hello", Calls(Trouble.REFUSED, at=1))
 
@@ -369,14 +361,14 @@ class DeadlineAfter(Deadline):
 
 
 class TestTimeRunsOut:
-    def test_no_step_starts_that_may_not_finish_in_time(self, world: OrderWorld) -> None:
+    def test_no_step_starts_without_enough_time(self, world: OrderWorld) -> None:
         with pytest.raises(OutOfTime, match=r"9 s are left, \d+ s are needed to take the order one step further"):
             world.deliver(order_body(), seconds=9.4)
         assert world.counters(PRINT) == (10, 0, 0)
         assert world.deliver(order_body()).result is Result.COMPLETED
 
     @pytest.mark.parametrize("card", [GOOD_CARD, DECLINED_CARD])
-    def test_after_any_step_the_next_delivery_goes_on(self, world: OrderWorld, card: str) -> None:
+    def test_after_any_step_the_next_delivery_continues(self, world: OrderWorld, card: str) -> None:
         deliveries = 0
         while world.orders.get("order-1") is None or world.orders["order-1"].state not in FINAL:
             before = world.orders["order-1"].revision if deliveries else 1
@@ -388,7 +380,7 @@ class TestTimeRunsOut:
         assert deliveries == (5 if card == GOOD_CARD else 6)
         assert_all_is_well(world)
 
-    def test_what_is_at_its_end_is_still_answered(self, world: OrderWorld) -> None:
+    def test_a_finished_order_is_still_answered(self, world: OrderWorld) -> None:
         world.deliver(order_body())
         assert world.deliver(order_body(), seconds=0).result is Result.DUPLICATE
 
@@ -404,7 +396,7 @@ class TestTheOutcomeOfAChargeIsUnknown:
         (payment,) = world.payments.values()
         assert payment.charges == 1
 
-    def test_a_decline_whose_answer_is_lost_is_asked_for_again(self, world: OrderWorld) -> None:
+    def test_a_decline_with_a_lost_answer_is_requested_again(self, world: OrderWorld) -> None:
         with pytest.raises(ServiceUnavailable, match="charge"):
             world.deliver(order_body(card=DECLINED_CARD), Calls(Trouble.ANSWER_LOST, at=6))
         assert world.deliver(order_body(card=DECLINED_CARD)).result is Result.REJECTED
@@ -544,11 +536,9 @@ def deliver_into_trouble(world: OrderWorld, case: Case, trouble: Trouble, at: in
 
 
 @pytest.mark.parametrize("trouble", Trouble)
-class TestWhicheverCallMeetsTrouble:
+class TestFailingCalls:
     @pytest.mark.parametrize("name", CASES)
-    def test_the_next_delivery_brings_the_order_to_its_end(
-        self, name: str, trouble: Trouble, subtests: pytest.Subtests
-    ) -> None:
+    def test_the_next_delivery_finishes_the_order(self, name: str, trouble: Trouble, subtests: pytest.Subtests) -> None:
         case = CASES[name]
         for at, call in each_call(case):
             with subtests.test(f"{trouble}: {call} (call {at})"):
@@ -561,7 +551,7 @@ class TestWhicheverCallMeetsTrouble:
                 assert world.deliver(case.body).result is Result.DUPLICATE
 
     @pytest.mark.parametrize("name", [*(name for name in CASES if "hundred" not in name), "a hundred, stock lost"])
-    def test_and_whichever_call_of_the_next_delivery_meets_it_too(self, name: str, trouble: Trouble) -> None:
+    def test_any_call_of_the_next_delivery_may_fail_too(self, name: str, trouble: Trouble) -> None:
         case = CASES[name]
         for first, first_call in each_call(case):
             for second, second_call in each_call(case, (trouble, first)):
@@ -573,9 +563,9 @@ class TestWhicheverCallMeetsTrouble:
                 assert_all_is_well(world)
 
 
-class TestTwoWorkersHaveTheSameOrder:
+class TestTwoWorkersOnOneOrder:
     @pytest.mark.parametrize("name", CASES)
-    def test_wherever_one_stops_for_the_other_and_the_other_for_it(self, name: str) -> None:
+    def test_either_may_stop_for_the_other_at_any_step(self, name: str) -> None:
         case = CASES[name]
         calls = len(list(each_call(case)))
         for ahead in range(calls):
@@ -604,7 +594,7 @@ class TestTwoWorkersHaveTheSameOrder:
                 assert_only_what_is_done_is_acknowledged(world, workers)
         assert_all_is_well(world)
 
-    def test_one_that_is_overtaken_goes_on_for_the_other_may_die(self, world: OrderWorld) -> None:
+    def test_an_overtaken_one_continues_because_the_other_may_die(self, world: OrderWorld) -> None:
         overtaken, other = Worker(world, order_body()), Worker(world, order_body())
         for worker in (overtaken, other):
             while worker.coming != "to CHARGED":
@@ -615,9 +605,7 @@ class TestTwoWorkersHaveTheSameOrder:
         assert overtaken.end == Outcome(Result.COMPLETED, "order-1")
         assert_all_is_well(world)
 
-    def test_a_card_that_declines_one_and_pays_the_other_has_its_money_back_if_the_order_is_rejected(
-        self, world: OrderWorld
-    ) -> None:
+    def test_a_card_charged_for_a_rejected_order_is_refunded(self, world: OrderWorld) -> None:
         # given a worker that was told "declined", and another that is told "charged" a moment later
         body = order_body(card=DECLINED_CARD)
         declined, charged = Worker(world, body), Worker(world, body)
@@ -634,7 +622,7 @@ class TestTwoWorkersHaveTheSameOrder:
         assert [(p.charges, p.refunds) for p in world.payments.values()] == [(1, 1)]
         assert_all_is_well(world)
 
-    def test_a_charge_that_comes_when_all_is_over_takes_nothing(self, world: OrderWorld) -> None:
+    def test_a_charge_after_the_end_takes_no_money(self, world: OrderWorld) -> None:
         # given a worker that is about to charge when the card has no money yet
         late = Worker(world, order_body(card=DECLINED_CARD))
         while late.coming != "charge":
@@ -648,9 +636,9 @@ class TestTwoWorkersHaveTheSameOrder:
         assert_all_is_well(world)
 
 
-class TestOrdersThatWantTheSame:
+class TestOrdersForTheSameStock:
     @pytest.mark.parametrize("card", [GOOD_CARD, DECLINED_CARD])
-    def test_wherever_one_stops_for_the_other_no_more_is_sold_than_there_is(self, card: str) -> None:
+    def test_stock_is_never_oversold(self, card: str) -> None:
         ours, theirs = order_body("ours", [(PRINT, 2)], card=card), order_body("theirs", [(PRINT, 2)])
         for ahead in range(13):
             world = OrderWorld()

@@ -51,7 +51,7 @@ def test_a_rejected_order_is_counted_once_in_all_and_once_by_its_code(printed: M
     assert (log()["message"], log()["rejection"]) == ("Rejected", "OutOfStock")
 
 
-def test_a_delivery_in_vain_is_a_duplicate(printed: Metrics) -> None:
+def test_a_repeated_delivery_is_a_duplicate(printed: Metrics) -> None:
     report(attempt(Outcome(Result.DUPLICATE, "order-1")), 1002.0, False)
     (emf,) = printed()
     assert emf["Duplicate"] == [1.0]
@@ -97,7 +97,7 @@ def test_nothing_else_is_a_payment_failure(printed: Metrics, outcome: Outcome | 
     assert not [emf for emf in printed() if "PaymentFailures" in emf]
 
 
-def test_a_fault_of_ours_is_counted_for_the_alarm_that_takes_a_release_back(printed: Metrics, log: Log) -> None:
+def test_a_defect_is_counted_for_the_alarm_that_rolls_back_a_release(printed: Metrics, log: Log) -> None:
     defect = UnexpectedError("KeyError: 'x'")
     defect.__cause__ = KeyError("x")
     report(attempt(defect), 1002.0, False)
@@ -107,7 +107,7 @@ def test_a_fault_of_ours_is_counted_for_the_alarm_that_takes_a_release_back(prin
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException", "ThrottlingException"])
-def test_so_is_what_aws_or_stripe_would_refuse_to_every_order(printed: Metrics, code: str) -> None:
+def test_a_refusal_of_every_order_counts_as_a_defect(printed: Metrics, code: str) -> None:
     unavailable = ServiceUnavailable("DynamoDB says no")
     unavailable.__cause__ = ClientError({"Error": {"Code": code}}, "UpdateItem")
     report(attempt(unavailable), 1002.0, False)
@@ -115,7 +115,7 @@ def test_so_is_what_aws_or_stripe_would_refuse_to_every_order(printed: Metrics, 
     assert ("Defects" in emf) == (code != "ThrottlingException")
 
 
-def test_so_is_a_request_that_stripe_does_not_understand(printed: Metrics) -> None:
+def test_a_request_that_stripe_does_not_understand_counts_as_a_defect(printed: Metrics) -> None:
     fault = PaymentRequestRefused("Received unknown parameter: amuont")
     report(attempt(Outcome(Result.DEAD_LETTERED, "order-1", fault=fault)), 1002.0, False)
     _, emf = printed()
@@ -130,7 +130,7 @@ def test_a_message_that_is_not_an_order_is_found_under_its_task_id(printed: Metr
     assert (log()["order_id"], log()["error_code"]) == ("body-1", "MalformedMessage")
 
 
-def test_no_line_tells_who_the_customer_is(printed: Metrics, log: Log) -> None:
+def test_no_log_line_identifies_the_customer(printed: Metrics, log: Log) -> None:
     report(attempt(Outcome(Result.COMPLETED, "order-1")), 1002.0, False)
     assert EMAIL not in str(log())
     assert "customer" not in str(log())

@@ -108,7 +108,7 @@ class TestTiff:
         "compression", ["raw", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_deflate", "packbits"]
     )
     @pytest.mark.parametrize("tiled", [False, True])
-    def test_what_libtiff_decompresses_is_rendered(self, compression: str, tiled: bool) -> None:
+    def test_supported_compressions_are_rendered(self, compression: str, tiled: bool) -> None:
         picture = quarters((128, 64))
         options: dict[str, Any] = {"tiffinfo": {322: 64, 323: 64}} if tiled else {}
         options |= {"quality": 95} if compression == "jpeg" else {}
@@ -224,7 +224,7 @@ class TestTiff:
     @pytest.mark.parametrize(
         ("extra", "alpha"), [([0], None), ([1], 128), ([2], 128), ([0, 2], 77), ([2, 0], 128), ([], None)]
     )
-    def test_only_what_is_said_to_be_alpha_is(self, extra: list[int], alpha: int | None) -> None:
+    def test_only_declared_alpha_counts(self, extra: list[int], alpha: int | None) -> None:
         # Given colours multiplied by an alpha of a half where the tag says so
         colours = [(110, 10, 10), (10, 80, 10), (10, 20, 110), (115, 115, 115)] if extra == [1] else QUARTERS
         more = (128, 77)[: max(len(extra), 1)]
@@ -307,7 +307,7 @@ class TestTiff:
             ({"bits": [4] * 3}, "has 4 bits per sample"),
         ],
     )
-    def test_what_libvips_would_show_wrong_is_refused_by_name(self, options: dict[str, Any], what: str) -> None:
+    def test_files_that_libvips_would_show_wrong_are_refused_by_name(self, options: dict[str, Any], what: str) -> None:
         with pytest.raises(UnsupportedFormat, match=f"^the TIFF file {what}"):
             identify(tiff(bytes(9600), SIZE, **options), LIMITS)
 
@@ -333,7 +333,7 @@ class TestTiff:
 
         assert_near(middles(shown(tiff(samples, (48, 32), tags=tags))), QUARTERS)
 
-    def test_a_first_page_that_is_a_preview_is_passed_over(self) -> None:
+    def test_a_preview_on_the_first_page_is_skipped(self) -> None:
         preview = quarters((12, 8), [WHITE] * 4)
         preview.encoderinfo = {"tiffinfo": {254: 1}}
         whole = quarters()
@@ -422,7 +422,7 @@ class TestHeif:
         assert_near(list(image.get_flattened_data()), list(expected.get_flattened_data()), 3)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("orientation", range(1, 9))
-    def test_the_orientation_in_exif_is_void(self, orientation: int) -> None:
+    def test_the_orientation_in_exif_has_no_effect(self, orientation: int) -> None:
         exif = Image.Exif()
         exif[0x0112] = orientation
         plain = saved(quarters(), "AVIF", exif=exif, quality=95)
@@ -432,7 +432,7 @@ class TestHeif:
 
     @pytest.mark.parametrize("kind", ["heic", "avif"])
     @pytest.mark.parametrize("brand", [b"mif1", b"mif2", b"miaf", b"msf1", b"heic", b"heix", b"avif", b"hevc", b"avis"])
-    def test_the_coding_tells_the_format_whatever_the_brand(self, kind: str, brand: bytes) -> None:
+    def test_the_coding_determines_the_format_not_the_brand(self, kind: str, brand: bytes) -> None:
         data = with_brands(heif(kind), brand, brand, b"mif1")
 
         assert identify(data, LIMITS).format == kind
@@ -445,7 +445,7 @@ class TestHeif:
             identify(data, LIMITS)
 
     @pytest.mark.parametrize(("coding", "name"), [(b"vvc1", "H.266"), (b"avc1", "H.264"), (b"j2k1", "JPEG 2000")])
-    def test_another_coding_is_called_by_its_name(self, coding: bytes, name: str) -> None:
+    def test_another_coding_is_named(self, coding: bytes, name: str) -> None:
         with pytest.raises(UnsupportedFormat, match=f"coded as {name}; allowed are HEVC"):
             identify(HEIC.replace(b"hvc1", coding), LIMITS)
 
@@ -461,7 +461,9 @@ class TestHeif:
             ((1, 8), [(239, 79, 79), (79, 206, 79), (79, 110, 239), (244, 244, 244)]),
         ],
     )
-    def test_code_points_tell_the_colours(self, kind: str, points: tuple[int, int], expected: list[Colour]) -> None:
+    def test_code_points_determine_the_colours(
+        self, kind: str, points: tuple[int, int], expected: list[Colour]
+    ) -> None:
         data = with_properties(heif(kind), nclx(*points), without=[b"colr"], essential=False)
 
         assert_near(middles(shown(data)), expected, 5)
@@ -510,9 +512,7 @@ class TestPng:
         ],
     )
     @pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA", "RGBA", "I;16"])
-    def test_the_chunks_tell_the_greys_in_the_order_of_browsers(
-        self, chunks: list[tuple[str, Any]], grey: int, mode: str
-    ) -> None:
+    def test_chunks_take_precedence_as_in_browsers(self, chunks: list[tuple[str, Any]], grey: int, mode: str) -> None:
         image = Image.new("L", (40, 30), 123)
         image = Image.new("I;16", (40, 30), 123 * 257) if mode == "I;16" else image.convert(mode)
         bodies = [(k.encode(), struct.pack(">I", v) if isinstance(v, int) else v) for k, v in chunks]
@@ -533,7 +533,7 @@ class TestPng:
         assert min(middles(shown(data))[0]) >= 235
 
     @pytest.mark.parametrize("chrm", [bytes(32), struct.pack(">8I", *[30000] * 8), b"\xff" * 32, b"short"])
-    def test_impossible_chromaticities_are_left_aside(self, chrm: bytes) -> None:
+    def test_impossible_chromaticities_are_ignored(self, chrm: bytes) -> None:
         data = png_with(saved(quarters(), "PNG"), (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", chrm))
 
         assert shown(data).size == (120, 80)
@@ -556,7 +556,7 @@ class TestPng:
         with pytest.raises(UnsupportedFormat, match="Apple's own variant of PNG"):
             identify(data[:8] + bytes(3) + b"\4CgBI" + bytes(8) + data[8:], LIMITS)
 
-    def test_of_an_animated_png_the_picture_that_old_decoders_show_is_taken(self) -> None:
+    def test_an_animated_png_shows_its_default_picture(self) -> None:
         data = saved(quarters(), "PNG", save_all=True, append_images=[quarters(colours=[WHITE] * 4)])
 
         assert_near(middles(shown(data)), QUARTERS)
@@ -572,7 +572,7 @@ class TestJpeg:
         assert (made.width, made.height) == tuple(max(1, round(length * scale)) for length in size)
 
     @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 2}])
-    def test_all_pixels_without_the_end_marker_are_a_picture(self, options: dict[str, Any]) -> None:
+    def test_a_missing_end_marker_is_accepted_if_all_pixels_are_there(self, options: dict[str, Any]) -> None:
         data = saved(quarters(), "JPEG", quality=95, **options)
 
         assert_near(middles(shown(data[:-2])), QUARTERS, 4)
@@ -581,7 +581,7 @@ class TestJpeg:
     @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
     @settings(max_examples=15, deadline=None, derandomize=True)
     @given(part=st.floats(0.05, 0.97))
-    def test_one_that_is_cut_short_is_damage(self, options: dict[str, Any], part: float) -> None:
+    def test_a_truncated_file_is_damaged(self, options: dict[str, Any], part: float) -> None:
         noise = Image.effect_noise((120, 90), 70).convert("RGB")
         data = saved(noise, "JPEG", quality=80, **options)
         scan = data.index(b"\xff\xda") + 20
@@ -598,7 +598,9 @@ class TestJpeg:
             (0xC0, 8, 2, "has 2 colour components; allowed are 1, 3 and 4"),
         ],
     )
-    def test_what_is_not_decoded_is_refused_by_name(self, marker: int, bits: int, components: int, what: str) -> None:
+    def test_unsupported_processes_are_refused_by_name(
+        self, marker: int, bits: int, components: int, what: str
+    ) -> None:
         frame = bytes([0xFF, marker]) + struct.pack(">HBHHB", 8 + 3 * components, bits, 8, 8, components)
         frame += b"\1\x11\0" * components + b"\xff\xda\0\x08\1\1\0\0\x3f\0"
 
@@ -655,7 +657,7 @@ class TestGif:
             )
 
     @pytest.mark.parametrize("size", [(1, 1), (3, 5), (90, 91), (3000, 2000)])
-    def test_a_transparent_frame_of_any_size_is_put_behind(self, size: tuple[int, int]) -> None:
+    def test_a_transparent_frame_of_any_size_can_be_added(self, size: tuple[int, int]) -> None:
         place = (0, 0, *size)
         data, shown_frames = with_transparent_canvas(gif(size, [Frame(place, (1,), 2), Frame((0, 0, 1, 1), (2,), 0)]))
         if size[0] > 100:  # more codes than a table has
@@ -697,7 +699,7 @@ class TestWebp:
         assert_near(found, middles(image), 8)
 
 
-def test_what_the_formats_say_is_what_is_taken() -> None:
+def test_the_accepted_formats_are_those_documented() -> None:
     """Every suffix and label of formats.py belongs to a file that is taken under that name."""
     assert ALLOWED == "allowed are JPEG, PNG, WebP, GIF, TIFF, AVIF and HEIC"
     for name, image_format in INPUT_FORMATS.items():

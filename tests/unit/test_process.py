@@ -77,7 +77,7 @@ def told_of(world: World, task_id: str) -> list[ImageEvent]:
 
 
 class TestAnUploadIsProcessed:
-    def test_its_renditions_are_stored_published_and_told_of(self, world: World) -> None:
+    def test_its_renditions_are_stored_published_and_announced(self, world: World) -> None:
         world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
 
         outcome = world.deliver(upload_event("a.jpg", "v1"))
@@ -108,7 +108,7 @@ class TestAnUploadIsProcessed:
                 keys = {r.name: r.key.rpartition("/")[2] for r in renditions}
                 assert keys == {"thumb": "thumb.png", "small": "large.png", "large": "large.png"}
 
-    def test_its_record_says_what_was_uploaded(self, world: World) -> None:
+    def test_its_record_describes_the_upload(self, world: World) -> None:
         version = world.upload("a.jpg", "v1", data=photo(size=(48, 36)))
         world.deliver(upload_event("a.jpg", "v1"))
 
@@ -155,14 +155,14 @@ class TestAnUploadIsProcessed:
 
 
 class TestATaskIsDoneOnce:
-    def test_its_duplicate_does_nothing_but_ask(self, world: World) -> None:
+    def test_its_duplicate_only_reads(self, world: World) -> None:
         world.upload()
         world.deliver(upload_event())
         calls = Calls()
         assert world.deliver(upload_event(), calls).result is Result.DUPLICATE
         assert calls.made == ["claim"]
 
-    def test_while_a_delivery_is_at_it_another_is_told_when_to_come_back(self, world: World) -> None:
+    def test_during_a_delivery_another_gets_the_time_to_come_back(self, world: World) -> None:
         world.upload()
         hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
@@ -272,7 +272,7 @@ class TestTheCurrentVersionIsPublished:
 
 
 class TestAnotherRenditionSet:
-    def test_a_plain_task_renders_the_standing_version_again(self, world: World) -> None:
+    def test_a_plain_task_renders_the_published_version_again(self, world: World) -> None:
         world.upload()
         world.deliver(upload_event(), rendition_set=TWO_SIZES)
 
@@ -282,14 +282,14 @@ class TestAnotherRenditionSet:
         assert [r.name for r in world.record().renditions] == ["only"]
         assert live_renditions(world) == published_renditions(world)
 
-    def test_an_older_version_stays_out_whatever_the_set(self, world: World) -> None:
+    def test_an_older_version_is_never_published(self, world: World) -> None:
         world.upload(version_id="v1")
         world.upload(version_id="v2", second=1)
         world.deliver(upload_event(version_id="v2"))
         outcome = world.deliver(plain_task(version_id="v1"), rendition_set=ONE_SIZE)
         assert outcome.result is Result.SUPERSEDED
 
-    def test_back_to_the_first_set_its_renditions_are_live_again(self, world: World) -> None:
+    def test_after_a_return_to_the_first_set_its_renditions_are_live(self, world: World) -> None:
         world.upload()
         sets: list[RenditionSet] = [TWO_SIZES, ONE_SIZE, TWO_SIZES]
         for number, rendition_set in enumerate(sets):
@@ -298,7 +298,7 @@ class TestAnotherRenditionSet:
         assert len(world.renditions) == 5
 
     @pytest.mark.parametrize("loss", ["deleted", "stale"])
-    def test_renditions_that_were_lost_are_made_again_for_whoever_asks(self, world: World, loss: str) -> None:
+    def test_lost_renditions_are_made_again_for_any_task(self, world: World, loss: str) -> None:
         world.upload()
         world.deliver(upload_event())
         key = min(published_renditions(world))
@@ -367,7 +367,7 @@ class TestPermanentFaults:
         assert world.images == {}, "there is no such image"
         assert world.tasks[outcome.task_id].outcome is Result.DEAD_LETTERED
 
-    def test_another_bucket_is_neither_read_nor_noted(self, world: World) -> None:
+    def test_another_bucket_is_neither_read_nor_recorded(self, world: World) -> None:
         world.upload()
         calls = Calls()
         world.deliver(plain_task(bucket="somebody-elses-bucket"), calls)
@@ -384,7 +384,7 @@ class TestPermanentFaults:
         assert world.deliver("hello").result is Result.DUPLICATE
         assert [(letter.body, letter.error_code) for letter in world.dead_letters] == [("hello", "MalformedMessage")]
 
-    def test_what_is_published_stays_so_beside_the_fault_of_what_is_current(self, world: World) -> None:
+    def test_a_published_image_stays_next_to_the_fault_of_the_current_version(self, world: World) -> None:
         world.upload(version_id="v1")
         world.deliver(upload_event(version_id="v1"))
         world.upload(version_id="v2", second=1, data=FAULTY["NotAnImage"])
@@ -396,7 +396,7 @@ class TestPermanentFaults:
         assert fault.version_order > world.record().version_order
         assert live_renditions(world) == published_renditions(world)
 
-    def test_a_fault_is_forgotten_with_the_next_version(self, world: World) -> None:
+    def test_a_fault_is_removed_with_the_next_version(self, world: World) -> None:
         world.upload(version_id="v1", data=FAULTY["NotAnImage"])
         world.deliver(upload_event(version_id="v1"))
         world.upload(version_id="v2", second=1)
@@ -428,7 +428,7 @@ class TestPermanentFaults:
 
 
 class TestTimeRunsOut:
-    def test_before_rendering_the_task_is_given_back(self, world: World) -> None:
+    def test_before_rendering_the_task_is_released(self, world: World) -> None:
         world.upload()
         calls = Calls()
         with pytest.raises(OutOfTime, match="Too little time is left"):
@@ -612,9 +612,9 @@ def assert_all_is_well(world: World, case: Case, outcome: Outcome) -> None:
         assert live_renditions(world) == published_renditions(world)
 
 
-class TestWhateverDiesInBetween:
+class TestCrashes:
     @pytest.mark.parametrize("name", CASES)
-    def test_the_next_delivery_brings_the_task_to_its_end(self, name: str, subtests: pytest.Subtests) -> None:
+    def test_the_next_delivery_finishes_the_task(self, name: str, subtests: pytest.Subtests) -> None:
         case = CASES[name]
         for world, calls, trouble in each_call(case, Trouble.KILLED):
             with subtests.test(trouble):
@@ -635,7 +635,7 @@ class TestWhateverDiesInBetween:
         assert outcome.result is Result.PROCESSED
         assert world.taken_over == [outcome.task_id]
 
-    def test_a_task_that_kills_every_delivery_is_told_of_each_time(self, world: World) -> None:
+    def test_a_task_that_kills_every_delivery_is_reported_each_time(self, world: World) -> None:
         world.upload()
         for _ in range(3):
             with pytest.raises(Killed):
@@ -643,14 +643,14 @@ class TestWhateverDiesInBetween:
             world.let_claims_run_out()
         assert len(world.taken_over) == 2
 
-    def test_a_task_that_was_given_back_is_not_taken_over(self, world: World) -> None:
+    def test_a_released_task_does_not_count_as_taken_over(self, world: World) -> None:
         world.upload()
         with pytest.raises(TransientFault):
             world.deliver(upload_event(), Calls(Trouble.REFUSED, at=2))
         world.deliver(upload_event())
         assert world.taken_over == []
 
-    def test_a_delivery_that_outlives_its_claim_harms_nothing(self, world: World) -> None:
+    def test_a_delivery_with_an_expired_claim_does_no_harm(self, world: World) -> None:
         world.upload()
         hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
@@ -667,7 +667,7 @@ class TestWhateverDiesInBetween:
         assert len({event.body["version_order"] for event in world.told}) == 1
 
     @pytest.mark.parametrize("then", ["overwritten", "deleted", "deleted before its event"])
-    def test_whatever_comes_between_wins(self, then: str, subtests: pytest.Subtests) -> None:
+    def test_an_event_in_between_wins(self, then: str, subtests: pytest.Subtests) -> None:
         case = Case(nothing_is_published, upload_event(version_id="v1"), Result.PROCESSED, "v1")
         for world, calls, trouble in each_call(case, Trouble.KILLED):
             with subtests.test(trouble):
@@ -690,7 +690,7 @@ class TestWhateverDiesInBetween:
                     assert world.renditions == {}
 
 
-class TestWhicheverCallFails:
+class TestFailingCalls:
     @pytest.mark.parametrize("name", CASES)
     @pytest.mark.parametrize("trouble", [Trouble.REFUSED, Trouble.ANSWER_LOST])
     def test_the_fault_passes_and_the_next_delivery_succeeds(
@@ -704,7 +704,7 @@ class TestWhicheverCallFails:
                 assert_all_is_well(world, case, deliver_until_done(world, case))
 
     @pytest.mark.parametrize("name", CASES)
-    def test_the_task_is_given_back_at_once(self, name: str, subtests: pytest.Subtests) -> None:
+    def test_the_task_is_released_at_once(self, name: str, subtests: pytest.Subtests) -> None:
         case = CASES[name]
         for world, calls, described in each_call(case, Trouble.REFUSED):
             with subtests.test(described):
@@ -726,7 +726,7 @@ class TestWhicheverCallFails:
         world.let_claims_run_out()
         assert world.deliver(upload_event()).result is Result.PROCESSED
 
-    def test_a_defect_gives_the_task_back_too(self, world: World) -> None:
+    def test_a_defect_releases_the_task(self, world: World) -> None:
         world.upload()
 
         def break_down(call: str) -> None:

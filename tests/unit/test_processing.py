@@ -226,12 +226,12 @@ class TestFormats:
 
         assert_near(corners(opened(only(data))), [RED, GREEN, BLUE, YELLOW], 10)
 
-    def test_of_an_mpo_the_first_picture_is_taken(self) -> None:
+    def test_the_first_picture_of_an_mpo_is_rendered(self) -> None:
         data = encoded(quadrants(), "MPO", save_all=True, append_images=[Image.new("RGB", (120, 80))], quality=95)
 
         assert_near(corners(opened(only(data))), [RED, GREEN, BLUE, YELLOW], 10)
 
-    def test_of_a_tiff_the_first_page_is_taken(self) -> None:
+    def test_the_first_page_of_a_tiff_is_rendered(self) -> None:
         data = encoded(quadrants(), "TIFF", save_all=True, append_images=[Image.new("RGB", (50, 50))])
 
         assert_near(corners(opened(only(data))), [RED, GREEN, BLUE, YELLOW])
@@ -271,7 +271,7 @@ class TestOrientation:
         assert_near(corners(opened(large)), [RED, GREEN, BLUE, YELLOW], 12)
         assert_near(corners(opened(small)), [RED, GREEN, BLUE, YELLOW], 12)
 
-    def test_a_cover_box_is_meant_for_the_upright_photo(self) -> None:
+    def test_a_cover_box_applies_to_the_upright_photo(self) -> None:
         exif = Image.Exif()
         exif[0x0112] = 6
         data = encoded(quadrants(), "PNG", exif=exif)
@@ -330,7 +330,7 @@ class TestColour:
         assert_near(corners(image), [RED, GREEN, BLUE, YELLOW], 2)
 
     @pytest.mark.parametrize("broken", [b"not a profile at all", profile("srgb")[:200], profile("cmyk")])
-    def test_a_profile_that_does_not_fit_is_left_aside(self, broken: bytes) -> None:
+    def test_a_profile_that_does_not_fit_is_ignored(self, broken: bytes) -> None:
         image = opened(only(encoded(quadrants(), "PNG", icc_profile=broken)))
 
         assert_near(corners(image), [RED, GREEN, BLUE, YELLOW], 2)
@@ -559,10 +559,10 @@ class TestDamage:
             rendered(data[:-2000], spec(format="webp"))
 
     @pytest.mark.parametrize("source", ["JPEG", "PNG", "WEBP", "GIF"])
-    def test_what_stands_behind_the_picture_does_no_harm(self, source: str) -> None:
+    def test_bytes_after_the_picture_are_ignored(self, source: str) -> None:
         assert only(encoded(quadrants(), source) + b"appended by some app").width == 60
 
-    def test_bytes_between_jpeg_markers_do_no_harm(self) -> None:
+    def test_bytes_between_jpeg_markers_are_ignored(self) -> None:
         data = encoded(quadrants(), "JPEG")
         scan = data.index(b"\xff\xda")
 
@@ -664,13 +664,13 @@ class TestPlaceholder:
 
         assert one.placeholder == two.placeholder
 
-    def test_the_dominant_colour_is_what_most_pixels_have(self) -> None:
+    def test_the_dominant_colour_is_the_most_common_one(self) -> None:
         image = Image.new("RGB", (100, 100), GREEN)
         image.paste(RED, (0, 0, 100, 30))
 
         assert rendered(encoded(image, "PNG")).dominant_colour == "#1ec828"
 
-    def test_invisible_pixels_have_no_say_in_the_dominant_colour(self) -> None:
+    def test_invisible_pixels_do_not_affect_the_dominant_colour(self) -> None:
         assert dominant_colour(bytes([9, 9, 9, 0] * 9 + [200, 100, 0, 255])) == "#c86400"
         assert dominant_colour(bytes([9, 9, 9, 0] * 9)) == "#ffffff"
 
@@ -694,10 +694,10 @@ class TestMemory:
             {"format": "heic"},
         ],
     )
-    def test_what_cannot_stream_takes_as_much_as_it_has_pixels(self, needs_more: dict[str, Any]) -> None:
+    def test_other_files_take_memory_in_proportion_to_their_pixels(self, needs_more: dict[str, Any]) -> None:
         assert self.estimate(**needs_more) > self.estimate() + 4032 * 3024 * 2
 
-    def test_a_lossy_webp_streams_but_for_its_alpha(self) -> None:
+    def test_a_lossy_webp_streams_except_for_its_alpha(self) -> None:
         large = {"format": "webp", "width": 8064, "height": 6048}
 
         assert self.estimate(**large) < 2 * self.estimate()

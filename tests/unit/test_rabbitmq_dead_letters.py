@@ -46,7 +46,7 @@ def undeliverable(found: Delivery) -> list[DeadLetter]:
     ],
     ids=["without an id", "with a message id", "with an id of its own", "packed"],
 )
-def test_what_has_a_route_by_now_is_sent_as_the_relay_would_have(found: Delivery) -> None:
+def test_a_message_with_a_new_route_is_sent_as_by_the_relay(found: Delivery) -> None:
     (letter,) = undeliverable(found)
     as_by_the_relay = judge(found, ROUTES)
     assert isinstance(as_by_the_relay, Accepted)
@@ -67,14 +67,14 @@ def test_what_has_a_route_by_now_is_sent_as_the_relay_would_have(found: Delivery
     ],
     ids=["no route", "no order", "no text", "empty"],
 )
-def test_what_would_be_dead_lettered_again_stays_with_its_reason(found: Delivery, reason: str) -> None:
+def test_a_message_that_would_fail_again_stays_with_its_reason(found: Delivery, reason: str) -> None:
     (letter,) = undeliverable(found)
     stays = judge_again(SETTINGS)(letter)
     assert isinstance(stays, str)
     assert stays.startswith(reason)
 
 
-def test_what_came_in_parts_stays() -> None:
+def test_a_message_in_parts_stays() -> None:
     sqs = StrictSqs()
     SqsDeadLetterQueue(sqs.client, "dead-letters").send(
         Undeliverable(delivery("x" * 1_500_000), "t-1", MalformedMessage("no"))

@@ -65,7 +65,7 @@ def test_packages_are_unpacked_once(machine: Path, capsys: pytest.CaptureFixture
     assert [path.name for path in (machine / "rabbitmq-server").iterdir()] == ["root"], "packages are removed"
 
 
-def test_a_broker_of_the_system_is_used_where_it_is(machine: Path) -> None:
+def test_a_broker_of_the_system_is_used(machine: Path) -> None:
     _packages(machine)
     (machine / "system").touch()
     rabbitmq_install.main()
@@ -73,7 +73,7 @@ def test_a_broker_of_the_system_is_used_where_it_is(machine: Path) -> None:
     assert _calls(machine) == []
 
 
-def test_homebrew_installs_it_after_saying_so(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_homebrew_installs_it_after_a_notice(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _program(machine, "brew", f"touch {machine}/system")
     rabbitmq_install.main()
     assert rabbitmq_install.find() == machine / "system"
@@ -90,7 +90,7 @@ def test_homebrew_installs_it_after_saying_so(machine: Path, capsys: pytest.Capt
     ],
     ids=["no apt", "no network", "brew fails", "brew brings nothing"],
 )
-def test_what_fails_is_said_in_one_line_and_tried_again_only_on_demand(
+def test_a_failure_is_one_line_and_is_retried_only_on_demand(
     machine: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -120,7 +120,7 @@ def test_what_fails_is_said_in_one_line_and_tried_again_only_on_demand(
     assert _calls(machine) == calls * 2
 
 
-def test_what_points_out_of_the_unpacked_tree_is_fixed(tmp_path: Path) -> None:
+def test_links_out_of_the_unpacked_tree_are_fixed(tmp_path: Path) -> None:
     # given
     root, home = tmp_path / "root", tmp_path / "it's home"
     (root / "etc").mkdir(parents=True)

@@ -79,7 +79,7 @@ def _declare_on(channel: FakeChannel, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestConnection:
     @pytest.mark.parametrize("query", ["", "?ssl_options={'capath': '/', 'server_hostname': 'another.example'}"])
-    def test_is_verified_whatever_the_url_says(self, query: str) -> None:
+    def test_is_always_verified(self, query: str) -> None:
         options = connection_parameters(f"amqps://user:password@broker.example:5671/{query}").ssl_options
         assert options is not None
         assert options.server_hostname == "broker.example"
@@ -87,11 +87,11 @@ class TestConnection:
         assert options.context.check_hostname
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
-    def test_is_in_clear_on_the_loopback_address(self, host: str) -> None:
+    def test_is_unencrypted_on_the_loopback_address(self, host: str) -> None:
         assert connection_parameters(f"amqp://guest:guest@{host}:4569").ssl_options is None
 
     @pytest.mark.parametrize("host", ["broker.example", "10.0.0.1", "localhost.example"])
-    def test_is_never_in_clear_elsewhere(self, host: str) -> None:
+    def test_is_encrypted_elsewhere(self, host: str) -> None:
         with pytest.raises(OperationsError, match="in clear"):
             connection_parameters(f"amqp://guest:guest@{host}")
 
@@ -103,7 +103,7 @@ class TestConnection:
 
 
 class TestDeclaring:
-    def test_gives_every_queue_a_place_for_its_dead_letters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_gives_every_queue_a_dead_letter_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
         channel = FakeChannel()
         _declare_on(channel, monkeypatch)
         assert channel.exchanges == [(DEAD_LETTER_EXCHANGE, "direct", True)]
@@ -118,11 +118,11 @@ class TestDeclaring:
             )
             assert route in channel.bindings
 
-    def test_says_what_differs_on_a_queue_that_is_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_the_differences_of_an_existing_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OperationsError, match=r"Queue orders exists .* was not changed: inequivalent arg"):
             _declare_on(FakeChannel(refused="orders"), monkeypatch)
 
-    def test_says_what_else_the_broker_refuses(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_reports_other_refusals_of_the_broker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OperationsError, match="RabbitMQ refuses: inequivalent"):
             _declare_on(FakeChannel(refused="orders", code=403), monkeypatch)
 
@@ -149,20 +149,20 @@ class TestPassword:
         declare("amqps://user@broker.example/vhost")
         assert urls == ["amqps://user:secret@broker.example/vhost"]
 
-    def test_may_stand_in_the_url_of_this_machine_alone(self, urls: list[str]) -> None:
+    def test_may_be_in_the_url_only_for_this_machine(self, urls: list[str]) -> None:
         declare("amqp://guest:guest@localhost")
         assert urls == ["amqp://guest:guest@localhost"]
         with pytest.raises(OperationsError, match="RABBITMQ_PASSWORD"):
             declare("amqps://user:secret@broker.example")
 
     @pytest.mark.parametrize("url", ["", "broker.example", "https://broker.example"])
-    def test_without_a_broker_there_is_none_to_ask_for(self, url: str, urls: list[str]) -> None:
+    def test_is_not_requested_without_a_broker(self, url: str, urls: list[str]) -> None:
         with pytest.raises(OperationsError, match="Where is the broker"):
             declare(url)
         assert urls == []
 
     @given(password=st.text(st.characters(codec="utf-8", exclude_characters="\n\0"), min_size=1))
-    def test_arrives_whatever_is_in_it(self, password: str) -> None:
+    def test_may_contain_any_character(self, password: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ssl, "create_default_context", lambda: _CONTEXT)  # reading all certificates takes a while
             patch.setattr("sys.stdin", io.StringIO(password, newline="\n"))

@@ -60,7 +60,7 @@ class TestADeadLetter:
         run(redrive(queues), queues)
         assert queues.queues[LIVE][0].attributes == {}
 
-    def test_that_fails_again_at_once_is_not_sent_round_in_a_circle(self) -> None:
+    def test_that_fails_again_at_once_is_not_moved_twice(self) -> None:
         queues = queues_with(*["NotAnImage"] * 25)
         asked = redrive(queues)
         plan = asked.plan()
@@ -74,23 +74,23 @@ class TestADeadLetter:
         assert done.moved == 25
         assert len(queues.visible(DEAD)) == 25
 
-    def test_that_sqs_never_takes_stays_and_is_told(self) -> None:
+    def test_that_sqs_never_accepts_stays_and_is_reported(self) -> None:
         queues = queues_with("A", "A", "A")
         queues.refuses["body 1"] = "InvalidMessageContents"
         done = run(redrive(queues), queues)
         assert (done.moved, dict(done.refused)) == (2, {"InvalidMessageContents: ": 1})
         assert [message.body for message in queues.visible(DEAD)] == ["body 1"]
 
-    def test_that_sqs_does_not_delete_is_told_as_a_copy(self) -> None:
+    def test_that_sqs_does_not_delete_is_reported_as_a_copy(self) -> None:
         queues = queues_with("A", "A")
         queues.keeps_deleted = {"body 0"}
         done = run(redrive(queues), queues)
         assert (done.moved, done.copies) == (2, 1)
 
 
-class TestWhatIsAskedFor:
+class TestTheSelection:
     @pytest.mark.parametrize(("code", "moved"), [("A", 2), ("B", 1), (NO_CODE, 1), ("", 4), ("C", 0)])
-    def test_is_moved_and_the_rest_shows_again_at_once(self, code: str, moved: int) -> None:
+    def test_is_moved_and_the_rest_is_visible_at_once(self, code: str, moved: int) -> None:
         queues = queues_with("A", "B", "A", "")
         assert run(redrive(queues, code), queues).moved == moved
         assert len(queues.bodies(LIVE)) == moved
@@ -109,8 +109,8 @@ class TestWhatIsAskedFor:
         assert len(queues.bodies(DEAD)) == 1500
 
 
-class TestAVisit:
-    def test_goes_on_when_ten_show_again_before_the_others_were_seen(self) -> None:
+class TestAQueueScan:
+    def test_continues_when_ten_reappear_before_the_others(self) -> None:
         queues = queues_with(*["A"] * 20)
         seen: list[str] = []
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
@@ -122,7 +122,7 @@ class TestAVisit:
                 seen += [letter.body for letter in letters]
         assert sorted(seen) == sorted(queues.bodies(DEAD))
 
-    def test_deletes_again_what_comes_again_though_it_was_deleted(self) -> None:
+    def test_deletes_a_reappearing_message_again(self) -> None:
         queues = queues_with(*["A"] * 11)
         gone = queues.queues[DEAD][0]
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
@@ -133,7 +133,7 @@ class TestAVisit:
         assert len(queues.visible(DEAD)) == 10
         assert gone.message_id not in {message.message_id for message in queues.visible(DEAD)}
 
-    def test_ends_in_peace_though_the_network_is_gone(self) -> None:
+    def test_ends_cleanly_without_a_network(self) -> None:
         queues = queues_with("A")
         queues.dies_at, queues.only_network = 1, True
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
@@ -152,13 +152,13 @@ class TestThePlan:
         assert sorted(message.body for message in queues.visible(DEAD)) == before
         assert set(queues.calls) == {"count", "receive", "show"}
 
-    def test_tells_what_must_stay_and_why(self) -> None:
+    def test_shows_what_must_stay_and_why(self) -> None:
         queues = queues_with("A", "A")
         plan = replace(redrive(queues), judge=lambda letter: "no route").plan()
         assert (plan.groups["A"].must_stay, plan.groups["A"].must_stay_because) == (2, "no route")
         assert plan.message_ids == set()
 
-    def test_ends_though_dead_letters_come_faster_than_they_are_read(self) -> None:
+    def test_ends_even_if_dead_letters_arrive_faster_than_they_are_read(self) -> None:
         queues = queues_with(*["A"] * 20)
 
         def pour(_: object) -> None:
@@ -184,7 +184,7 @@ class TestThePace:
         asked.move(plan, Pace(rate, queues.clock, queues.sleep), Moved())
         assert queues.now - started == pytest.approx(seconds)
 
-    def test_costs_no_message_its_receipt(self) -> None:
+    def test_lets_no_receipt_expire(self) -> None:
         queues = queues_with(*["A", "B"] * 30)
         assert run(redrive(queues, "A"), queues, rate=0.1).copies == 0
         assert sorted(Counter(queues.bodies(LIVE)).values()) == [1] * 30
@@ -201,7 +201,7 @@ class TestNothingIsLost:
         dies_after_effect=st.booleans(),
         only_network=st.booleans(),
     )
-    def test_wherever_the_process_dies_or_the_network_is_gone(
+    def test_if_the_process_or_the_network_dies_at_any_call(
         self, codes: list[str], code: str, dies_at: int, dies_after_effect: bool, only_network: bool
     ) -> None:
         queues = queues_with(*codes)

@@ -78,7 +78,7 @@ class TestARoute:
         assert fault.error_code == "NoRoute"
         assert f"messages of {queue} go; there are routes for image-tasks::/, orders::/." in str(fault)
 
-    def test_may_be_missing_altogether(self) -> None:
+    def test_may_be_missing(self) -> None:
         outcome = judge(delivery(plain_task()), {})
         assert isinstance(outcome, Undeliverable)
         assert "there are routes for none" in str(outcome.fault)
@@ -86,7 +86,7 @@ class TestARoute:
 
 class TestAnId:
     @pytest.mark.parametrize(("body", "queue"), [(plain_task(task_id="own"), IMAGE_TASKS), ("ORDER", ORDERS)])
-    def test_of_the_bodys_own_counts_first(self, body: str, queue: str) -> None:
+    def test_in_the_body_counts_first(self, body: str, queue: str) -> None:
         body = json.dumps(ORDER | {"order_id": "own"}) if body == "ORDER" else body
         outcome = accepted(delivery(body, queue, message_id="m-1"))
         assert (outcome.task_id, outcome.body) == ("own", body)
@@ -94,11 +94,11 @@ class TestAnId:
     @pytest.mark.parametrize(
         ("body", "queue", "field"), [(TASK, IMAGE_TASKS, "task_id"), (json.dumps(ORDER), ORDERS, "order_id")]
     )
-    def test_is_else_the_messages(self, body: str, queue: str, field: str) -> None:
+    def test_is_otherwise_the_messages(self, body: str, queue: str, field: str) -> None:
         outcome = accepted(delivery(body, queue, message_id="m-1"))
         assert outcome.task_id == json.loads(outcome.body)[field] == "m-1"
 
-    def test_is_else_made_of_queue_and_body(self) -> None:
+    def test_is_otherwise_made_from_queue_and_body(self) -> None:
         routes = ROUTES | {"other::/": Target.IMAGE_TASKS}
         found = [judge(delivery(TASK + " " * n, queue), routes) for n in (0, 1) for queue in (IMAGE_TASKS, "other::/")]
         assert len({outcome.task_id for outcome in found}) == 4
@@ -114,12 +114,12 @@ class TestAnId:
         assert isinstance(fault, MalformedMessage)
         assert "has no order_id, and the RabbitMQ message no message_id" in str(fault)
 
-    def test_is_put_into_the_message_that_is_in_an_envelope(self) -> None:
+    def test_is_added_to_the_message_inside_an_envelope(self) -> None:
         body = json.dumps({"Type": "Notification", "Message": json.dumps(ORDER)})
         outcome = accepted(delivery(body, ORDERS, message_id="m-1"))
         assert json.loads(outcome.body) == ORDER | {"order_id": "m-1"}
 
-    def test_is_the_same_when_the_message_comes_again(self) -> None:
+    def test_is_the_same_for_every_delivery(self) -> None:
         for properties in ({}, {"messageId": "m-1"}):
             first, again = (
                 judge(next(read_event(event_of({IMAGE_TASKS: [event_message(TASK, redelivered=r, **properties)]}))), {})
@@ -128,22 +128,22 @@ class TestAnId:
             assert first.task_id == again.task_id
 
     @pytest.mark.parametrize("message_id", ["", "with space", "ä", "a\n", "\0", "\ud800", "x" * 201])
-    def test_of_the_message_is_not_taken_if_no_target_would(self, message_id: str) -> None:
+    def test_of_the_message_is_ignored_if_no_target_accepts_it(self, message_id: str) -> None:
         assert accepted(delivery(TASK, message_id=message_id)).task_id.startswith("rabbitmq-")
         assert undeliverable(delivery("hello", message_id=message_id)).task_id.startswith("rabbitmq-")
 
     @pytest.mark.parametrize("message_id", ["!", "~" * 200, '"\\'])
-    def test_of_the_message_is_taken_if_the_targets_do(self, message_id: str) -> None:
+    def test_of_the_message_is_used_if_the_targets_accept_it(self, message_id: str) -> None:
         for body, queue in ((TASK, IMAGE_TASKS), (json.dumps(ORDER), ORDERS)):
             assert accepted(delivery(body, queue, message_id=message_id)).task_id == message_id
 
     @pytest.mark.parametrize("own", ["", "with space", "ä", "x" * 201, "\ud800", 7, 0, False, [], {}])
-    def test_of_the_bodys_own_that_no_target_takes_is_a_fault_and_not_replaced(self, own: Any) -> None:
+    def test_in_the_body_that_no_target_accepts_is_a_fault(self, own: Any) -> None:
         for body, queue in (({"bucket": BUCKET, "key": "a", "task_id": own}, IMAGE_TASKS), (ORDER, ORDERS)):
             found = undeliverable(delivery(json.dumps(body | {"order_id": own}), queue, message_id="m-1"))
             assert (found.task_id, found.fault.error_code) == ("m-1", "MalformedMessage")
 
-    def test_of_an_invalid_message_is_its_own_too(self) -> None:
+    def test_of_an_invalid_message_is_kept(self) -> None:
         assert undeliverable(delivery(plain_task(task_id="own", bucket="-"), message_id="m-1")).task_id == "own"
         assert undeliverable(delivery('{"order_id": "own"}', ORDERS)).task_id == "own"
 
@@ -157,7 +157,7 @@ class TestABodyWithoutAnId:
             (TASK[:-1] + ', "n": 1e999, "f": 1.10}', TASK[:-1] + ', "n": 1e999, "f": 1.10, "task_id": "m-1"}'),
         ],
     )
-    def test_has_it_put_in_and_stays_as_it_was_written(self, written: str, expected: str) -> None:
+    def test_gets_one_and_stays_otherwise_unchanged(self, written: str, expected: str) -> None:
         assert accepted(delivery(written, message_id="m-1")).body == expected
 
     @pytest.mark.parametrize("field", ["task_id", "order_id"])
@@ -173,7 +173,7 @@ class TestABodyWithoutAnId:
         assert json.loads(outcome.body)["order_id"] == "m-1"
 
     @pytest.mark.parametrize("depth", [10, *range(400, 1000, 10), 100_000])
-    def test_may_be_nested_however_deep(self, depth: int) -> None:
+    def test_may_be_nested_at_any_depth(self, depth: int) -> None:
         body = TASK[:-1] + ', "x": ' + "[" * depth + "]" * depth + "}"
         outcome = judge(delivery(body, message_id="m-1"), ROUTES)
         if isinstance(outcome, Accepted):
@@ -181,7 +181,7 @@ class TestABodyWithoutAnId:
         else:
             assert outcome.fault.error_code == "MalformedMessage"
 
-    def test_may_be_as_large_as_sqs_takes_with_it(self) -> None:
+    def test_may_be_as_large_as_sqs_accepts_with_the_id(self) -> None:
         def of_size(size: int) -> str:
             return TASK[:-1] + ', "x": "' + "ä" * ((size - len(TASK.encode()) - 8) // 2) + '"}'
 
@@ -215,7 +215,7 @@ class TestS3Events:
         assert reason.count("A record lacks") == 1
         assert "ObjectTagging:Delete" in reason
 
-    def test_are_dead_lettered_with_a_reason_that_a_log_takes(self) -> None:
+    def test_are_dead_lettered_with_a_reason_that_can_be_logged(self) -> None:
         removed = json.loads(upload_event())["Records"][0] | {"eventName": "\ud800"}
         reason = str(undeliverable(delivery(json.dumps({"Records": [removed]}))).fault)
         assert "The S3 event is ?;" in reason
@@ -234,7 +234,7 @@ class TestARejection:
         assert accepted(delivery(body)).body == body
         assert undeliverable(delivery(body + " ")).fault.error_code == "TooLarge"
 
-    def test_is_for_what_we_fail_at_ourselves(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_is_for_darkrooms_own_defects(self, monkeypatch: pytest.MonkeyPatch) -> None:
         # given a defect that only some messages find
         def read(body: str) -> Any:
             raise KeyError(body)
@@ -256,7 +256,7 @@ class TestABatch:
     def test_of_nothing_does_nothing(self) -> None:
         assert relay([], ROUTES, FakeQueues(down=set(Target)), FakeDeadLetterQueue(down=True)) == []
 
-    def test_of_a_queue_without_a_route_stays_on_the_broker_whole(self) -> None:
+    def test_of_a_queue_without_a_route_stays_on_the_broker(self) -> None:
         """As while an update of the stack gives the function other routes, and the old queue is still read."""
         queues, dead_letter_queue = FakeQueues(), FakeDeadLetterQueue()
         with pytest.raises(NoRoute, match="Nothing says where messages of renamed::/ go"):
@@ -284,7 +284,7 @@ class TestABatch:
             "Undeliverable",
         ]
 
-    def test_is_sent_while_it_is_read_so_that_it_need_not_fit_into_memory(self) -> None:
+    def test_is_sent_in_parts_so_that_it_fits_into_memory(self) -> None:
         queues = FakeQueues()
 
         def deliveries() -> Iterator[Delivery]:
@@ -362,7 +362,7 @@ TROUBLES = st.lists(st.sampled_from(["", "", "", "", "refused", "answer lost"]),
 
 
 @given(st.lists(VALID, max_size=25), st.lists(INVALID, max_size=10), TROUBLES, st.randoms(use_true_random=False))
-def test_whatever_fails_in_between_a_batch_that_comes_again_until_it_passes_loses_nothing(
+def test_a_batch_that_is_retried_after_any_failure_loses_nothing(
     valid: list[Delivery], invalid: list[Delivery], troubles: list[str], chance: Random
 ) -> None:
     batch = [*valid, *invalid]

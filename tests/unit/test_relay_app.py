@@ -55,7 +55,7 @@ def bodies() -> Iterator[Callable[[str], list[str]]]:
 
 
 class TestTheHandler:
-    def test_hands_a_batch_over(self, bodies: Callable[[str], list[str]]) -> None:
+    def test_sends_a_batch(self, bodies: Callable[[str], list[str]]) -> None:
         assert handle(load_event("rabbitmq_mixed")) == {"messages": 4}
         (task,), (order,) = bodies("image-tasks"), bodies("orders")
         assert json.loads(task)["task_id"].startswith("rabbitmq-")
@@ -67,7 +67,7 @@ class TestTheHandler:
         assert (bodies("image-tasks"), bodies("orders"), len(bodies("dead-letters"))) == ([], [], 8)
 
     @pytest.mark.parametrize(("name", "queue", "count"), [("image_tasks", "image-tasks", 3), ("orders", "orders", 2)])
-    def test_hands_the_same_over_when_a_batch_comes_again(
+    def test_sends_the_same_for_a_repeated_batch(
         self, bodies: Callable[[str], list[str]], name: str, queue: str, count: int
     ) -> None:
         for _ in range(2):
@@ -75,7 +75,7 @@ class TestTheHandler:
         assert len(bodies(queue)) == 2 * count
         assert len(set(bodies(queue))) == count
 
-    def test_takes_a_batch_of_nothing(self, bodies: Callable[[str], list[str]]) -> None:
+    def test_accepts_an_empty_batch(self, bodies: Callable[[str], list[str]]) -> None:
         assert handle(event_of({IMAGE_TASKS: []})) == {"messages": 0}
 
     @pytest.mark.parametrize("event", ["rabbitmq_orders", "rabbitmq_invalid"])
@@ -93,13 +93,11 @@ class TestTheHandler:
         assert [emf["error_code"] for emf in printed() if "error_code" in emf] == ["NoRoute"]
 
     @pytest.mark.parametrize("event", [load_event("sqs_s3"), load_event("s3"), {}, None, []])
-    def test_tells_of_an_event_from_elsewhere(self, event: Any) -> None:
+    def test_reports_an_event_from_elsewhere(self, event: Any) -> None:
         with pytest.raises(ValueError, match="The event is not from RabbitMQ"):
             handle(event)
 
-    def test_is_not_held_up_by_a_message_of_more_dead_letters_than_a_metric_takes(
-        self, bodies: Callable[[str], list[str]]
-    ) -> None:
+    def test_more_dead_letters_than_a_metric_has_values_do_no_harm(self, bodies: Callable[[str], list[str]]) -> None:
         assert handle(event_of({IMAGE_TASKS: [event_message("x")] * 250})) == {"messages": 250}
         assert len(bodies("dead-letters")) == 10
 
@@ -141,7 +139,7 @@ class TestReporting:
         about = {"task_id": "t-1", "queue": IMAGE_TASKS, "error_code": "MalformedMessage"}
         assert told == [("DeadLettered: it is a text", about)]
 
-    def test_a_defect_of_ours_is_counted_for_the_alarm(self, printed: Metrics) -> None:
+    def test_a_defect_is_counted_for_the_alarm(self, printed: Metrics) -> None:
         defect = UnexpectedError("KeyError: 'x'")
         defect.__cause__ = KeyError("x")
         report([Undeliverable(delivery("x"), "t-1", defect)])
@@ -149,6 +147,6 @@ class TestReporting:
         assert (by_reason["error_code"], in_all["Defects"], in_all["DeadLettered"]) == ("UnexpectedError", [1.0], [1.0])
         assert "Retried" not in in_all
 
-    def test_a_batch_of_nothing_is_logged_and_not_counted(self, log: Log) -> None:
+    def test_an_empty_batch_is_logged_and_not_counted(self, log: Log) -> None:
         report([])
         assert (log()["relayed"], log()["dead_lettered"]) == ({}, 0)

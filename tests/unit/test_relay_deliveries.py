@@ -37,7 +37,7 @@ class TestAMessage:
         message = event_message(ZIPPED, messageId="m-1", contentEncoding="gzip", headers={"n": 1})
         assert the_delivery(message) == Delivery(IMAGE_TASKS, ZIPPED, "gzip", "m-1", {"n": 1})
 
-    def test_may_have_nothing_but_its_data(self) -> None:
+    def test_may_have_only_data(self) -> None:
         assert the_delivery({"data": "aGVsbG8="}) == Delivery(IMAGE_TASKS, b"hello", "", None, {})
 
     def test_may_have_null_for_everything(self) -> None:
@@ -57,11 +57,11 @@ class TestAMessage:
         assert the_delivery({"data": data}).data == data.encode()
 
     @pytest.mark.parametrize("message", [None, 7, "text", [], {}, {"data": 7}, {"data": {"x": None}}])
-    def test_that_is_none_is_kept_unchanged(self, message: object) -> None:
+    def test_without_a_message_is_kept_unchanged(self, message: object) -> None:
         assert json.loads(the_delivery(message).data) == message
 
     @pytest.mark.parametrize("value", [7, ["gzip"], {"bytes": [1]}, True])
-    def test_with_properties_of_the_wrong_kind_has_none(self, value: object) -> None:
+    def test_ignores_properties_of_the_wrong_type(self, value: object) -> None:
         message = event_message("x", messageId=value, contentEncoding=value)
         assert the_delivery(message) == Delivery(IMAGE_TASKS, b"x", "", None, {})
         assert the_delivery({"basicProperties": value, "data": "eA=="}) == Delivery(IMAGE_TASKS, b"x", "", None, {})
@@ -76,7 +76,7 @@ class TestABody:
     def test_is_unpacked(self, encoding: str) -> None:
         assert delivery(ZIPPED, encoding=encoding).text() == "Käthe"
 
-    def test_is_all_of_the_gzip_if_that_has_several_members(self) -> None:
+    def test_may_be_gzip_with_several_members(self) -> None:
         assert delivery(ZIPPED + gzip.compress(b" 1.jpg"), encoding="gzip").text() == "Käthe 1.jpg"
 
     @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ class TestABody:
             zlib.compress(b"hello"),
         ],
     )
-    def test_that_is_not_the_gzip_it_says_is_malformed(self, data: bytes) -> None:
+    def test_that_is_not_the_declared_gzip_is_malformed(self, data: bytes) -> None:
         with pytest.raises(MalformedMessage, match="not the gzip that its content-encoding says"):
             delivery(data, encoding="gzip").text()
 
-    def test_whose_gzip_is_cut_short_is_malformed(self) -> None:
+    def test_with_truncated_gzip_is_malformed(self) -> None:
         for length in range(1, len(ZIPPED)):
             with pytest.raises(MalformedMessage, match="not the gzip that its content-encoding says"):
                 delivery(ZIPPED[:length], encoding="gzip").text()
@@ -131,17 +131,15 @@ class TestABody:
             ("", "", "Käthe".encode("utf-16")),
         ],
     )
-    def test_is_read_as_its_properties_say_however_clients_write_them(
-        self, encoding: str, content_type: str, data: bytes
-    ) -> None:
+    def test_is_read_by_its_properties_in_any_notation(self, encoding: str, content_type: str, data: bytes) -> None:
         found = replace(delivery(data, encoding=encoding), content_type=content_type)
         assert found.text() == "Käthe"
 
-    def test_that_begins_like_gzip_and_does_not_say_so_is_told(self) -> None:
+    def test_that_begins_like_gzip_without_a_declaration_gets_a_hint(self) -> None:
         with pytest.raises(MalformedMessage, match="begins like gzip"):
             delivery(ZIPPED).text()
 
-    def test_may_be_as_large_as_sqs_takes_and_no_larger(self) -> None:
+    def test_may_be_as_large_as_sqs_accepts(self) -> None:
         most = b"x" * LARGEST
         assert delivery(most).text() == delivery(gzip.compress(most), encoding="gzip").text() == most.decode()
         for body, encoding in ((most + b"x", ""), (gzip.compress(most + b"x"), "gzip")):
@@ -167,7 +165,7 @@ class TestABody:
         assert asked == [LARGEST + 1]
 
     @given(st.binary(max_size=200), st.sampled_from(["", "gzip", "br"]))
-    def test_of_anything_is_text_or_malformed(self, data: bytes, encoding: str) -> None:
+    def test_of_any_bytes_is_text_or_malformed(self, data: bytes, encoding: str) -> None:
         try:
             text = delivery(data, encoding=encoding).text()
         except MalformedMessage:
@@ -175,12 +173,12 @@ class TestABody:
         assert encoding == "gzip" or not data.isascii() or b"\0" in data or text.encode() == data
 
     @given(st.text())
-    def test_comes_out_as_it_was_packed(self, text: str) -> None:
+    def test_survives_a_round_trip(self, text: str) -> None:
         assert delivery(gzip.compress(text.encode()), encoding="gzip:utf-8").text() == text.removeprefix("\ufeff")
 
 
 class TestHeaders:
-    def test_may_hold_texts_at_any_depth(self) -> None:
+    def test_may_contain_texts_at_any_depth(self) -> None:
         headers = {
             "source": byte_array("Käthe"),
             "x-death": [{"queue": byte_array("orders"), "routing-keys": [byte_array("a"), byte_array("")], "count": 2}],
@@ -202,7 +200,7 @@ class TestHeaders:
         signed = [byte - 256 if byte > 127 else byte for byte in "Käthe".encode()]
         assert the_delivery(event_message("x", headers={"h": {"bytes": signed}})).headers == {"h": "Käthe"}
 
-    def test_that_are_not_text_are_read_as_far_as_possible(self) -> None:
+    def test_of_other_types_are_read_as_far_as_possible(self) -> None:
         assert the_delivery(event_message("x", headers={"h": {"bytes": [104, 255]}})).headers == {"h": "h\ufffd"}
 
     @pytest.mark.parametrize("numbers", [["a"], [None], [1.5], [256], [-129], [10**30], [[1]], {"0": 1}, "ab", 7])
@@ -222,7 +220,7 @@ class TestHeaders:
         assert the_delivery(event_message("x", headers=headers)).headers == {}
 
     @pytest.mark.parametrize("kind", ["list", "table"])
-    def test_nested_however_deep_do_not_hold_up_the_batch(self, kind: str) -> None:
+    def test_nested_at_any_depth_do_not_block_the_batch(self, kind: str) -> None:
         def deeper(inner: Any, _: int) -> Any:
             return [inner] if kind == "list" else {"h": inner}
 
@@ -269,7 +267,7 @@ def test_a_batch_may_hold_nothing() -> None:
         *((c, False) for c in "\0\x08\x0b\x0c\x0e\x1f\ud800\udfff\ufffe\uffff"),
     ],
 )
-def test_sqs_takes_what_xml_takes(character: str, takes: bool) -> None:
+def test_sqs_accepts_the_characters_of_xml(character: str, takes: bool) -> None:
     assert is_sendable(f"before{character}after") is takes
 
 
@@ -299,7 +297,7 @@ MESSAGES = (
 
 
 @given(st.dictionaries(st.sampled_from([IMAGE_TASKS, ORDERS, "\ud800", ""]), st.lists(MESSAGES, max_size=4)))
-def test_whatever_comes_every_message_has_one_outcome_and_every_rejection_can_be_sent(queues: dict[str, Any]) -> None:
+def test_every_message_has_one_outcome_and_every_rejection_can_be_sent(queues: dict[str, Any]) -> None:
     sqs = StrictSqs()
     # when
     outcomes = [judge(found, ROUTES) for found in read_event(event_of(queues))]

@@ -89,7 +89,7 @@ class TestTheEventFiles:
         ]
         assert [(ours.queue, ours.data, ours.message_id) for ours in read_event(event)] == theirs
 
-    def test_hold_between_them_whatever_may_come(self) -> None:
+    def test_cover_every_kind_of_message(self) -> None:
         messages = [message for name in EVENTS for message in messages_of(load_event(name))]
         assert {message["redelivered"] for message in messages} == {True, False}
         properties = [message["basicProperties"] for message in messages]
@@ -118,7 +118,7 @@ class TestTheirMessages:
     def test_of_orders_go_there(self) -> None:
         assert judged("rabbitmq_orders") == [("order-4711", Target.ORDERS), ("order-4716", Target.ORDERS)]
 
-    def test_of_one_batch_go_each_its_way(self) -> None:
+    def test_of_one_batch_go_to_their_targets(self) -> None:
         assert [where for _, where in judged("rabbitmq_mixed")] == [
             Target.IMAGE_TASKS,
             "MalformedMessage",

@@ -68,7 +68,7 @@ class TestAnUndeliverableMessage:
     @pytest.mark.parametrize(
         "data", [b"\xff\0", b"a\0b", "\ufffe".encode(), b"\xed\xa0\x80", b"\x1b[1m"], ids=lambda data: data.hex()
     )
-    def test_is_base64_where_sqs_takes_no_such_characters(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
+    def test_is_base64_if_sqs_does_not_accept_its_characters(self, sqs: SQSClient, queue_url: str, data: bytes) -> None:
         SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(data)))
         (message,) = received(sqs, queue_url)
         assert message.attributes["body_encoding"] == "base64"
@@ -99,7 +99,7 @@ class TestAnUndeliverableMessage:
         assert parts == {f"{number}/{count} of {sha256(data).hexdigest()}" for number in range(1, count + 1)}
         assert put_together(messages) == {("task-1", "TooLarge", data)}
 
-    def test_is_told_from_another_with_the_same_id_even_in_parts(self, sqs: SQSClient, queue_url: str) -> None:
+    def test_differs_from_another_with_the_same_id_even_in_parts(self, sqs: SQSClient, queue_url: str) -> None:
         bodies = {bytes([letter]) * 1_500_000 for letter in b"ab"}
         for data in bodies:
             SqsDeadLetterQueue(sqs, queue_url).send(undeliverable(delivery(data)))
@@ -133,21 +133,21 @@ class TestTheLimitsOfSqs:
         reason=st.text(st.characters()),
         headers=st.dictionaries(st.text(st.characters()), st.text(st.characters()) | st.floats() | st.none()),
     )
-    def test_are_kept_whatever_a_message_holds(
+    def test_are_kept_for_any_message(
         self, queue: str, data: bytes, encoding: str, reason: str, headers: dict[str, object]
     ) -> None:
         found = Delivery(queue, data, encoding, None, headers)
         messages = self.sent(Undeliverable(found, "task-1", MalformedMessage(reason)))
         assert put_together(messages) == {("task-1", "MalformedMessage", data)}
 
-    def test_leave_out_headers_that_are_too_long_and_tell_how_many(self) -> None:
+    def test_leave_out_headers_that_are_too_long_and_count_them(self) -> None:
         headers = {"first": "a", "long": "ä" * 50_000, "last": ["b", 1]}
         (message,) = self.sent(undeliverable(delivery("x", headers=headers)))
         told = json.loads(message.attributes["headers"])
         assert told == {"first": "a", "last": ["b", 1], "(left out)": "1 headers"}
 
 
-def test_the_dead_letter_queue_in_trouble_is_a_transient_fault() -> None:
+def test_an_error_of_the_dead_letter_queue_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
     with Stubber(client) as stub:
         stub.add_client_error("send_message", "ServiceUnavailable")
@@ -156,7 +156,7 @@ def test_the_dead_letter_queue_in_trouble_is_a_transient_fault() -> None:
 
 
 class TestTheTargets:
-    def test_have_each_their_queue(self, sqs: SQSClient) -> None:
+    def test_have_a_queue_each(self, sqs: SQSClient) -> None:
         urls = {target: sqs.create_queue(QueueName=target)["QueueUrl"] for target in Target}
         queues = SqsQueues(sqs, urls)
         assert queues.offer(Target.IMAGE_TASKS, [f"task {n}" for n in range(11)]) == []
@@ -164,7 +164,7 @@ class TestTheTargets:
         assert sorted(m.body for m in received(sqs, urls[Target.IMAGE_TASKS])) == sorted(f"task {n}" for n in range(11))
         assert [m.body for m in received(sqs, urls[Target.ORDERS])] == ["order"]
 
-    def test_take_what_is_left_beside_a_message_too_large_for_them(self, sqs: SQSClient) -> None:
+    def test_get_the_others_next_to_a_message_that_is_too_large(self, sqs: SQSClient) -> None:
         url = sqs.create_queue(QueueName="small", Attributes={"MaximumMessageSize": "1024"})["QueueUrl"]
         refused = SqsQueues(sqs, {Target.ORDERS: url}).offer(Target.ORDERS, ["a", "x" * 1025, "b"])
         assert [body for body, _ in refused] == ["x" * 1025]

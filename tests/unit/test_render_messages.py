@@ -54,7 +54,7 @@ def text_of(answer: bytes) -> bytes:
     return text
 
 
-class TestWhatWasSaidIsHeard:
+class TestRoundTrip:
     def test_configuration(self) -> None:
         assert read_configuration(configuration(LIMITS, SIZES, 40)) == (LIMITS, SIZES, 40)
 
@@ -150,6 +150,6 @@ class TestProtocolError:
             return
         assert photo.width * photo.height * photo.frames <= LIMITS.max_pixels
 
-    def test_no_fault_but_those_of_a_file_can_be_said(self) -> None:
+    def test_only_faults_of_a_file_can_be_reported(self) -> None:
         with pytest.raises(ProtocolError):
             read_photo(b'{"fault": "BucketNotAllowed", "reason": "x"}', LIMITS)

@@ -170,7 +170,7 @@ class TestWhatItAnswers:
         }
         return renderers[request.param]()
 
-    def test_is_what_identify_and_render_say(self, renderer: Renderer) -> None:
+    def test_is_the_result_of_identify_and_render(self, renderer: Renderer) -> None:
         here = identify(photo(), LIMITS)
         assert renderer.render(photo(), in_seconds()) == (here, render(photo(), here, SIZES))
 
@@ -178,7 +178,7 @@ class TestWhatItAnswers:
         ("data", "fault"),
         [(b"", NotAnImage), (b"hello, I am a text", NotAnImage), (photo()[:-200], DamagedImage)],
     )
-    def test_is_the_fault_that_they_find_in_the_same_words(
+    def test_is_their_fault_with_the_same_message(
         self, renderer: Renderer, data: bytes, fault: type[PermanentFault]
     ) -> None:
         with pytest.raises(fault) as here:
@@ -187,12 +187,12 @@ class TestWhatItAnswers:
             renderer.render(data, in_seconds())
         assert str(there.value) == str(here.value)
 
-    def test_is_a_photo_of_printing_inks_at_one_size_after_the_other(self, server: RenderServer) -> None:
+    def test_is_a_cmyk_photo_at_one_size_after_the_other(self, server: RenderServer) -> None:
         # libvips converts it by a profile of its own, and crashes where that is read again at the next size
         inks = encoded(Image.new("CMYK", (640, 480), (0, 255, 255, 0)), "JPEG")
         assert len(server.render(inks, in_seconds())[1].renditions) == len(SIZES.specs)
 
-    def test_is_the_same_whatever_the_files_size(self, renderer: Renderer) -> None:
+    def test_is_the_same_for_any_file_size(self, renderer: Renderer) -> None:
         padded = photo() + b"\0" * 50_000_000
         assert renderer.render(padded, in_seconds())[1] == renderer.render(photo(), in_seconds())[1]
 
@@ -226,7 +226,7 @@ def spares(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class TestMemory:
-    def test_a_photo_that_takes_more_than_there_is_is_not_decoded(self) -> None:
+    def test_a_photo_that_needs_too_much_memory_is_not_decoded(self) -> None:
         with (
             started(capacity=OVERHEAD_BYTES + 2**20) as renderer,
             pytest.raises(TooManyPixels, match=f"the function has {OVERHEAD_BYTES // 2**20 + 1} MB for it"),
@@ -234,14 +234,12 @@ class TestMemory:
             renderer.render(photo(), in_seconds())
 
     @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}], ids=["VP8", "VP8L", "VP8X"])
-    def test_a_large_webp_may_have_the_canvas_that_pillow_never_paints(
-        self, server: RenderServer, options: dict[str, object]
-    ) -> None:
+    def test_a_large_webp_gets_memory_for_its_canvas(self, server: RenderServer, options: dict[str, object]) -> None:
         large = encoded(Image.new("RGB", (6000, 4000)), "WEBP", method=0, **options)
         assert server.render(large, in_seconds())[0].width == 6000
 
     @pytest.mark.parametrize("frames", [1, 2])
-    def test_a_tall_webp_may_have_its_alpha(self, server: RenderServer, frames: int) -> None:
+    def test_a_tall_webp_gets_memory_for_its_alpha(self, server: RenderServer, frames: int) -> None:
         # A gradient from corner to corner: simpler alpha is stored as a palette, which takes a fifth to decode.
         upwards = Image.linear_gradient("L")
         gradient = ImageChops.add(upwards, upwards.transpose(Image.Transpose.ROTATE_90), scale=2)
@@ -252,12 +250,12 @@ class TestMemory:
         seen, _ = server.render(data, in_seconds())
         assert (seen.height, seen.frames) == (16_000, frames)
 
-    def test_a_file_that_leaves_no_room_to_look_at_it_is_not_sent(self) -> None:
+    def test_a_file_too_large_to_identify_is_not_sent(self) -> None:
         with started(capacity=OVERHEAD_BYTES) as renderer, pytest.raises(TooLarge, match="866 bytes"):
             renderer.render(photo(), in_seconds())
 
     @pytest.mark.parametrize("at_once", [1, 3])
-    def test_images_share_what_there_is(self, server: RenderServer, threads: ThreadPoolExecutor, at_once: int) -> None:
+    def test_images_share_the_memory(self, server: RenderServer, threads: ThreadPoolExecutor, at_once: int) -> None:
         server.admission = admission = Admission(at_once * (OVERHEAD_BYTES + 40 * 2**20), vcpus=10)
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
@@ -274,7 +272,7 @@ class TestMemory:
             assert server_process().children() == []
         assert waiting.result(60)
 
-    def test_whatever_a_process_may_take_is_reserved_for_it(
+    def test_the_memory_limit_of_a_process_is_reserved_for_it(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -300,7 +298,7 @@ class TestMemory:
             assert held(admission) == 90 * 2**20
         assert waiting.result(60)
 
-    def test_a_decoder_that_wants_more_than_its_image_may_is_refused_it(
+    def test_a_decoder_gets_no_more_than_its_image_may_take(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -352,7 +350,7 @@ class TestTime:
         assert cpu_seconds(memory_mb) == seconds
         assert seconds * 1769 / memory_mb <= 46, "or a bomb would end as OutOfTime, and come back"
 
-    def test_a_file_for_which_the_functions_time_is_too_short_is_left_for_later(
+    def test_a_file_that_needs_more_time_than_is_left_is_retried(
         self, server: RenderServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         server.render(photo(), in_seconds())
@@ -362,7 +360,7 @@ class TestTime:
             server.render(takes_long(), in_seconds(5))
         until(lambda: server_process().children() == [])
 
-    def test_a_process_that_does_not_even_end_is_not_waited_for(
+    def test_a_process_that_does_not_end_is_not_awaited(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         server.render(photo(), in_seconds())
@@ -372,7 +370,7 @@ class TestTime:
         with pytest.raises(OutOfTime, match="did not end"):
             stopped.result(30)
 
-    def test_too_little_is_left_to_begin(self, server: RenderServer) -> None:
+    def test_an_image_does_not_begin_with_too_little_time(self, server: RenderServer) -> None:
         with pytest.raises(NotBegun):
             server.render(photo(), Deadline(time() + 4))
 
@@ -390,9 +388,9 @@ class TestTime:
         assert max(attempts.values()) < 5
 
 
-class TestWhateverBefallsOneImage:
+class TestFailuresOfOneImage:
     @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL])
-    def test_a_crash_is_the_files_fault_and_says_how(
+    def test_a_crash_is_the_files_fault_and_names_the_signal(
         self, server: RenderServer, threads: ThreadPoolExecutor, how: signal.Signals
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -406,18 +404,18 @@ class TestWhateverBefallsOneImage:
     @pytest.mark.parametrize(
         ("exit_code", "fault"), [(0, RenderDefect), (1, DecoderCrashed)], ids=["as ours does", "as a library may"]
     )
-    def test_an_end_without_an_answer_is_the_files_fault_unless_our_own_code_ended(
+    def test_an_end_without_an_answer_is_the_files_fault_unless_darkrooms_code_ended(
         self, python_with: Callable[[str, str], None], exit_code: int, fault: type[Exception]
     ) -> None:
         python_with("sitecustomize", f"import os; os.register_at_fork(after_in_child=lambda: os._exit({exit_code}))")
         with started() as renderer, pytest.raises(fault):
             renderer.render(photo(), in_seconds())
 
-    def test_what_goes_wrong_before_the_file_is_looked_at_is_a_defect(self) -> None:
+    def test_an_error_before_the_file_is_read_is_a_defect(self) -> None:
         with started(cpu_seconds=2**63) as renderer, pytest.raises(RenderDefect, match="OverflowError"):
             renderer.render(photo(), in_seconds())
 
-    def test_a_kill_is_not(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
+    def test_a_kill_is_not_the_files_fault(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
         processes_at_work()[0].kill()
         with pytest.raises(ServiceUnavailable):
@@ -437,7 +435,7 @@ class TestWhateverBefallsOneImage:
         with pytest.raises(DecoderCrashed):
             long.result(30)
 
-    def test_nothing_of_it_is_left_for_the_next(self, server: RenderServer) -> None:
+    def test_nothing_of_it_reaches_the_next(self, server: RenderServer) -> None:
         def descriptors() -> int:
             return psutil.Process().num_fds() + server_process().num_fds()
 
@@ -453,13 +451,13 @@ class TestWhateverBefallsOneImage:
 
 
 class TestTheServer:
-    def test_that_was_killed_is_started_again(self, server: RenderServer) -> None:
+    def test_is_restarted_after_a_kill(self, server: RenderServer) -> None:
         process = server_process()
         process.kill()
         until(lambda: process.status() == psutil.STATUS_ZOMBIE)
         assert server.render(photo(), in_seconds())
 
-    def test_that_is_killed_leaves_its_images_for_later_and_no_process(
+    def test_leaves_its_images_for_later_and_no_process_when_killed(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -475,21 +473,21 @@ class TestTheServer:
         with started() as renderer, pytest.raises(RenderDefect):
             renderer.render(photo(), in_seconds())
 
-    def test_is_waited_for_before_the_first_image(self, server: RenderServer) -> None:
+    def test_is_ready_before_the_first_image(self, server: RenderServer) -> None:
         server.wait_until_ready()
         process = server_process()
         process.suspend()
         assert any("pyvips" in mapped.path for mapped in process.memory_maps())
         process.resume()
 
-    def test_that_misses_a_library_fails_the_functions_start(self, python_with: Callable[[str, str], None]) -> None:
+    def test_without_a_library_fails_the_functions_start(self, python_with: Callable[[str, str], None]) -> None:
         python_with("pyvips", "raise ImportError('libvips.so is missing')")
         before = psutil.Process().children()
         with pytest.raises(RenderDefect, match="did not start"):
             build_message_handlers(Settings.from_environment(os.environ))
         assert psutil.Process().children() == before
 
-    def test_whose_successor_is_there_is_not_taken_for_it(self, server: RenderServer) -> None:
+    def test_is_not_mistaken_for_its_successor(self, server: RenderServer) -> None:
         with server._forked() as (_, exit_status, its_server):
             process = server_process()
             process.kill()
@@ -518,7 +516,7 @@ class TestTheServer:
             assert psutil.Process().num_fds() == before
         assert server.render(photo(), in_seconds())
 
-    def test_ends_with_the_function_however_that_ends(self) -> None:
+    def test_ends_with_the_function_in_any_case(self) -> None:
         function = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _A_FUNCTION], cwd=ROOT, env=os.environ | _PATH
         )
@@ -536,7 +534,7 @@ class TestTheServer:
         assert set(process.environ()) - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH", "MALLOC_ARENA_MAX"}
         assert Path(f"/proc/{process.pid}/fd/1").readlink() == Path(os.devnull)
 
-    def test_has_images_processes_write_nothing_into_the_functions_log(
+    def test_keeps_the_output_of_its_processes_out_of_the_log(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
@@ -615,7 +613,7 @@ class TestHostileFiles:
     """Whatever is in a file, its outcome is decided within its limits, and the next photo is rendered."""
 
     @pytest.mark.parametrize("name", HOSTILE)
-    def test_end_within_their_ceilings(self, name: str) -> None:
+    def test_end_within_their_limits(self, name: str) -> None:
         with started(cpu_seconds=2) as renderer:
             with suppress(PermanentFault):  # some are rendered: what is bad in them is never looked at
                 renderer.render(HOSTILE[name](), in_seconds())

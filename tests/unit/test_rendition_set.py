@@ -96,7 +96,7 @@ def test_a_name_fits_in_an_object_key(write: Write, name: str) -> None:
     ]
 
 
-def test_a_name_stands_once(write: Write) -> None:
+def test_a_name_is_unique(write: Write) -> None:
     path = write('[[rendition]]\nname = "a"\nwidth = 5\n[[rendition]]\nname = "a"\nwidth = 6')
 
     assert faults_of(path) == [
@@ -104,7 +104,7 @@ def test_a_name_stands_once(write: Write) -> None:
     ]
 
 
-def test_all_faults_are_told_at_once(write: Write) -> None:
+def test_all_faults_are_reported_at_once(write: Write) -> None:
     path = write('size = 3\n[[rendition]]\nwidth = 0\n[[rendition]]\nname = "b"\nwidth = 5\nquality = 0\nfit = 1')
 
     assert faults_of(path) == [
@@ -163,6 +163,6 @@ class TestFingerprint:
     def test_changes_with_a_name(self, write: Write) -> None:
         assert self.of(write, self.A.replace('"a"', '"c"')) != self.of(write, self.A)
 
-    def test_knows_that_png_has_no_quality(self, write: Write) -> None:
+    def test_ignores_the_quality_of_png(self, write: Write) -> None:
         png = self.A + 'format = "png"\n'
         assert self.of(write, png + "quality = 3") == self.of(write, png)

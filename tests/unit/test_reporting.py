@@ -80,7 +80,7 @@ def test_metrics_stand_in_the_namespace_under_the_service(printed: Metrics) -> N
     assert emf["service"] == "process-image"
 
 
-def test_the_way_from_the_upload_is_counted_at_the_first_attempt_alone(printed: Metrics) -> None:
+def test_the_notification_latency_is_counted_only_at_the_first_attempt(printed: Metrics) -> None:
     report(done(Result.PROCESSED), sent=1002.0)
     (first,) = printed()
     assert first["NotificationLatency"] == [7.5]
@@ -142,7 +142,7 @@ def test_a_success_at_the_last_attempt_is_a_success(printed: Metrics) -> None:
     assert emf["Processed"] == [1.0]
 
 
-def test_a_direct_invocation_waited_in_no_queue(printed: Metrics) -> None:
+def test_a_direct_invocation_has_no_queue_time(printed: Metrics) -> None:
     report(done(Result.PROCESSED), sent=None)
     (emf,) = printed()
     assert "QueueTime" not in emf
@@ -154,7 +154,7 @@ def test_a_plain_task_has_no_notification(printed: Metrics) -> None:
     assert "NotificationLatency" not in emf
 
 
-def test_the_log_line_tells_the_task_the_object_and_the_times(
+def test_the_log_line_has_the_task_the_object_and_the_times(
     printed: Metrics, log: Callable[[], dict[str, Any]]
 ) -> None:
     report(done(Result.PROCESSED), sent=1002.0)
@@ -164,7 +164,7 @@ def test_the_log_line_tells_the_task_the_object_and_the_times(
     assert (line["ProcessingTimeMs"], line["QueueTimeMs"]) == (1500, 5500)
 
 
-def test_the_log_line_of_a_fault_tells_its_reason(printed: Metrics, log: Callable[[], dict[str, Any]]) -> None:
+def test_the_log_line_of_a_fault_has_its_reason(printed: Metrics, log: Callable[[], dict[str, Any]]) -> None:
     report(done(Result.DEAD_LETTERED, fault=NotAnImage("it is a text")))
     line = log()
     assert (line["level"], line["message"]) == ("WARNING", "DeadLettered: it is a text")

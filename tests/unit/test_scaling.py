@@ -72,10 +72,10 @@ class TestPollers:
             (Setting("provisioned", provisioned=(2, 150), account=5000), 1500),
         ],
     )
-    def test_never_grow_beyond_what_binds_first(self, setting: Setting, most: int) -> None:
+    def test_never_grow_beyond_the_lowest_limit(self, setting: Setting, most: int) -> None:
         assert setting.grown(setting.start, 3600) == most == setting.most
 
-    def test_provisioned_ones_start_where_they_are_told_and_grow_by_1000_a_minute(self) -> None:
+    def test_provisioned_ones_start_at_their_minimum_and_grow_by_1000_a_minute(self) -> None:
         setting = Setting("provisioned", provisioned=(5, 200), account=5000)
         assert setting.start == 50
         assert setting.grown(setting.start, 60) == 1050
@@ -134,7 +134,7 @@ class TestNothingIsLost:
         outcome = simulate(uploads, TWO, OURS, faults=self.FAULTS, horizon=horizon)
         assert accounted_for(outcome) == outcome.arrived
 
-    def test_in_the_fluid_too(self) -> None:
+    def test_in_the_fluid_model_too(self) -> None:
         for horizon in (50, 500, DAY):
             outcome = flow_through(burst_rate(1000, 100), TWO, OURS, faults=self.FAULTS, horizon=horizon)
             assert accounted_for(outcome) == pytest.approx(outcome.arrived)
@@ -142,7 +142,7 @@ class TestNothingIsLost:
 
     @given(SETTINGS, BATCHES, ANY_FAULTS, USES, st.integers(1, 150), st.sampled_from([30, 3000, DAY]))
     @some_loads
-    def test_whatever_the_setting_the_faults_and_the_limits(
+    def test_for_any_setting_faults_and_limits(
         self, setting: Setting, batches: Batches, faults: Faults, use: Use, images: int, horizon: float
     ) -> None:
         uploads = [n * 0.1 for n in range(images)]
@@ -189,10 +189,10 @@ class TestThrottles:
         assert throttles.take(3600, 1e6) == 8000
         assert [throttles.take(1800 * n, 1e6) for n in range(3, 7)] == [16_000, 20_000, 20_000, 20_000]
 
-    def test_a_table_takes_twice_what_it_has_seen_before(self) -> None:
+    def test_a_table_takes_twice_its_previous_peak(self) -> None:
         assert Throttles(Use(image_units=2), PLENTY, before=3000).take(0, 1e6) == 6000
 
-    def test_what_is_refused_comes_back(self) -> None:
+    def test_refused_images_come_back(self) -> None:
         fast = replace(SECOND, each=0.01, size=10)
         for outcome in (
             simulate([0.0] * 3000, PLENTY, fast, use=Use(puts=35)),

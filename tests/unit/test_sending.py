@@ -117,7 +117,7 @@ def test_only_what_failed_inside_a_200_is_sent_again() -> None:
     assert sorted(sqs.accepted) == ["a", "b", "c", "d"]
 
 
-def test_what_fails_at_every_attempt_is_told_with_its_reason() -> None:
+def test_a_permanent_failure_is_reported_with_its_reason() -> None:
     sqs = FakeSqs({"b": [OUTAGE] * 9})
     with pytest.raises(NotAccepted, match=r"refused 1 message.*InternalError: try again") as error:
         send_all(sqs.client, "queue", ["a", "b"], attempts=2)
@@ -125,7 +125,7 @@ def test_what_fails_at_every_attempt_is_told_with_its_reason() -> None:
     assert len(sqs.calls) == 2
 
 
-def test_a_fault_of_the_senders_is_not_tried_again() -> None:
+def test_a_fault_of_the_sender_is_not_retried() -> None:
     sqs = FakeSqs({"b": [FORBIDDEN] * 9})
     with pytest.raises(NotAccepted, match="InvalidMessageContents") as error:
         send_all(sqs.client, "queue", ["a", "b"])
@@ -151,7 +151,7 @@ def test_what_was_sent_before_a_refusal_stays_sent() -> None:
 
 
 class TestAnOffer:
-    def test_of_what_sqs_takes_leaves_nothing(self) -> None:
+    def test_of_valid_messages_leaves_nothing(self) -> None:
         sqs = FakeSqs()
         assert offer_all(sqs.client, "queue", [f"{number}" for number in range(11)]) == []
         assert sqs.accepted == [f"{number}" for number in range(11)]
@@ -163,12 +163,12 @@ class TestAnOffer:
         assert refused == [(body, "InvalidMessageContents: unheard of") for body in ("3", "12")]
         assert len(sqs.accepted) == 13
 
-    def test_is_made_again_for_what_failed_inside_a_200(self) -> None:
+    def test_is_repeated_for_failures_inside_a_200(self) -> None:
         sqs = FakeSqs({"bad": [FORBIDDEN], "unlucky": [OUTAGE, OUTAGE]})
         assert [body for body, _ in offer_all(sqs.client, "queue", ["good", "bad", "unlucky"])] == ["bad"]
         assert sqs.bodies_per_call == [["good", "bad", "unlucky"], ["unlucky"], ["unlucky"]]
 
-    def test_of_what_fails_at_every_attempt_is_an_error(self) -> None:
+    def test_of_messages_that_always_fail_is_an_error(self) -> None:
         sqs = FakeSqs({"unlucky": [OUTAGE] * 2, "bad": [FORBIDDEN]})
         with pytest.raises(NotAccepted) as error:
             offer_all(sqs.client, "queue", ["bad", "unlucky"], attempts=2)

@@ -66,7 +66,7 @@ def test_a_complete_environment_is_read() -> None:
     )
 
 
-def test_so_is_the_one_of_orders() -> None:
+def test_a_complete_environment_of_orders_is_read() -> None:
     assert OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {"PATH": "/bin"}) == OrderSettings(
         orders_table="orders",
         inventory_table="inventory",
@@ -80,7 +80,7 @@ def test_so_is_the_one_of_orders() -> None:
 
 
 @pytest.mark.parametrize("name", COMPLETE_FOR_ORDERS)
-def test_orders_have_no_invented_defaults_either(name: str) -> None:
+def test_orders_have_no_invented_defaults(name: str) -> None:
     with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
         OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {name: ""})
 
@@ -109,7 +109,7 @@ def test_a_number_is_whole_and_above_zero(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["yes", "True", "1"])
-def test_a_flag_is_nothing_else(value: str) -> None:
+def test_a_flag_has_no_other_value(value: str) -> None:
     with pytest.raises(InvalidSettings, match=f"KEEP_LOCATION is '{value}'; it must be 'true' or 'false'"):
         Settings.from_environment(COMPLETE | {"KEEP_LOCATION": value})
 
@@ -129,7 +129,7 @@ def test_the_relays_environment_says_which_queue_leads_where() -> None:
 
 
 @pytest.mark.parametrize("name", COMPLETE_FOR_THE_RELAY)
-def test_the_relay_has_no_invented_defaults_either(name: str) -> None:
+def test_the_relay_has_no_invented_defaults(name: str) -> None:
     with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
         RelaySettings.from_environment(COMPLETE_FOR_THE_RELAY | {name: ""})
 

@@ -38,14 +38,14 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     return run_targets
 
 
-def test_what_passes_is_told_with_its_closing_line(run: Run) -> None:
+def test_a_success_is_shown_with_its_last_line(run: Run) -> None:
     code, said = run("passes")
     assert code == 0
     assert "passes: 3 passed in 1.0s" in said
     assert said.splitlines()[-1].startswith("Passed in")
 
 
-def test_what_fails_is_told_with_all_that_it_said_but_what_passed(run: Run) -> None:
+def test_a_failure_is_shown_with_its_output_without_passed_tests(run: Run) -> None:
     code, said = run("passes", "fails")
     assert code == 1
     assert "it broke" in said
@@ -55,11 +55,11 @@ def test_what_fails_is_told_with_all_that_it_said_but_what_passed(run: Run) -> N
 
 
 @pytest.mark.parametrize(("options", "code"), [([], 0), (["--complete"], 1)])
-def test_what_was_skipped_is_told_and_fails_a_complete_run(run: Run, options: list[str], code: int) -> None:
+def test_skipped_tests_are_shown_and_fail_a_complete_run(run: Run, options: list[str], code: int) -> None:
     assert run(*options, "skips")[0] == code
     assert "Did not run: 3 tests, because: no broker" in run(*options, "skips")[1]
 
 
-def test_a_machine_without_rabbitmq_is_told_so_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_rabbitmq_gets_a_warning_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rabbitmq_install, "find", lambda: None)
     assert run("passes")[1].startswith("! Tests will be left out. RabbitMQ is missing")

@@ -84,7 +84,7 @@ def test_a_decline_is_of_the_card_unless_we_used_the_wrong_key(decline_code: str
         (raised(500, type="api_error"), Cause.UNKNOWN),
     ],
 )
-def test_an_error_is_sorted_by_all_that_it_says(error: stripe.StripeError, cause: Cause) -> None:
+def test_an_error_is_sorted_by_all_its_fields(error: stripe.StripeError, cause: Cause) -> None:
     assert cause_of(error) is cause, vars(error)
 
 

@@ -24,7 +24,7 @@ WAYS: list[Callable[[str], str]] = [
 
 
 @given(KEYS, st.sampled_from(WAYS), st.sampled_from([str, "utf-8", "utf-16", "utf-8-sig"]))
-def test_a_key_is_found_where_the_intent_is_plain(key: str, way: Callable[[str], str], encoding: str | type) -> None:
+def test_a_key_is_found_in_every_common_form(key: str, way: Callable[[str], str], encoding: str | type) -> None:
     secret = way(key)
     assert key_in(secret if encoding is str else secret.encode(str(encoding))) == key
 
@@ -50,7 +50,7 @@ def test_a_key_is_found_where_the_intent_is_plain(key: str, way: Callable[[str],
         (b"", "holds nothing"),
     ],
 )
-def test_otherwise_it_says_what_the_secret_holds(secret: str | bytes, reason: str) -> None:
+def test_otherwise_the_content_of_the_secret_is_described(secret: str | bytes, reason: str) -> None:
     with pytest.raises(NoKey) as none:
         key_in(secret)
     assert reason in str(none.value)

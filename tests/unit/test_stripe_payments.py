@@ -169,7 +169,7 @@ class TestPayments:
         with pytest.raises(Declined):
             any_payments.open(replace(order, payment_method=NO_SUCH_CARD))
 
-    def test_what_was_undone_is_refunded_once(
+    def test_an_undone_payment_is_refunded_once(
         self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
     ) -> None:
         payment_id = any_payments.open(order)
@@ -178,7 +178,7 @@ class TestPayments:
         any_payments.undo(payment_id, order)
         assert taken(payment_id) == (3450, 3450)
 
-    def test_what_was_undone_before_it_was_charged_never_is(
+    def test_a_payment_undone_before_its_charge_is_never_charged(
         self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
     ) -> None:
         payment_id = any_payments.open(order)
@@ -230,7 +230,7 @@ class TestAtLocalstripe:
         with pytest.raises(Declined, match=r"^The payment method is unknown or can not be used any more\."):
             payments.open(replace(order, payment_method=payment_method))
 
-    def test_a_bank_that_asks_the_customer_declines(
+    def test_a_required_confirmation_declines(
         self, payments: StripePayments, order: Order, client: stripe.StripeClient
     ) -> None:
         card = client.v1.payment_methods.create({"type": "card", "card": ASKING_CARD})
@@ -252,7 +252,9 @@ class TestAtLocalstripe:
         # then
         assert payments.open(order) != payment_id, "the other one stays uncharged"
 
-    def test_orders_of_two_stacks_do_not_meet(self, payments: StripePayments, order: Order, stripe_url: str) -> None:
+    def test_orders_of_two_stacks_are_independent(
+        self, payments: StripePayments, order: Order, stripe_url: str
+    ) -> None:
         arn = f"{SECRET_ARN}-of-another-stack"
         other_stack = payments_at(stripe_url, arn)
         assert payments.open(order) != other_stack.open(order)
@@ -276,7 +278,7 @@ class TestAtLocalstripe:
                 payments.charge(payment_id, declined)
             provider.forget_idempotency_keys(stripe_url)
 
-    def test_what_a_person_refunded_or_cancelled_is_left_at_that(
+    def test_a_refund_or_cancellation_by_a_person_stands(
         self, payments: StripePayments, order: Order, client: stripe.StripeClient
     ) -> None:
         # given
@@ -290,7 +292,7 @@ class TestAtLocalstripe:
         # then
         assert taken(client, refunded) == (3450, 3450)
 
-    def test_what_a_person_refunded_in_part_is_refunded_in_full(
+    def test_a_partial_refund_by_a_person_is_completed(
         self, payments: StripePayments, order: Order, client: stripe.StripeClient
     ) -> None:
         payment_id = payments.open(order)
@@ -299,9 +301,7 @@ class TestAtLocalstripe:
         payments.undo(payment_id, order)
         assert taken(client, payment_id) == (3450, 3450)
 
-    def test_a_payment_that_is_not_there_is_for_a_person_to_look_at(
-        self, payments: StripePayments, order: Order
-    ) -> None:
+    def test_a_missing_payment_is_for_the_operator(self, payments: StripePayments, order: Order) -> None:
         with pytest.raises(
             PaymentRequestRefused, match="refuses to charge the payment: No such payment_intent: 'pi_gone'"
         ):
@@ -382,7 +382,7 @@ class TestAtLocalstripe:
         # then
         assert taken(client, payment_id) == (3450, 0)
 
-    def test_a_charge_that_was_answered_with_an_error_is_found_out_about(
+    def test_a_charge_that_was_answered_with_an_error_is_found(
         self, payments: StripePayments, order: Order, stripe_url: str, client: stripe.StripeClient
     ) -> None:
         payment_id = payments.open(order)
@@ -391,7 +391,7 @@ class TestAtLocalstripe:
         assert taken(client, payment_id) == (3450, 0)
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_whatever_fails_nobody_is_charged_twice_and_nobody_for_nothing(
+    def test_no_failure_charges_twice_or_charges_a_rejected_order(
         self, payments: StripePayments, order: Order, stripe_url: str, seed: int
     ) -> None:
         # given
@@ -439,9 +439,9 @@ def until_done(step: Callable[[], Any]) -> Any:
             continue
 
 
-class TestAtAServerThatMisbehaves:
+class TestAtAMisbehavingServer:
     @pytest.mark.parametrize(("times", "late"), [(1, False), (2, False), (2, True)])
-    def test_an_answer_lost_after_the_charge_is_found_out_about(
+    def test_a_charge_with_a_lost_answer_is_found(
         self, server: PaymentServer, order: Order, times: int, late: bool
     ) -> None:
         # given
@@ -454,7 +454,7 @@ class TestAtAServerThatMisbehaves:
         assert server.charges == {payment_id: 1}
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_a_request_lost_before_the_charge_is_not_taken_for_one(
+    def test_a_request_lost_before_the_charge_is_not_a_charge(
         self, server: PaymentServer, order: Order, late: bool
     ) -> None:
         # given
@@ -470,9 +470,7 @@ class TestAtAServerThatMisbehaves:
         assert server.charges == {payment_id: 1}
         assert len(set(server.idempotency_keys("confirm"))) == 1, "for the outcome was unknown"
 
-    def test_a_charge_whose_outcome_cannot_be_found_out_is_tried_again_later(
-        self, server: PaymentServer, order: Order
-    ) -> None:
+    def test_a_charge_with_an_unknown_outcome_is_retried(self, server: PaymentServer, order: Order) -> None:
         # given
         payments = payments_of(server)
         payment_id = payments.open(order)
@@ -496,7 +494,7 @@ class TestAtAServerThatMisbehaves:
         ids=["429", "409", "500", "dropped"],
     )
     @pytest.mark.parametrize("step", ["open", "confirm", "look", "cancel", "refund"])
-    def test_what_may_pass_is_a_transient_fault(
+    def test_a_temporary_error_is_a_transient_fault(
         self, server: PaymentServer, order: Order, trouble: Trouble, reason: str, step: str
     ) -> None:
         # given
@@ -582,7 +580,7 @@ class TestAtAServerThatMisbehaves:
         with pytest.raises(expected):
             payments.charge(payment_id, order)
 
-    def test_an_old_answer_is_not_taken_for_the_state_of_today(self, server: PaymentServer, order: Order) -> None:
+    def test_a_replayed_answer_is_not_the_current_state(self, server: PaymentServer, order: Order) -> None:
         """A replayed "processing" may be a day old."""
         payments = payments_of(server)
         payment_id = payments.open(order)
@@ -611,7 +609,7 @@ class TestAtAServerThatMisbehaves:
             ),
         ],
     )
-    def test_what_stripe_refuses_of_the_order_itself_is_declined_in_words_for_the_customer(
+    def test_a_refused_field_of_the_order_is_declined_with_a_reason_for_the_customer(
         self, server: PaymentServer, order: Order, error: dict[str, str], reason: str
     ) -> None:
         server.troubles["open"].append(Trouble(400, {**error, "message": "Invalid: pm_1, see the API reference"}))
@@ -637,7 +635,7 @@ class TestAtAServerThatMisbehaves:
         ],
         ids=["parameter", "idempotency"],
     )
-    def test_a_request_that_stripe_refuses_is_for_a_person_to_look_at(
+    def test_a_refused_request_is_for_the_operator(
         self, server: PaymentServer, order: Order, error: dict[str, str]
     ) -> None:
         server.troubles["open"].extend([Trouble(400, error)] * 8)
@@ -646,16 +644,14 @@ class TestAtAServerThatMisbehaves:
         ):
             payments_of(server).open(order)
 
-    def test_a_key_that_was_used_for_something_else_is_not_used_again(
-        self, server: PaymentServer, order: Order
-    ) -> None:
+    def test_an_idempotency_key_of_another_request_is_not_used_again(self, server: PaymentServer, order: Order) -> None:
         """As after a deployment that asks for the same in other words."""
         server.troubles["open"].append(Trouble(400, {"type": "idempotency_error", "message": "Other parameters."}))
         assert payments_of(server).open(order) == "pi_1"
         first, second = server.idempotency_keys("open")
         assert first != second
 
-    def test_a_saved_error_is_asked_for_with_a_fresh_key(self, server: PaymentServer, order: Order) -> None:
+    def test_a_saved_error_is_retried_with_a_new_key(self, server: PaymentServer, order: Order) -> None:
         # given
         payments = payments_of(server)
         payment_id = payments.open(order)
@@ -669,7 +665,7 @@ class TestAtAServerThatMisbehaves:
         assert saved.endswith(f"/{order.order_id}/{payment_id}/charge")
         assert fresh != saved
 
-    def test_a_saved_refusal_does_not_outlive_the_fix(self, server: PaymentServer, order: Order) -> None:
+    def test_a_saved_refusal_ends_with_the_fix(self, server: PaymentServer, order: Order) -> None:
         refusal = {"code": "currency_not_supported", "message": "Ask us to turn it on."}
         server.troubles["open"].append(Trouble(400, refusal, {"Idempotent-Replayed": "true"}))
         assert payments_of(server).open(order) == "pi_1"
@@ -683,7 +679,7 @@ class TestAtAServerThatMisbehaves:
             payments.charge(payment_id, order)
         assert not server.charges
 
-    def test_a_payment_that_is_being_charged_can_not_be_undone_yet(self, server: PaymentServer, order: Order) -> None:
+    def test_a_payment_in_processing_cannot_be_undone_yet(self, server: PaymentServer, order: Order) -> None:
         payments = payments_of(server)
         payment_id = payments.open(order)
         server.payments[payment_id]["status"] = "processing"
@@ -712,7 +708,7 @@ class TestAtAServerThatMisbehaves:
         # then
         assert server.refunds == ({payment_id: 1} if refunded else {})
 
-    def test_a_cancel_that_stripe_refuses_is_for_a_person_to_look_at(self, server: PaymentServer, order: Order) -> None:
+    def test_a_refused_cancellation_is_for_the_operator(self, server: PaymentServer, order: Order) -> None:
         payments = payments_of(server)
         payment_id = payments.open(order)
         server.troubles["cancel"].append(Trouble(400, {"message": "Not today."}))
@@ -728,7 +724,7 @@ class TestAtAServerThatMisbehaves:
         server.troubles["refund"].append(Trouble(400, {"code": "charge_already_refunded", "message": "Refunded."}))
         payments.undo(payment_id, order)
 
-    def test_a_refund_that_stripe_refuses_is_for_a_person_to_look_at(self, server: PaymentServer, order: Order) -> None:
+    def test_a_refused_refund_is_for_the_operator(self, server: PaymentServer, order: Order) -> None:
         payments = payments_of(server)
         payment_id = payments.open(order)
         payments.charge(payment_id, order)
@@ -736,7 +732,7 @@ class TestAtAServerThatMisbehaves:
         with pytest.raises(PaymentRequestRefused, match="It is disputed"):
             payments.undo(payment_id, order)
 
-    def test_nothing_but_the_request_is_told(self, server: PaymentServer, order: Order) -> None:
+    def test_nothing_but_the_request_is_sent(self, server: PaymentServer, order: Order) -> None:
         payments = payments_of(server)
         payments.charge(payments.open(order), order)
         for asked in server.requests:
@@ -752,7 +748,7 @@ class TestTheKey:
         with mock_aws():
             yield boto3.client("secretsmanager", region_name="eu-central-1")
 
-    def test_is_missing_until_a_person_puts_one_in(self, secretsmanager: SecretsManagerClient) -> None:
+    def test_is_missing_until_the_operator_stores_one(self, secretsmanager: SecretsManagerClient) -> None:
         # given
         arn = secretsmanager.create_secret(Name="payment")["ARN"]
         payments = StripePayments(secretsmanager, arn, "http://127.0.0.1:1")
@@ -764,7 +760,7 @@ class TestTheKey:
         # then
         payments.check_configured()
 
-    def test_that_is_none_is_read_again_for_every_order(self) -> None:
+    def test_that_is_missing_is_read_again_for_every_order(self) -> None:
         payments = StripePayments(secrets("pk_test_1", "pk_test_1", "sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
         with pytest.raises(PaymentsNotConfigured, match="it holds a publishable key"):
             payments.check_configured()
@@ -809,7 +805,7 @@ class TestTheKey:
                 StripePayments(client, SECRET_ARN, "http://127.0.0.1:1").check_configured()
         assert not isinstance(raised.value, PaymentsUnavailable), "for it is AWS that fails"
 
-    def test_that_no_server_tells_is_a_transient_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_cannot_be_requested_is_a_transient_fault(self, monkeypatch: pytest.MonkeyPatch) -> None:
         client = boto3.client("secretsmanager", region_name="eu-central-1")
 
         def unreachable(**_: Any) -> None:
@@ -830,7 +826,7 @@ class TestTheKey:
         assert server.charges == {payment_id: 1}
 
     @pytest.mark.parametrize("status", [401])
-    def test_that_stripe_refuses_may_be_a_moment_from_being_rolled(
+    def test_that_stripe_refuses_may_be_in_rotation(
         self, server: PaymentServer, order: Order, status: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         # given

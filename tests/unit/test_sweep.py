@@ -55,7 +55,7 @@ def order_of(body: str) -> Order:
 @pytest.mark.parametrize("died_before", BEFORE)
 @pytest.mark.parametrize("trouble", Trouble)
 @pytest.mark.parametrize("at", range(1, 8))
-def test_an_order_ends_rightly_whatever_it_died_of_and_wherever_its_sweep_dies(
+def test_an_order_ends_correctly_after_any_failure_of_it_and_its_sweep(
     died_before: str, trouble: Trouble, at: int
 ) -> None:
     # given an order that died somewhere, and whose dead letter expired
@@ -94,7 +94,7 @@ def test_an_order_that_is_expired_needs_no_key_for_payments() -> None:
 
 
 @pytest.mark.parametrize(("card", "result"), [(GOOD_CARD, Result.COMPLETED), (DECLINED_CARD, Result.REJECTED)])
-def test_a_day_too_early_it_just_goes_on(card: str, result: Result) -> None:
+def test_a_day_earlier_it_continues(card: str, result: Result) -> None:
     world = OrderWorld()
     world.stock({PRINT: 10})
     world.deliver_and_die_before("charge", order_body(card=card))
@@ -112,9 +112,7 @@ class TestOrdersOnDynamoDb:
             table = empty_table(dynamodb, "order_id")
             yield WrittenOrders(dynamodb, table, "none"), DynamoDbOrders(dynamodb, table)
 
-    def test_exactly_those_are_found_that_are_not_final_and_old(
-        self, tables: tuple[WrittenOrders, DynamoDbOrders]
-    ) -> None:
+    def test_exactly_the_old_unfinished_orders_are_found(self, tables: tuple[WrittenOrders, DynamoDbOrders]) -> None:
         # given an order in each state, old and new
         written, orders = tables
         now = time()
@@ -228,7 +226,7 @@ class TestPaymentsOfStripe:
     def test_are_none_without_a_key(self) -> None:
         assert self.with_secret({"SecretString": "to do"}).taken_since(0) == []
 
-    def test_a_refused_key_is_not_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_refused_key_is_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(*_: Any, **__: Any) -> None:
             raise stripe.AuthenticationError("Invalid API Key provided: sk_test_x", http_status=401)
 
