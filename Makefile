@@ -75,7 +75,7 @@ benchmarks/rendering/sharp/node_modules: benchmarks/rendering/sharp/package-lock
 .local/localstack/installed: requirements/localstack.txt | setup
 	@$(UV) python find --quiet 3.13 >/dev/null \
 	  || $(UV) python install --quiet 3.13 \
-	  || { echo "There is no Python 3.13, and none could be had. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }
+	  || { echo "There is no Python 3.13, and none can be installed. Install one (apt-get, brew, pyenv or python.org) and run make test-api again."; exit 1; }
 	@$(call install,.local/localstack,LocalStack,3.13)
 
 # $(1) folder of the virtual environment, $(2) what it is for people, $(3) its Python

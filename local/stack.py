@@ -252,7 +252,7 @@ def _build(config: LocalConfig) -> None:
 
 
 def _undo_faults(stack: Stack) -> None:
-    """Set right what a killed run of the chaos left: functions that get no messages, and short visibility timeouts."""
+    """Repair the stack after a killed chaos run: functions that get no messages, and short visibility timeouts."""
     lambda_, sqs = stack.lambda_, stack.sqs
     for mapping in lambda_.list_event_source_mappings()["EventSourceMappings"]:
         if mapping["State"] in ("Disabled", "Disabling"):

@@ -65,7 +65,7 @@ the images and the tasks table, dynamodb:GetItem on the latter; sqs:ReceiveMessa
 sqs:ChangeMessageVisibility on the results queue and the dead-letter queues of images and results;
 lambda:GetFunctionConfiguration, logs:DescribeLogGroups. An interrupted run is continued by the next one.
 """
-# Beside the project's other output, which no commit includes.
+# With the project's other output, which no commit includes.
 _RECEIPTS = Path(__file__).resolve().parent.parent / ".local" / "receipts"
 
 

@@ -1,6 +1,6 @@
 """`make redrive`: move dead letters back to their source queue.
 
-A message is sent first, and deleted from the dead-letter queue only after SQS has accepted it. Whatever happens in
+A message is sent first, and deleted from the dead-letter queue only after SQS has accepted it. If anything fails in
 between, it is in at least one of the two. If it is in both, it arrives twice: the functions process each task and order
 id once, and readers of results recognise a `task_id` that they have seen.
 

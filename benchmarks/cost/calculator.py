@@ -1,7 +1,7 @@
 """`make cost`: what a month of images costs on AWS, by component, compared with the baseline.
 
-The counts are those of the code and the template; each stands beside the module that causes it. The seconds are
-measured and assumed (``durations``), the prices are AWS's (``prices``).
+The counts are those of the code and the template; each is next to the name of the module that causes it. The seconds
+are measured and assumed (``durations``), the prices are AWS's (``prices``).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def bill_of_ours(load: Load, measured: Measured, parameters: Mapping[str, str] |
                 load.images * 2 + load.invocations * 2,
                 "sqs.request",
             ),
-            line("SNS", "tell of the image; SNS sends to queues for nothing", load.images, "sns.publish"),
+            line("SNS", "publish the image's event; SNS sends to queues for free", load.images, "sns.publish"),
             line(
                 "DynamoDB",
                 f"claim and finish the task: 2 x {task_units} unit, {measured.tasks_item_bytes} bytes;"

@@ -195,12 +195,12 @@ def _beside_rendering(rounds: int) -> dict[str, float]:
     from benchmarks.rendering.photos import inputs
 
     (photo,) = (each.path for each in inputs() if each.name == SMALL)
-    beside = {}
+    other = {}
     for name in ("ours", "baseline"):
         whole = statistics.median(handler_cpu(name, rounds, Console(stderr=True)))
         alone = statistics.median(_cpu_seconds(lambda: BASELINES[name](photo, "webp")) for _ in range(5 * rounds))  # noqa: B023
-        beside[name] = round(whole - alone, 4)
-    return beside
+        other[name] = round(whole - alone, 4)
+    return other
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:

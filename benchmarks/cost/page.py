@@ -52,9 +52,9 @@ def _bill(usual: Load, measured: Measured) -> Iterator[str]:
     yield "| Component | Driven by | USD | Baseline |"
     yield "|---|---|---:|---:|"
     for lines, theirs, note in ((ours.running, sample.running, ""), (ours.fixed, sample.fixed, ", always")):
-        beside = {line.price: line.dollars for line in theirs}
+        other = {line.price: line.dollars for line in theirs}
         for line in lines:
-            yield (f"| {line.component} | {line.driver}{note} | {line.dollars:.2f} | {beside.get(line.price, 0):.2f} |")
+            yield (f"| {line.component} | {line.driver}{note} | {line.dollars:.2f} | {other.get(line.price, 0):.2f} |")
     yield f"| | **Together** | **{ours.dollars:.2f}** | **{sample.dollars:.2f}** |"
     yield ""
     yield (

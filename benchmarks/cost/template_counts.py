@@ -63,7 +63,7 @@ def count(template: str, without: frozenset[str] = frozenset()) -> TemplateCount
     Parameters
     ----------
     without:
-        Conditions that do not hold, beside those of RabbitMQ.
+        Conditions that do not hold, in addition to those of RabbitMQ.
     """
 
     def exists(block: str) -> bool:

@@ -92,7 +92,7 @@ def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
     on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
     own, apart = [], []
     with (
-        worker([*command, "beside network"], cores=on, endpoint=nowhere) as handler,
+        worker([*command, "without network"], cores=on, endpoint=nowhere) as handler,
         worker([*command, "rendering alone"], cores=on) as rendering,
     ):
         for number in track(range(times + 1), "Handler", console=console, transient=True):

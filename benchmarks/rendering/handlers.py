@@ -99,7 +99,7 @@ def _baseline() -> Callable[[dict[str, Any]], list[bytes]]:
     return work
 
 
-def _beside_network() -> Callable[[dict[str, Any]], list[bytes]]:
+def _without_network() -> Callable[[dict[str, Any]], list[bytes]]:
     """Darkroom's `lambda_handler` over ports in memory, with a photo of 16 x 16 pixels."""
     work = _ours()
     from functions.process_image import app
@@ -175,7 +175,7 @@ class _Nobody:
 HANDLERS = {
     "ours": _ours,
     "baseline": _baseline,
-    "beside network": _beside_network,
+    "without network": _without_network,
     "rendering alone": _rendering_alone,
 }
 

@@ -3,7 +3,7 @@
     python -m benchmarks.rendering.memory [WORD ...]
 
 Every case is a file and a rendition set. The file is rendered in a process that was forked for it, as the render server
-forks one, and the kernel says how far its resident memory grew (``VmHWM``) beside the file's own bytes. Contents are
+forks one, and the kernel says how far its resident memory grew (``VmHWM``) without the file's own bytes. Contents are
 the worst that each codec meets: noise, also in the alpha channel. Two encoders overlap differently each time, so a case
 that is measured again keeps its highest peak; remove the results to start again. With words, only cases whose names
 have all of them are measured.
@@ -211,7 +211,7 @@ def _page(rows: dict[str, dict[str, Any]]) -> str:
         "<!-- Made by `python -m benchmarks.rendering.memory`; do not edit. -->",
         "# What rendering takes",
         "",
-        "Peaks of resident memory beside the file's own bytes, each in a process forked for the image, and what",
+        "Peaks of resident memory without the file's own bytes, each in a process forked for the image, and what",
         "`estimate_memory` says; CPU seconds, measured on a shared machine, and what `estimate_seconds` says. Contents",
         "are the worst for each codec: noise in every channel. A test keeps each estimate between the peak and 1.5",
         "times the peak.",

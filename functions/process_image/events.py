@@ -1,4 +1,4 @@
-"""What subscribers are told of an image."""
+"""The events about an image, which subscribers receive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMESPACE = UUID("0b0f9c1e-52a0-4d0c-8d5b-7d1c0f7a9e34")
 
 @dataclass(frozen=True)
 class ImageEvent:
-    """One event. The ``event_id`` is the same whenever it is told again."""
+    """One event. The ``event_id`` stays the same if it is published again."""
 
     event_id: str
     event_type: str
@@ -57,7 +57,7 @@ def _named(version: ImageVersion) -> list[str]:
 
 
 def _event(event_type: str, task_id: str, occurred_at: str, values: dict[str, Any], identity: list[str]) -> ImageEvent:
-    """Put an event together. ``identity`` is what the same task tells apart when it is done again after a crash."""
+    """Build an event. Its id depends on ``identity``, which is the same if a task is done again after a crash."""
     event_id = str(uuid5(_NAMESPACE, json.dumps([event_type, task_id, values["image_key"], *identity])))
     body = {
         "schema_version": SCHEMA_VERSION,

@@ -1,4 +1,4 @@
-"""The topic that tells of images."""
+"""The topic for events about images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SnsImageEvents:
         attributes = {"event_type": event.event_type}
         if "error_code" in event.body:
             attributes["error_code"] = event.body["error_code"]
-        with aws_faults_as_transient("tell of the image"):
+        with aws_faults_as_transient("publish the image's event"):
             self.sns.publish(
                 TopicArn=self.topic_arn,
                 Message=json.dumps(event.body),

@@ -166,7 +166,7 @@ class ImageEvents(Protocol):
     """The topic of image events."""
 
     def publish(self, event: ImageEvent) -> None:
-        """Tell all subscribers; after a crash an event may be told again."""
+        """Publish an event; after a crash it may be published again."""
 
 
 class Budget(Protocol):

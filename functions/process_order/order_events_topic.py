@@ -24,7 +24,7 @@ class SnsOrderEvents:
     def publish(self, event: OrderEvent) -> None:
         """Publish an event. Raises ServiceUnavailable."""
         attributes = {"event_type": event.event_type, "currency": event.currency}
-        with aws_faults_as_transient("tell of the order"):
+        with aws_faults_as_transient("publish the order's event"):
             self.sns.publish(
                 TopicArn=self.topic_arn,
                 Message=json.dumps(event.body),

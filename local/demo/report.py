@@ -1,4 +1,4 @@
-"""The demo's report page: the renditions beside their originals, the dead letters, and the orders."""
+"""The demo's report page: the renditions next to their originals, the dead letters, and the orders."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _figure(source: str, name: str, size: str, byte_count: int) -> str:
 
 
 def _original(folder: Path, original: Path) -> str:
-    """Write the original, or a preview that browsers can show, beside the page."""
+    """Write the original, or a preview that browsers can show, next to the page."""
     if original.suffix.lower() in _SHOWN_BY_BROWSERS:
         target = folder / "pictures" / original.name
         shutil.copyfile(original, target)

@@ -138,7 +138,7 @@ class Poller:
             try:
                 self.invoke(self._event(batch))
             except InvocationFailed as error:
-                _log.warning("%s: %d messages, to come again: %s", self.queue, len(batch), error)
+                _log.warning("%s: %d messages, to be delivered again: %s", self.queue, len(batch), error)
                 self._pause(failures)
                 failures += 1
                 channel.basic_nack(last, multiple=True, requeue=True)
@@ -296,7 +296,7 @@ def start(config: LocalConfig, function_name: str, region: str, queues: Sequence
     _clean_up(config)  # after one that was killed
     environment = {
         "PYTHONPATH": str(PROJECT),
-        "PYTHONSAFEPATH": "1",  # or the modules beside this one could shadow others of that name
+        "PYTHONSAFEPATH": "1",  # or modules in this folder could shadow others with the same name
         "AWS_ENDPOINT_URL": config.endpoint_url,
         "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,

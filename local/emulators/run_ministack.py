@@ -198,7 +198,7 @@ def repeat_names() -> None:
 
 
 def listen_on(plain_addresses: Sequence[str]) -> None:
-    """Serve plain HTTP beside HTTPS, and nothing on port 443.
+    """Serve plain HTTP in addition to HTTPS, and nothing on port 443.
 
     The functions use TLS, as the buckets' policies require. Clients on this laptop do not need the certificate.
     MiniStack also opens port 443 if it can, which other programs may need. Remove this when it has settings for both.

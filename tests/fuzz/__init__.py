@@ -1,4 +1,4 @@
-"""Fuzzing: whatever a message says and whatever bytes a file has, it is done or becomes a dead letter with a reason.
+"""Fuzzing: any message and any file is processed or becomes a dead letter with a reason.
 
 `make fuzz` runs it for minutes, with other cases every time; tests/unit/test_fuzz.py for seconds, always with the same.
 """

@@ -1,6 +1,6 @@
 """`make fuzz`: messages and files of every kind and damage, until a hundred thousand of them have done no harm.
 
-Exits with 1 if one has. What did it stands in .local/fuzz, beside the smallest files that crashed a decoder, which
+Exits with 1 if one has. The input is then in .local/fuzz, with the smallest files that crashed a decoder, which
 is no harm: each of those has a process of its own.
 """
 

@@ -61,7 +61,7 @@ class Report:
 
 
 class Hangs(BaseException):
-    """A case takes longer than any may. No ``except Exception`` takes it for something else."""
+    """A case exceeds the time limit. It is not an Exception, so no ``except Exception`` catches it."""
 
 
 @contextmanager

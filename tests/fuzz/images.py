@@ -1,6 +1,6 @@
 """Files that are almost images, through the real render server: rendered, or refused with a reason.
 
-Within the time and the memory that an image may take. What its process takes at its peak is told by the kernel, which
+Within the time and the memory that an image may take. The kernel reports the peak of its process, which
 knows of all descendants that have ended the one that took most.
 """
 

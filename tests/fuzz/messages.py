@@ -59,7 +59,7 @@ _WORKERS = ThreadPoolExecutor(4)
 
 
 class Defect(Exception):
-    """The function takes it for a defect of its own; the cause tells which."""
+    """The function regards it as its own defect; see the cause."""
 
 
 def _sqs_batch(

@@ -72,7 +72,7 @@ Fault = Callable[[Scene], Iterable[Datum]]
 
 
 def late_notification(scene: Scene) -> Iterable[Datum]:
-    """S3 tells of an upload an hour after it."""
+    """S3 sends the event of an upload an hour late."""
     bucket, key = scene.output("UploadsBucketName"), new_key("without an ending")
     version_id, _ = upload(scene.stack, key, SAMPLES / "raccoon.jpg")
     an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")

@@ -108,7 +108,7 @@ class CloudWatch:
         return str(state)
 
     def calm(self) -> None:
-        """Put every alarm back to OK, whatever the tests before have left; the composite ones last."""
+        """Put every alarm back to OK after earlier tests; the composite ones last."""
         for logical_id in sorted(self._names, key=lambda one: one == "CustomersNoticeAlarm"):
             self.client.set_alarm_state(AlarmName=self._names[logical_id], StateValue="OK", StateReason="a test begins")
 

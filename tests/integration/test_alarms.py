@@ -52,13 +52,13 @@ def cloudwatch(stack: Stack) -> CloudWatch:
 
 @pytest.fixture(scope="module")
 def pager(stack: Stack) -> Iterator[Listener]:
-    """Who is told of alarms."""
+    """A subscriber of the alarms."""
     with listening(stack, "AlarmTopicArn") as listener:
         yield listener
 
 
 def told(pager: Listener, name: str, since: int) -> list[str]:
-    """The states of an alarm that the pager was told of, the oldest first, after so many notifications."""
+    """The states of an alarm that the pager received after the first ``since`` notifications, the oldest first."""
     return [heard["NewStateValue"] for heard in pager.listen()[since:] if heard["AlarmName"] == name]
 
 

@@ -118,7 +118,7 @@ def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable
     assert len(found) == 2
     assert {"SentTimestamp", "ApproximateReceiveCount"} <= {a["Name"] for a in found[0]["Attributes"]}
 
-    # Not hidden, they come again; hidden, they do not.
+    # Messages that are not hidden are delivered again; hidden ones are not.
     more = call("GET", path, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeName="task_id")
     found = messages_of(more) or []
     assert len(found) == 3
@@ -340,7 +340,7 @@ def test_a_caller_of_something_else_is_refused(
 
 @pytest.mark.parametrize(("path", "action"), [("/results", "sqs:ReceiveMessage"), ("/orders", "sqs:SendMessage")])
 def test_the_api_can_do_no_more_than_a_paths_role_allows(stack: Stack, call: Caller, path: str, action: str) -> None:
-    """The role is what opens the queue: without it SQS refuses, and the caller is told that it is not at fault."""
+    """Only the role opens the queue: without it SQS refuses, and the answer says that the caller is not at fault."""
     method, body, role = ("GET", None, "ReadResultsRole") if path == "/results" else ("POST", ORDER, "SubmitOrdersRole")
     with not_allowed(stack, role, action):
         error = error_of(call(method, path, body), 502)

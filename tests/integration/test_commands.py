@@ -64,7 +64,7 @@ def test_the_demo_ends_as_expected_twice_in_a_row(stack: Stack, config: LocalCon
 
 
 def test_the_demo_takes_a_folder_of_photos(stack: Stack, config: LocalConfig, console: Console, tmp_path: Path) -> None:
-    # given names that are awkward in a terminal, and two photos of one name but for its ending
+    # given names that are awkward in a terminal, and two photos whose names differ only in their ending
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
         shutil.copy(SAMPLES / ("raccoon.jpg" if name.endswith("jpg") else "hopper.heic"), tmp_path / name)
     assert demo.run(config, console, tmp_path) == 0

@@ -38,7 +38,7 @@ def test_a_faulty_upload_is_dead_lettered_after_one_receive(stack: Stack, error_
     # and it was received once
     task = wait_for(stack, task_id)
     assert (task["outcome"], task["error_code"], task["attempts"]) == ("DeadLettered", error_code, 1)
-    # and the image's record tells of it
+    # and the image's record has the fault
     assert image(stack, key)["latest_fault"]["error_code"] == error_code
 
 

@@ -74,7 +74,7 @@ def test_the_newest_version_wins_and_the_old_renditions_become_stale(stack: Stac
         "TagSet"
     ]
     assert tags == [{"Key": "darkroom:stale", "Value": "true"}]
-    # and when the first version's event comes again under another task, it does not bring it back
+    # and when the first version's event is delivered again as another task, it does not bring it back
     task_id = f"late-{uuid4().hex}"
     send(stack, {"task_id": task_id, "bucket": old["bucket"], "key": key, "version_id": old["version_id"]})
     assert wait_for(stack, task_id)["outcome"] == "Superseded"

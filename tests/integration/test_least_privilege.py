@@ -1,4 +1,4 @@
-"""No role may do more than it needs: whatever is taken away from one, action by action, is missed.
+"""No role may do more than it needs: without any single action, something fails.
 
 Each permission of template.yaml has work here that needs it. The work passes with the role as it is, and meets a
 refusal that names the action once IAM no longer allows it. What the emulator cannot show stands in ``NOT_SHOWN``.
@@ -394,7 +394,7 @@ def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
 
 
 def _without(policy: dict[str, Any], permission: Permission) -> dict[str, Any]:
-    """The policy with the statement written out, one resource and one action each, but for this one."""
+    """The policy with the statement written out, one resource and one action each, except this one."""
     in_turn = [p for p in _permissions() if (p.role, p.statement) == (permission.role, permission.statement)]
     (statement,) = [s for s in policy["Statement"] if s["Sid"] == permission.statement]
     single = [

@@ -73,7 +73,7 @@ def taken(stack: Stack, order_id: str) -> list[TakenPayment]:
 
 
 def heard(listener: Listener, order_id: str) -> list[dict[str, Any]]:
-    """What subscribers were told of an order, once they were."""
+    """The events that subscribers received about an order, once there are any."""
     events = poll(listener.listen, lambda all_: order_id in {e["order_id"] for e in all_}, seconds=SECONDS)
     return [event for event in events if event["order_id"] == order_id]
 
@@ -167,7 +167,7 @@ def test_an_order_survives_an_outage_of_the_payment_provider(stack: Stack, liste
             lambda failed: failed > 3,
             seconds=SECONDS,
         )
-        # when the order waits, its stock is held and nobody was told
+        # when the order waits, its stock is held and there is no event
         item = read_items(stack, stack.outputs["OrdersTableName"], "order_id", [order_id])[order_id]
         assert item["state"] in ("RESERVED", "PAYING")
         assert stock(stack, product) == (4, 1, 0)
@@ -201,7 +201,7 @@ def test_money_is_returned_if_the_stock_is_gone_after_the_charge(stack: Stack, l
         item = wait_for(stack, order_id)
     finally:
         payments.set_faults(stack.payments_url, 0)
-    # then the customer gets the money back and is told
+    # then the customer gets the money back and is notified
     assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "StockLost")
     assert taken(stack, order_id) == [TakenPayment(item["payment_id"], charged=2500, refunded=2500)]
     assert stock(stack, product) == (3, 0, 0)

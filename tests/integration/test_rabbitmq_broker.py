@@ -1,4 +1,4 @@
-"""A real RabbitMQ and the poller beside it, with a fake of the function: no stack, no emulator."""
+"""A real RabbitMQ and the poller, with a fake of the function: no stack, no emulator."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ class TestPoller:
         lambda_.stop()
         publish(poller.rabbitmq_url, "orders", _messages("1"))
         log = poller.logs / "mq-poller.log"
-        _wait(lambda: "to come again" in log.read_text(), "The attempt")
+        _wait(lambda: "to be delivered again" in log.read_text(), "The attempt")
         # when
         back = FakeLambda(poller)
         # then

@@ -12,7 +12,7 @@ from tests.integration.cloudwatch import CloudWatch
 
 
 def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
-    # given no alarm is on, whatever the tests before have left
+    # given no alarm is on
     CloudWatch(stack).calm()
     # then
     console = Console(file=io.StringIO(), width=120)

@@ -334,7 +334,7 @@ def saved_queries_stand_in_a_folder_of_the_stack(template: Template) -> list[str
 
 @dataclass(frozen=True)
 class _Metric:
-    """A metric as an alarm or a widget names it, whatever it takes from elsewhere written as in a Sub."""
+    """A metric as an alarm or a widget names it, with references written as in a Sub."""
 
     namespace: str
     name: str

@@ -100,7 +100,7 @@ _LOOKING_AROUND = {
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
 }
-# Actions that know no resource, or, of alarms, not one that CloudWatch takes for every question:
+# Actions that support no resource, or, for alarms, not in every request:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_DescribeAlarms.html
 _WITHOUT_RESOURCE = {*_TRACING, *_LOOKING_AROUND, "cloudwatch:DescribeAlarms"}
 # Network interfaces have names only when they are there, and a broker that is given is in a network that is not.
@@ -689,7 +689,7 @@ def functions_say_who_they_are(template: Template) -> list[str]:
     https://docs.aws.amazon.com/powertools/python/latest/#environment-variables
     """
     return [
-        f"{name} is not told {key}"
+        f"{name} does not get {key}"
         for name in properties(template, FUNCTION)
         for key in ("POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE")
         if key not in _environment(template, name)
@@ -754,8 +754,8 @@ def functions_are_told_exactly_what_their_settings_read(template: Template) -> l
         settings = import_module(f"{values['CodeUri'].replace('/', '.')}settings").Settings
         read = {variable for variable in settings.variables() if not variable.startswith("AWS_")}  # set by Lambda
         told = {key for key in _environment(template, name) if not key.startswith("POWERTOOLS_")}
-        findings += [f"{name} is not told {key}" for key in sorted(read - told)]
-        findings += [f"{name} is told {key}, which it does not read" for key in sorted(told - read)]
+        findings += [f"{name} does not get {key}" for key in sorted(read - told)]
+        findings += [f"{name} gets {key}, which it does not read" for key in sorted(told - read)]
     return findings
 
 
@@ -939,7 +939,7 @@ def methods_encode_every_value_that_they_hand_on(template: Template) -> list[str
                 handed_on.add(part)
         handed_on |= integration.get("requestParameters", {}).keys() - {"integration.request.header.Content-Type"}
         if handed_on != names:
-            findings.append(f"{method} does not hand on exactly {', '.join(sorted(names)) or 'nothing'}, encoded")
+            findings.append(f"{method} does not pass exactly {', '.join(sorted(names)) or 'nothing'}, encoded")
     return findings
 
 

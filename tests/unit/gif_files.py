@@ -45,7 +45,7 @@ def gif(size: tuple[int, int], frames: Sequence[Frame], *, loop: int = 0) -> byt
 
 
 def shown_by_browsers(size: tuple[int, int], frames: Sequence[Frame]) -> list[Image.Image]:
-    """What is seen at each frame: on a transparent canvas, whatever the background colour."""
+    """What is visible at each frame: on a transparent canvas, with any background colour."""
     canvas = Image.new("RGBA", size, (0, 0, 0, 0))
     seen = []
     for frame in frames:

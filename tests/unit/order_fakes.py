@@ -290,7 +290,7 @@ class _CallsByTurns(Calls):
 
 
 class Worker:
-    """A delivery that makes one call to the outside whenever it is told to: of several workers only one ever runs.
+    """A delivery that makes one call at a time, on command: of several workers only one ever runs.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Payment providers for tests: localstripe, and one that misbehaves.
 
-The latter speaks the little of Stripe's API that we use and knows no idempotency keys: whatever it is asked twice it
-does twice, as far as the payment's state allows, as Stripe does after a day.
+The latter has the part of Stripe's API that Darkroom uses, without idempotency keys: it carries out a repeated request
+again, as far as the payment's state allows, as Stripe does after a day.
 """
 
 from __future__ import annotations

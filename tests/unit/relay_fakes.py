@@ -90,7 +90,7 @@ _NO_TROUBLE: Iterator[str] = iter(())
 
 @dataclass
 class StrictSqs:
-    """SQS with the limits that its documentation tells of, whichever emulator keeps them or not.
+    """SQS with its documented limits, which not every emulator has.
 
     ``troubles`` says for each call, and each entry of a call, what goes wrong: "refused", "answer lost" or nothing.
     """

@@ -37,7 +37,7 @@ def until(happened: Event) -> None:
 
 @dataclass
 class Worker:
-    """An image on a thread of its own: it renders until it is told to end."""
+    """An image in its own thread: it renders until it gets a signal to end."""
 
     name: str
     memory: int

@@ -92,7 +92,7 @@ class TestBytecode:
 class TestPackages:
     @pytest.fixture
     def said(self, path: Path, tmp_path: Path) -> Path:
-        """What a python3.13 that does nothing was told, line by line."""
+        """The arguments of each call of a fake python3.13."""
         said = tmp_path / "said"
         (path / "python3.13").write_text(f'#!/bin/sh\necho "$PIP_REQUIRE_VIRTUALENV $PIP_USER $@" >>{said}\n')
         (path / "python3.13").chmod(0o755)
@@ -107,7 +107,7 @@ class TestPackages:
         bundle("python3.13", architecture, source, tmp_path / "target")
 
         (install,) = (line for line in said.read_text().splitlines() if " install " in line)
-        assert install.startswith("0 0 -m pip install "), "whatever pip was told for the user's own installations"
+        assert install.startswith("0 0 -m pip install "), "even with options for the user's own installations"
         for options in (
             "--require-hashes",
             "--no-deps",

@@ -1,4 +1,4 @@
-"""Whatever a message came with stands on its dead letter, and comes back by a redrive."""
+"""A dead letter keeps a message's attributes, and a redrive restores them."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def code() -> str:
 def ask(code: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
     """Asks the guard; returns status, physical id and reason of its answer."""
     answers: list[Answer] = []
-    # Lambda puts this module beside inline code.
+    # Lambda adds this module to inline code.
     # https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-lambda-function-code-cfnresponsemodule.html
     answering: Any = ModuleType("cfnresponse")
     answering.SUCCESS, answering.FAILED = "SUCCESS", "FAILED"

@@ -1,4 +1,4 @@
-"""The sums of `make chaos`: whatever is lost, doubled or wrongly moved to the dead-letter queue is found."""
+"""The sums of `make chaos`: they find everything that is lost, doubled or wrongly moved to the dead-letter queue."""
 
 from __future__ import annotations
 

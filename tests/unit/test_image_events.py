@@ -153,5 +153,5 @@ class TestOnSns:
         event = published(world)
         with Stubber(client) as stub:
             stub.add_client_error("publish", "InternalError")
-            with pytest.raises(ServiceUnavailable, match="tell of the image"):
+            with pytest.raises(ServiceUnavailable, match="publish the image's event"):
                 SnsImageEvents(client, TOPIC).publish(event)

@@ -1,4 +1,4 @@
-"""Uploads, deletions and what comes back, in whatever order their events arrive and whatever dies in between."""
+"""Uploads, deletions and undeletions, with their events in any order and with crashes in between."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class TestEarlierViewsNeverReplaceLaterOnes:
 
 
 class TestNamesWithoutImageSuffix:
-    """S3 tells of no upload under them, but of each deletion: what never was an image is passed over."""
+    """S3 sends no event for their uploads, only for deletions; objects that are not images are skipped."""
 
     def test_other_objects_get_no_record(self, world: World) -> None:
         world.upload("notes", data=b"a text")
@@ -345,6 +345,6 @@ def test_records_follow_what_s3_shows(data: st.DataObject, is_versioned: bool) -
         assert isinstance(known.published, ImageRecord)
         assert known.published.version.source == current.source
         assert known.fault is None
-    # what is told of later has a higher order, and one order tells one thing
+    # a later event has a higher order, and each order belongs to one event
     assert seen == sorted(seen)
     assert len({order for order, _ in seen}) == len(set(seen))

@@ -341,5 +341,5 @@ class TestOrderEventsOnSns:
         client = boto3.client("sns", region_name=REGION)
         with Stubber(client) as stub:
             stub.add_client_error("publish", "InternalError")
-            with pytest.raises(ServiceUnavailable, match="tell of the order"):
+            with pytest.raises(ServiceUnavailable, match="publish the order's event"):
                 SnsOrderEvents(client, "arn:aws:sns:eu-central-1:123456789012:orders").publish(event_of(self.RECORD))

@@ -92,7 +92,7 @@ class TestAGoodOrder:
 
 class TestAnOrderIsRejected:
     def rejection(self, world: OrderWorld, body: str) -> tuple[RejectionCode, str]:
-        """Deliver an order; it must be rejected, its customer must have paid nothing, and be told why."""
+        """Deliver an order; it must be rejected, its customer must have paid nothing, and get the reason."""
         outcome = world.deliver(body)
         assert outcome.result is Result.REJECTED
         assert outcome.fault is None
@@ -118,7 +118,7 @@ class TestAnOrderIsRejected:
         assert code is RejectionCode.OUT_OF_STOCK
 
     def test_that_wants_what_the_inventory_lacks_only_once_it_is_added(self, world: OrderWorld) -> None:
-        # given an operator who forgot a product: customers are told nothing
+        # given an operator who forgot a product: customers are not notified
         body = order_body(items=[(PRINT, 1), ("print-9x13", 1)])
         outcome = world.deliver(body)
         assert outcome.result is Result.DEAD_LETTERED
@@ -454,7 +454,7 @@ def assert_stock_is_held_by_orders(world: OrderWorld) -> None:
 
 
 def assert_only_what_is_done_is_acknowledged(world: OrderWorld, workers: Iterable[Worker]) -> None:
-    """What was acknowledged does not come again, whatever becomes of the other workers."""
+    """An acknowledged message is not delivered again, whatever happens to the other workers."""
     for worker in workers:
         if isinstance(worker.end, Outcome):
             assert world.orders[worker.end.task_id].state in FINAL
@@ -467,7 +467,7 @@ def assert_all_is_well(world: OrderWorld) -> None:
     for order_id, record in world.orders.items():
         assert record.state in FINAL
         assert world.taken_for(order_id) == (record.order.amount if record.state is State.COMPLETED else 0)
-        assert world.events_of(order_id), "the customer was told"
+        assert world.events_of(order_id), "the customer was notified"
         for product, quantity in record.order.products if record.state is State.COMPLETED else ():
             sold[product] += quantity
     assert {product: counters["sold"] for product, counters in world.inventory.items()} == sold
@@ -606,7 +606,7 @@ class TestTwoWorkersOnOneOrder:
         assert_all_is_well(world)
 
     def test_a_card_charged_for_a_rejected_order_is_refunded(self, world: OrderWorld) -> None:
-        # given a worker that was told "declined", and another that is told "charged" a moment later
+        # given a worker that got "declined", and another that gets "charged" a moment later
         body = order_body(card=DECLINED_CARD)
         declined, charged = Worker(world, body), Worker(world, body)
         while declined.coming != "to REJECTING":
@@ -661,7 +661,7 @@ ORDERS = st.fixed_dictionaries(
 
 
 class ManyWorkers(RuleBasedStateMachine):
-    """Orders that compete, workers that take turns call by call, die or lose an answer, and messages that come again.
+    """Orders that compete, workers that take turns call by call, die or lose an answer, and repeated messages.
 
     Meanwhile a card gets money and loses it. In the end every message is delivered until it is acknowledged, and only
     then the workers go on that are still about.

@@ -360,7 +360,7 @@ def members(enum: type) -> list[str]:
 
 
 class TestEveryKindOfPixel:
-    """Whatever libvips hands over is converted by rule or refused by name."""
+    """Every kind of pixels from libvips is converted by rule or refused by name."""
 
     @pytest.mark.parametrize("band_format", [name for name in members(pyvips.enums.BandFormat) if name != "notset"])
     @pytest.mark.parametrize("bands", range(1, 7))

@@ -1,4 +1,4 @@
-"""The pipeline: what a photo's renditions look like, whatever the photo was.
+"""The pipeline: what the renditions of any photo look like.
 
 Most pictures here are :func:`quadrants`: four flat colours, one per corner, so that a pixel in the middle of a corner
 tells orientation, colours and cropping at once.

@@ -1,4 +1,4 @@
-"""Dead letters go back to their queue, and none is lost, whatever happens to the process in between."""
+"""Dead letters go back to their queue, and none is lost, even if the process dies in between."""
 
 from __future__ import annotations
 

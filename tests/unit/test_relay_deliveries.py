@@ -49,7 +49,7 @@ class TestAMessage:
     def test_has_no_id_if_that_is_empty(self) -> None:
         assert the_delivery(event_message("x", messageId="")).message_id is None
 
-    def test_is_the_same_when_it_comes_again(self) -> None:
+    def test_is_the_same_when_repeated(self) -> None:
         assert the_delivery(event_message("x")) == the_delivery(event_message("x", redelivered=True))
 
     @pytest.mark.parametrize("data", ["hello world", "aGVsbG8", "Käthe", "aGVs\nbG8="])

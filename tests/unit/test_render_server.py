@@ -1,4 +1,4 @@
-"""Rendering apart: what a file does to its decoder, and what the kernel does about it, befalls that file alone.
+"""Rendering in processes: what a file does to its decoder, and how the kernel reacts, affects only that file.
 
 Everything here is real: processes, signals, limits. Files that take long are ordinary animations.
 """
@@ -204,7 +204,7 @@ messages.OVERHEAD_BYTES = 2**20
 import functions.process_image.processing as processing
 processing.estimate_memory = lambda *_: 1
 """
-#: Half of what processes have beside their estimate.
+#: Half of what processes have in addition to their estimate.
 _HALF_THE_OVERHEAD = """
 import functions.process_image.render_messages as messages
 messages.OVERHEAD_BYTES //= 2
@@ -326,7 +326,7 @@ class TestMemory:
             assert [spare > 500_000_000 for spare in spares] == [False, True]
         assert [rendition.width for rendition in rendered.renditions] == [400, 8]
 
-    def test_the_stacks_of_all_threads_fit_beside_the_smallest_estimate(
+    def test_the_stacks_of_all_threads_fit_with_the_smallest_estimate(
         self, python_with: Callable[[str, str], None], spares: list[int]
     ) -> None:
         python_with("sitecustomize", _HALF_THE_OVERHEAD)
@@ -610,7 +610,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 
 class TestHostileFiles:
-    """Whatever is in a file, its outcome is decided within its limits, and the next photo is rendered."""
+    """Any file has an outcome within its limits, and the next photo is rendered."""
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_end_within_their_limits(self, name: str) -> None:

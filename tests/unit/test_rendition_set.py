@@ -1,4 +1,4 @@
-"""The rendition set: one file that people edit, so its faults are told all at once and in full."""
+"""The rendition set: one file that people edit, so all its faults are reported at once and in full."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ class TestTheTwoModels:
 class TestDeterminism:
     def test_the_same_seed_gives_the_same_outcome(self) -> None:
         def once(seed: int) -> Outcome:
-            random.seed()  # whatever was drawn before
+            random.seed()  # independent of earlier draws
             return simulate(
                 arrivals(burst_rate(500, 100), 100, seed),
                 TWO,

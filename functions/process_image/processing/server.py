@@ -74,7 +74,7 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
         if control in readable:
             try:
                 message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
-            except ConnectionError:  # it closed before it was told that this server is ready
+            except ConnectionError:  # it closed before this server was ready
                 break
             if not message:
                 break

@@ -67,7 +67,7 @@ class ReceivedMessage(Generic[TaskT, OutcomeT]):
     _ended: list[Attempt[TaskT, OutcomeT]] = field(default_factory=list)
 
     def work(self, deadline: Deadline, *, redriven: bool = False) -> None:
-        """Attempt one task after the other, whatever the outcome of each, until the function has to answer."""
+        """Attempt the tasks one after the other, even if some fail, until the function has to answer."""
         for task in self.tasks:
             if time() > deadline.at - _SECONDS_TO_ANSWER:
                 return

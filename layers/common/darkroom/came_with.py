@@ -1,6 +1,6 @@
-"""What a message came with beside its body, and how a dead letter keeps it and a redrive gives it back.
+"""A message's attributes: how a dead letter keeps them and a redrive restores them.
 
-A dead letter carries Darkroom's attributes beside the producer's. SQS takes ten attributes: where they are too many,
+A dead letter has Darkroom's attributes and the producer's. SQS takes ten attributes: if they are too many,
 or share a name, one attribute, ``dead_letter``, holds Darkroom's and what has no room, as JSON.
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
 """
@@ -27,7 +27,7 @@ Attribute = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class CameWith:
-    """The producer's message attributes, and the message group and trace header that SQS keeps beside them."""
+    """The producer's message attributes, and the message group and trace header that SQS keeps separately."""
 
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
     group_id: str | None = None
@@ -106,7 +106,7 @@ def producers(attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
 
 
 def with_ours(came: Mapping[str, Attribute], ours: Mapping[str, str]) -> dict[str, Attribute]:
-    """Put Darkroom's attributes beside the producer's, as far as there is room and names differ."""
+    """Add Darkroom's attributes to the producer's, as far as there is room and names differ."""
     clashing = {name: value for name, value in came.items() if name in (*ours, *OURS, PACKED)}
     others = {name: value for name, value in came.items() if name not in clashing}
     if len(others) + len(ours) + bool(clashing) <= _MOST_ATTRIBUTES:
