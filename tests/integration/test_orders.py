@@ -222,7 +222,7 @@ def test_a_wrong_secret_holds_orders_until_the_right_key_is_there(stack: Stack, 
         assert stock(stack, product) == (5, 0, 0)
         # given a key of the wrong mode
         stack.secretsmanager.put_secret_value(SecretId=secret, SecretString="sk_live_wrong")
-        # then the stock is held, and the customer is told nothing
+        # then the stock is held, and the customer is not notified
         refused = wait_for_dead_letter(stack, send(stack, order(product)), DEAD_LETTERS)
         assert refused.error_code == "PaymentKeyRefused"
         assert "secret key of live mode" in refused.reason
