@@ -19,6 +19,7 @@ FUNCTIONS = {
     "ProcessOrderFunction": "functions/process_order",
     "RelayRabbitMqFunction": "functions/relay_rabbitmq",
     "SweepOrdersFunction": "functions/sweep_orders",
+    "AnswerRequestsFunction": "functions/answer_requests",
 }
 _LAYER = "python"  # https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html
 _PLACES = FUNCTIONS | {"SchemasLayer": f"{_LAYER}/schemas"}

@@ -92,6 +92,16 @@ class LocalConfig:
         return self.port + 4
 
     @property
+    def web_port(self) -> int:
+        """The port of the sample page's backend."""
+        return self.port + 5
+
+    @property
+    def web_url(self) -> str:
+        """The address of the sample page."""
+        return f"http://localhost:{self.web_port}/"
+
+    @property
     def rabbitmq_url(self) -> str:
         """The broker's URL, with the user and the password that it starts with."""
         return f"amqp://{RABBITMQ_USER}:{self.keys.rabbitmq_password}@127.0.0.1:{self.rabbitmq_port}"
@@ -160,8 +170,8 @@ def local_config() -> LocalConfig:
     """
     folder = PROJECT / (os.environ.get("DARKROOM_FOLDER") or ".local")
     port = os.environ.get("PORT") or str(LocalConfig(folder, 0).started_port or 4566)
-    if not port.isdecimal() or not 1024 <= int(port) <= 65531:
-        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65531.")
+    if not port.isdecimal() or not 1024 <= int(port) <= 65530:
+        raise LaptopError(f"PORT is {port!r}; it must be a number from 1024 to 65530.")
     return LocalConfig(folder, int(port))
 
 
@@ -191,6 +201,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         "ProcessOrderConcurrency": "4",
         "PaymentsUrl": config.payments_endpoint_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
+        "UploadOrigins": config.web_url.rstrip("/"),
         # Every flow, with its alarms.
         "RabbitMqIntake": "true",
         "CreateDashboard": "true",

@@ -34,7 +34,7 @@ from local.config import (
     tool,
     write_for_this_user,
 )
-from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install
+from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install, web_page
 from local.emulators.processes import check_free
 from operations.deployed import DeployedStack
 from operations.errors import OperationsError
@@ -104,9 +104,21 @@ def load(config: LocalConfig) -> Stack:
 def check_port(config: LocalConfig) -> None:
     """Raise LaptopError if the stack was started on another port than the configured one."""
     port = config.started_port or config.port
-    running = any(server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller))
+    running = any(server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller, web_page))
     if port != config.port and running:
         raise LaptopError(f"The laptop stack is already up, on port {port}. Use PORT={port}, or stop it: make down")
+
+
+def variables_of(deployed: Stack) -> dict[str, str]:
+    """The variables that point every AWS client to the stack, and the stack's outputs."""
+    return {
+        "AWS_ENDPOINT_URL": deployed.endpoint_url,
+        "AWS_DEFAULT_REGION": deployed.region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **{name.upper(): value for name, value in deployed.credentials.items()},
+        **deployed.outputs,
+    }
 
 
 def environment_of(deployed: Stack, foreign: Iterable[str]) -> list[str]:
@@ -117,14 +129,7 @@ def environment_of(deployed: Stack, foreign: Iterable[str]) -> list[str]:
     foreign:
         The shell's variables for other stacks, such as AWS_PROFILE.
     """
-    variables = {
-        "AWS_ENDPOINT_URL": deployed.endpoint_url,
-        "AWS_DEFAULT_REGION": deployed.region,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        **{name.upper(): value for name, value in deployed.credentials.items()},
-        **deployed.outputs,
-    }
+    variables = variables_of(deployed)
     loopback = "127.0.0.1,localhost"
     return [
         *(f"unset {name}" for name in foreign),
@@ -292,7 +297,7 @@ def _alone(config: LocalConfig) -> Iterator[None]:
 
 def down(config: LocalConfig) -> bool:
     """Stop the stack and delete its contents; returns whether anything was running."""
-    stopped = [server.stop(config) for server in (mq_poller, rabbitmq, payments, aws_emulator)]
+    stopped = [server.stop(config) for server in (web_page, mq_poller, rabbitmq, payments, aws_emulator)]
     config.forget_start()
     return any(stopped)
 

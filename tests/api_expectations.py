@@ -38,7 +38,15 @@ READ = {
     "/dead-letters/rabbitmq": "RabbitMqDeadLetterQueue",
 }
 SUBMIT = {"/image-tasks": "ImageTasksQueue", "/orders": "OrderQueue"}
-METHODS = {path: {"GET", "DELETE"} for path in READ} | {path: {"POST"} for path in SUBMIT}
+QUEUES = {path: {"GET", "DELETE"} for path in READ} | {path: {"POST"} for path in SUBMIT}
+# What a function answers, by an example of the path; the description may have a parameter in its place.
+OF_A_FUNCTION = {
+    "/images": ("/images", {"GET"}),
+    "/images/a%20b/%C3%BC.jpg": ("/images/{key+}", {"GET"}),
+    "/orders/o-1": ("/orders/{order_id}", {"GET"}),
+    "/uploads": ("/uploads", {"POST"}),
+}
+METHODS = QUEUES | {path: methods for path, (_, methods) in OF_A_FUNCTION.items()}
 
 # Of every optional parameter a value that differs from what the queue does without it.
 OPTIONAL = {
@@ -83,6 +91,10 @@ WRONG_BODIES = [
     ("/orders", ORDER | {"items": [ITEM | {"quantity": 0}]}),
     ("/orders", ORDER | {"items": [ITEM | {"quantity": 1.5}]}),
     ("/orders", ORDER | {"items": [{}]}),
+    ("/uploads", {}),
+    ("/uploads", {"key": "a.jpg", "prefix": "a/"}),
+    ("/uploads", {"prefix": "users/47"}),
+    ("/uploads", {"key": "a.jpg", "max_bytes": 0}),
 ]
 WRONG_PARAMETERS = [
     {"MaxNumberOfMessages": "0"},
@@ -98,8 +110,21 @@ WRONG_PARAMETERS = [
     {"AttributeName": "Colour"},
 ]
 
-_DESCRIPTION = schemathesis.openapi.from_dict(load())
-DESCRIBED = {f"{method} {path}": _DESCRIPTION[path][method] for path in METHODS for method in sorted(METHODS[path])}
+_DESCRIPTION = schemathesis.openapi.from_dict(
+    load() | {"paths": {path.replace("+}", "}"): methods for path, methods in load()["paths"].items()}}
+)
+
+
+def described(paths: dict[str, set[str]]) -> dict[str, Any]:
+    """The operations of some paths, by method and path."""
+    return {
+        f"{method} {path}": _DESCRIPTION[path.replace("+}", "}")][method]
+        for path in paths
+        for method in sorted(paths[path])
+    }
+
+
+DESCRIBED = described(QUEUES)
 
 
 @dataclass(frozen=True)
@@ -284,7 +309,7 @@ _JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize("action", ["ReceiveMessage", "PurgeQueue", "DeleteMessage", "SendMessage"])
-@pytest.mark.parametrize(("method", "path"), [(method, path) for path in METHODS for method in sorted(METHODS[path])])
+@pytest.mark.parametrize(("method", "path"), [(method, path) for path in QUEUES for method in sorted(QUEUES[path])])
 def test_no_request_reaches_another_queue(api: Api, method: str, path: str, queue: str, action: str) -> None:
     # given a message on a queue that is not this path's
     other = READ["/results" if path != "/results" else "/dead-letters/images"]
@@ -360,7 +385,8 @@ def test_refuses_other_methods_and_names_the_right_ones(api: Api, method: str, p
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 @pytest.mark.parametrize("path", ["/none", "/results/1", "/dead-letters"])
 def test_names_the_paths_where_there_is_none(api: Api, method: str, path: str) -> None:
-    assert all(known in error_of(api.call(method, path), 404)["allowed"] for known in METHODS)
+    known = [*QUEUES, "/images", "/uploads"]
+    assert all(path in error_of(api.call(method, path), 404)["allowed"] for path in known)
 
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for path in METHODS for method in sorted(METHODS[path])])
@@ -389,11 +415,16 @@ def no_waiting(api: Api) -> Iterator[None]:
 @pytest.mark.parametrize("operation", DESCRIBED)
 def test_every_answer_is_described(api: Api, operation: str, mode: schemathesis.GenerationMode) -> None:
     """Whatever fits the description, and whatever does not, is answered as the description says."""
+    explore(api, DESCRIBED[operation], mode)
+
+
+def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode, examples: int = 50) -> None:
+    """Send requests that fit an operation's description, or that do not, and hold the answers to it."""
 
     @seed(4)
-    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(case=DESCRIBED[operation].as_strategy(generation_mode=mode))
-    def explore(case: schemathesis.Case[Any]) -> None:
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case[Any]) -> None:
         if isinstance((case.query or {}).get("WaitTimeSeconds"), int):
             case.query = {**case.query, "WaitTimeSeconds": "0"}  # or it waits for as long
         answer = case.call(api.url, api.session, headers={"x-api-key": api.key}, auth=api.auth, timeout=30)
@@ -408,4 +439,4 @@ def test_every_answer_is_described(api: Api, operation: str, mode: schemathesis.
             ],
         )
 
-    explore()
+    send()

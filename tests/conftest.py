@@ -29,7 +29,7 @@ def make_config() -> Iterator[Callable[[str], LocalConfig]]:
     configs: list[LocalConfig] = []
 
     def make(name: str) -> LocalConfig:
-        port = free_port(neighbours=4)  # of TLS, payments, RabbitMQ, its node
+        port = free_port(neighbours=5)  # of TLS, payments, RabbitMQ, its node, the sample page
         config = LocalConfig(PROJECT / ".local" / f"{name}-{_WORKER}", port)
         shutil.rmtree(config.folder, ignore_errors=True)
         configs.append(config)

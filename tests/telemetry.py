@@ -32,6 +32,7 @@ METRICS: dict[str, dict[tuple[str, ...], set[str]]] = {
         ("service",): {"StoodStill", "UnknownPayments", "Defects", "Retried"},
         ("error_code", "service"): {"Retried"},
     },
+    "answer-requests": {("service",): {"Defects", "Retried"}, ("error_code", "service"): {"Retried"}},
     "relay-rabbitmq": {("service",): {"Relayed", "Defects", *_FAULTS}, ("error_code", "service"): _FAULTS},
 }
 
@@ -51,5 +52,6 @@ LOG_FIELDS: dict[str, set[str]] = {
         *_OF_EVERY_LINE,
         *_OF_FAULTS,
     },
+    "answer-requests": {"error_code", *_OF_EVERY_LINE},
     "relay-rabbitmq": {"task_id", "queue", "relayed", "dead_lettered", *_OF_EVERY_LINE, *_OF_FAULTS},
 }

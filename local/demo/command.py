@@ -21,6 +21,7 @@ from local.demo import report
 from local.demo.orders import ShownOrder
 from local.demo.rabbitmq import ShownMessage
 from local.demo.report import Shown
+from local.emulators import web_page
 from local.order_events import listening
 from local.outcomes import DeadLetter
 from operations.terminal import printable
@@ -63,6 +64,8 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     )
     wrong = _tell_what_is_wrong(config, console, images, orders, messages)
     _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
+    web_page.start(config, stack.variables_of(deployed))
+    console.print(f"Upload photos yourself: {config.web_url} (until make down)", soft_wrap=True)
     console.print(f"Report page: {printable(str(page))}", soft_wrap=True)
     return 1 if wrong else 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
 from uuid import uuid4
 
 from local.emulators.sqs_in_json import fault_of, message_in_json
@@ -27,6 +27,7 @@ def install() -> None:
     _leave_out_what_a_condition_refuses(gateway)
     _look_at_the_media_type_first(gateway)
     _refuse_callers_in_the_api_s_own_words(gateway)
+    _hand_the_path_on_encoded(gateway)
     gateway._invoke_sqs_v1 = _call_sqs  # noqa: SLF001 # there is no public hook
 
 
@@ -72,7 +73,7 @@ def _import_all_of_it(gateway: Any) -> None:
             integration[key] = given.get(key) or integration[key]
         integration["integrationResponses"] = {
             pattern: {"selectionPattern": "" if pattern == "default" else pattern, **answer}
-            for pattern, answer in given["responses"].items()
+            for pattern, answer in given.get("responses", {}).items()  # none of a function
         }
 
     gateway._import_rest_api, gateway._import_operation = whole_api, whole_operation  # noqa: SLF001
@@ -137,6 +138,19 @@ def _refuse_callers_in_the_api_s_own_words(gateway: Any) -> None:
         return gateway.authentication_error_response(api_id, stage, error, headers, query)
 
     app._enforce_execute_api = patched  # noqa: SLF001
+
+
+def _hand_the_path_on_encoded(gateway: Any) -> None:
+    """Give functions the path percent-encoded, as REST APIs do. MiniStack decodes it."""
+    build = gateway._build_lambda_event_v1  # noqa: SLF001 # there is no public hook
+
+    def patched(*request: Any, **more: Any) -> Any:
+        event = build(*request, **more)
+        event["path"] = quote(event["path"])
+        event["pathParameters"] = {k: quote(v) for k, v in (event["pathParameters"] or {}).items()} or None
+        return event
+
+    gateway._build_lambda_event_v1 = patched  # noqa: SLF001
 
 
 async def _call_sqs(integration: dict[str, Any], *request: Any, **_: Any) -> Any:

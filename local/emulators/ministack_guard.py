@@ -63,6 +63,8 @@ def guarded(app: App, docker_network: str = "") -> App:
             message = "The laptop stack answers only web pages of origins in a bucket's CORS rules."
             await _refuse(send, request, "AccessDenied", message)
             return
+        if "origin" in request.headers:  # browsers do not trust the emulator's certificate, and the bucket wants TLS
+            scope = {**scope, "scheme": "https"}
         if _needs_no_header(request):
             await app(scope, receive, send)
             return

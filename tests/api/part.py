@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +12,15 @@ import yaml
 from api.description import with_every_flow
 from tests.template.template import ROOT, Template
 
+_A_FUNCTION = "arn:aws:lambda:eu-central-1:000000000000:function:none"
 _API = ("AWS::ApiGateway::", "AWS::Serverless::Api")
 
 
 def part_for_api(template: Template) -> Template:
     """The API and every resource that it names, directly or through another, as a template of its own."""
-    template = _with_includes(template)
+    # Functions are not deployed: see run_localstack.py.
+    text = json.dumps(_with_includes(template))
+    template = json.loads(text.replace("${AnswerRequestsFunction.Arn}", _A_FUNCTION))
     resources = template["Resources"]
     wanted: set[str] = set()
     found = {name for name, resource in resources.items() if resource["Type"].startswith(_API)}

@@ -165,6 +165,16 @@ def take_parameters_as_sqs_does() -> None:
     query_api.try_call_sqs, query_api.urlencode = patched, numbered
 
 
+def hand_requests_of_functions_back() -> None:
+    """Answer the event that the function would get. There is no Lambda here, which would need Docker."""
+    from localstack.services.apigateway.next_gen.execute_api.integrations.aws import RestApiAwsProxyIntegration
+
+    def patched(function_arn: str, event: bytes, source_arn: str, credentials: str | None = None) -> bytes:
+        return json.dumps({"statusCode": 200, "body": event.decode()}).encode()
+
+    RestApiAwsProxyIntegration.call_lambda = staticmethod(patched)
+
+
 def main() -> None:
     """Patch, then serve until told to stop."""
     installed = version("localstack-core")
@@ -178,6 +188,7 @@ def main() -> None:
     check_bodies_as_aws_does()
     speak_json_as_sqs_does()
     take_parameters_as_sqs_does()
+    hand_requests_of_functions_back()
     from localstack.runtime.main import main as serve
 
     serve()

@@ -318,6 +318,13 @@ def refused_by_sqs(scene: Scene) -> Iterable[Datum]:
     return [Datum(Metric("AWS/ApiGateway", "5XXError", of_the_api), errors, "Count")]
 
 
+def answering_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
+    """The function behind the API may not read the tables."""
+    with not_allowed(scene.stack, "AnswerRequestsRole", "dynamodb:GetItem"):
+        assert Caller(scene.stack, owner_of(scene.stack))("GET", "/images/lake.jpg")[0] == 502
+        return scene.metrics_in_log("AnswerRequestsFunctionName")
+
+
 _MANGLED_RECORD = {"Records": [{"eventSource": "aws:sqs"}]}
 FAULTS: dict[str, Fault] = {
     "HighNotificationLatencyAlarm": late_notification,
@@ -346,4 +353,7 @@ FAULTS: dict[str, Fault] = {
     "RelayRabbitMqThrottlesAlarm": throttled("RelayRabbitMqFunctionName"),
     "RelayRabbitMqDefectsAlarm": relay_role_without_a_permission,
     "ApiServerErrorsAlarm": refused_by_sqs,
+    "AnswerRequestsErrorsAlarm": crash("AnswerRequestsFunctionName", {"httpMethod": "PATCH", "resource": "/"}),
+    "AnswerRequestsThrottlesAlarm": throttled("AnswerRequestsFunctionName"),
+    "AnswerRequestsDefectsAlarm": answering_role_without_a_permission,
 }

@@ -184,6 +184,11 @@ def test_an_order_is_submitted_and_fulfilled(stack: Stack, call: Caller) -> None
     # There is no stock of it. That it was rejected for that says that the function read it as it was sent.
     order = wait_for_orders(stack, [order_id], seconds=60)[order_id]
     assert (order["state"], order["rejection"]["code"]) == ("REJECTED", "OutOfStock")
+    # And it can be looked up.
+    status, shown, _ = call("GET", f"/orders/{order_id}")
+    assert (status, shown["state"], shown["rejection"]["code"]) == (200, "REJECTED", "OutOfStock")
+    assert [entry["state"] for entry in shown["history"]][:1] == ["RECEIVED"]
+    assert "customer_id" not in shown
 
 
 def test_an_image_task_is_submitted_and_read(stack: Stack, call: Caller) -> None:
@@ -255,7 +260,7 @@ def test_another_method_on_a_submit_path_is_refused_with_those_allowed(path: str
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/dead-letters", "/dead-letters/videos", "/orders/1", "/results/1/2"]
+    "path", ["/", "/nothing", "/dead-letters", "/dead-letters/videos", "/orders/1/2", "/results/1/2"]
 )
 def test_an_unknown_path_is_refused_with_those_known(path: str, call: Caller) -> None:
     error = error_of(call("GET", path), 404)

@@ -8,6 +8,7 @@ from time import sleep
 from typing import Any
 
 import pytest
+import schemathesis
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -17,7 +18,7 @@ from requests.auth import AuthBase
 from local.chaos.fault_injection import held_back_messages
 from local.stack import Stack
 from tests.api_expectations import *  # noqa: F403 # the tests and their fixtures
-from tests.api_expectations import READ, SUBMIT, Api
+from tests.api_expectations import OF_A_FUNCTION, READ, SUBMIT, Api, described, explore
 
 _SECONDS_BETWEEN = 0.02  # the API takes 50 requests a second
 
@@ -50,3 +51,14 @@ def api(stack: Stack) -> Iterator[Api]:
         yield Api(stack.outputs["ApiUrl"], stack.outputs["ApiKey"], stack.sqs, queues, auth=_Signed(stack))
         for url in queues.values():
             stack.sqs.purge_queue(QueueUrl=url)
+
+
+OF_THE_FUNCTION = described(dict(OF_A_FUNCTION.values()))
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("operation", OF_THE_FUNCTION)
+def test_the_function_answers_nothing_that_is_not_described(
+    api: Api, operation: str, mode: schemathesis.GenerationMode
+) -> None:
+    explore(api, OF_THE_FUNCTION[operation], mode, examples=15)

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 import pytest
+import requests
 
 from local.chaos.fault_injection import held_back_messages, kill_functions
 from local.config import PROJECT, LocalConfig
@@ -25,6 +26,7 @@ from local.emulators import payments
 from local.outcomes import poll, read_items
 from local.stack import Stack
 from tests.api_expectations import READ
+from tests.integration.browsing import certificate, post_form
 from tests.integration.calling import Caller, owner_of
 from tests.integration.roles import role_name
 from tests.integration.test_orders import new_product, order
@@ -330,6 +332,40 @@ def _submit_an_order(bench: Bench) -> Callable[[], str]:
     return partial(bench.call, "POST", "/orders", _order(bench))
 
 
+def _look_an_order_up(bench: Bench) -> Callable[[], str]:
+    return partial(bench.call, "GET", "/orders/nobody-sent-it")
+
+
+def _look_an_image_up(bench: Bench) -> Callable[[], str]:
+    return partial(bench.call, "GET", "/images/nobody-sent-it.jpg")
+
+
+def _list_images(bench: Bench) -> Callable[[], str]:
+    _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG")
+    return partial(bench.call, "GET", "/images", limit=1)
+
+
+def _upload_by_a_form(bench: Bench) -> Callable[[], str]:
+    _, form, _ = Caller(bench.stack, owner_of(bench.stack))("POST", "/uploads", {"key": new_key()})
+
+    def work() -> str:
+        answer = post_form(form, b"no photo", bench.config)
+        return f"{answer.status_code} {answer.text}"
+
+    return work
+
+
+def _show_by_a_signed_address(bench: Bench) -> Callable[[], str]:
+    key = _published(bench)
+    _, image, _ = Caller(bench.stack, owner_of(bench.stack))("GET", f"/images/{key}")
+
+    def work() -> str:
+        answer = requests.get(image["renditions"][0]["url"], verify=certificate(bench.config), timeout=10)
+        return f"{answer.status_code} {answer.text[:500]}"
+
+    return work
+
+
 #: Work that needs a permission: by its statement, action and resource.
 WORK: dict[tuple[str, str, str], Work] = {
     ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
@@ -366,6 +402,12 @@ WORK: dict[tuple[str, str, str], Work] = {
         for path, queue in READ.items()
         for action, work in (("sqs:ReceiveMessage", _read), ("sqs:DeleteMessage", _acknowledge))
     },
+    ("ReadRecords", "dynamodb:GetItem", "ImagesTable"): _look_an_image_up,
+    ("ReadRecords", "dynamodb:GetItem", "OrdersTable"): _look_an_order_up,
+    ("ReadPages", "dynamodb:BatchGetItem", "ImagesTable"): _list_images,
+    ("ListUploads", "s3:ListBucket", "UploadsBucket"): _list_images,
+    ("LetFormsUpload", "s3:PutObject", "UploadsBucket"): _upload_by_a_form,
+    ("LetAddressesShow", "s3:GetObject", "RenditionsBucket"): _show_by_a_signed_address,
     ("Submit", "sqs:SendMessage", "ImageTasksQueue"): _submit_a_task,
     ("Submit", "sqs:SendMessage", "OrderQueue"): _submit_an_order,
 }
@@ -415,7 +457,8 @@ def _refused(answer: str, action: str) -> bool:
     return (
         f"not authorized to perform: {action}" in answer
         or "(403) when calling the HeadObject operation: Forbidden" in answer
-        or answer.startswith('502 {"error": {"code": "QUEUE_UNAVAIL')
+        or answer.startswith(('502 {"error": {"code": "QUEUE_UNAVAIL', '502 {"error": {"code": "SERVICE_UNAVAIL'))
+        or (answer.startswith("403 ") and "<Code>AccessDenied</Code>" in answer)
     )
 
 

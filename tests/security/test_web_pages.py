@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from pika.exceptions import AMQPError
 from local.config import LocalConfig
 from local.emulators import payments
 from local.stack import Stack
+from tests.chromium import COMMAND, PROGRAM
 
 FOREIGN = {
     "a foreign origin": {"Origin": "https://evil.example"},
@@ -48,7 +48,6 @@ PATHS = {
     "list buckets": ("GET", "/"),
     "faults": ("POST", "/_ministack/faults"),
 }
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -196,7 +195,7 @@ def site() -> Iterator[Any]:
 
 def _visit(site: Any, script: str, tmp_path: Path) -> dict[str, str]:
     """Open a page with a script in Chromium; returns what the script reported."""
-    if CHROMIUM is None:
+    if PROGRAM is None:
         pytest.skip("There is no Chromium or Chrome.")
     site.page = f"""<meta charset=utf-8><script>
     const told = {{}};
@@ -207,11 +206,10 @@ def _visit(site: Any, script: str, tmp_path: Path) -> dict[str, str]:
     (async () => {{ {script}
       await fetch("/", {{method: "POST", body: JSON.stringify(told)}});
     }})();</script>""".encode()
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     url = f"http://localhost:{site.server_port}/"
     environment = os.environ | {"HOME": str(tmp_path)}
     with subprocess.Popen(  # noqa: S603
-        [*command, f"--user-data-dir={tmp_path / 'chromium'}", url],
+        [PROGRAM, *COMMAND, f"--user-data-dir={tmp_path / 'chromium'}", url],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

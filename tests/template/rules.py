@@ -128,10 +128,10 @@ _DONE_BY_LAMBDA_FOR_BROKERS = {
 _DONE_BY_CODE: dict[str, str | list[str]] = {
     "sqs:SendMessage": ".send_message",
     "sqs:ChangeMessageVisibility": ".change_message_visibility(",
-    "s3:GetObject": ".get_object(",
+    "s3:GetObject": [".get_object(", '"get_object"'],  # now, or by a signed address
     "s3:GetObjectVersion": "VersionId=",
-    "s3:ListBucket": '"NoSuchKey"',  # the answer that S3 gives only to those who may list
-    "s3:PutObject": ".put_object(",
+    "s3:ListBucket": ['"NoSuchKey"', ".list_objects_v2("],  # the first: an answer only to those who may list
+    "s3:PutObject": [".put_object(", ".generate_presigned_post("],  # now, or by a signed form
     "s3:PutObjectTagging": "Tagging=",
     "s3:GetObjectTagging": ".get_object_tagging(",
     "s3:DeleteObject": ".delete_objects(",
@@ -861,7 +861,9 @@ def methods_check_requests_first(template: Template) -> list[str]:
         if "x-amazon-apigateway-request-validator" in operation:
             findings.append(f"{method} has a validator of its own")
         integration = integration_of(operation)
-        if integration.get("passthroughBehavior") != "never" or not integration.get("requestTemplates"):
+        if integration.get("type") == "aws_proxy":
+            pass  # a function gets all that was sent, and checks it
+        elif integration.get("passthroughBehavior") != "never" or not integration.get("requestTemplates"):
             findings.append(f"{method} passes bodies on that no template has made")
         content = operation.get("requestBody", {}).get("content", {})
         if method.startswith("POST") and "schema" not in content.get("application/json", {}):
@@ -917,6 +919,28 @@ def methods_call_queues_under_a_role_for_just_that(template: Template) -> list[s
     return findings
 
 
+def functions_behind_methods_let_that_api_alone_call_them(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/lambda/latest/dg/services-apigateway.html#apigateway-permissions"""
+    called = {
+        (found[1], api)
+        for api, _, operation in operations(template)
+        if (found := re.search(r"functions/\$\{(\w+)\.Arn\}", str(integration_of(operation).get("uri"))))
+    }
+    account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}"
+    allowed = {
+        (target(values["FunctionName"]) or "", api)
+        for values in properties(template, "AWS::Lambda::Permission").values()
+        for api in properties(template, API)
+        if values["Principal"] == "apigateway.amazonaws.com"
+        if values.get("SourceArn") == {"Fn::Sub": f"{account}:${{{api}}}/*"}
+    }
+    everybody = properties(template, "AWS::Lambda::Permission").keys()
+    findings = [f"{api} may not call {function}" for function, api in sorted(called - allowed)]
+    if len(everybody) > len(called & allowed):
+        findings.append(f"{', '.join(sorted(everybody))}: more may call than the API")
+    return findings
+
+
 def methods_encode_every_value_that_they_hand_on(template: Template) -> list[str]:
     """A value that is not encoded brings parameters of its own with it: another action, another queue.
 
@@ -952,7 +976,7 @@ def methods_answer_as_documented_and_errors_in_one_shape(template: Template) -> 
         findings += [f"{kind} has another shape" for kind, answer in gateway.items() if not _is_error(answer)]
     for _, method, operation in operations(template):
         answers = integration_of(operation).get("responses", {})
-        if "default" not in answers:
+        if "default" not in answers and integration_of(operation).get("type") != "aws_proxy":
             findings.append(f"{method} answers what it does not know with a bare 500")
         for answer in answers.values():
             if answer["statusCode"] not in operation.get("responses", {}):

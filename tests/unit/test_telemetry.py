@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from darkroom.batch import Attempt
 from darkroom.errors import MalformedMessage, PaymentsUnavailable, ServiceUnavailable, TransientFault, UnexpectedError
 from darkroom.image_messages import ImageTask
@@ -78,6 +79,12 @@ def tell_of_messages() -> None:
     report_fault(ServiceUnavailable("SQS is away"), {}, is_last=False)  # as the handler does for the whole batch
 
 
+def tell_of_requests() -> None:
+    denied = ServiceUnavailable("S3 does not allow it")
+    denied.__cause__ = ClientError({"Error": {"Code": "AccessDenied"}}, "ListObjectsV2")
+    report_fault(denied, {}, is_last=False)  # as the handler does
+
+
 def tell_of_a_sweep() -> None:
     sweep.report_sent_again(2)
     sweep.report_unknown_payments([TakenPayment("pi_1", "order-1", 1250, "EUR")])
@@ -90,6 +97,7 @@ EVERYTHING = {
     "process-order": tell_of_orders,
     "relay-rabbitmq": tell_of_messages,
     "sweep-orders": tell_of_a_sweep,
+    "answer-requests": tell_of_requests,
 }
 
 

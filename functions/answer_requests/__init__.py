@@ -1,0 +1,7 @@
+"""Answers the HTTP API's requests for images and orders, and signs upload forms."""
+
+import logging
+
+# With JSON logs Lambda sets the root logger to our level, and then these libraries tell of every request.
+for _library in ("boto3", "botocore", "urllib3"):
+    logging.getLogger(_library).setLevel(logging.WARNING)

@@ -1,0 +1,94 @@
+"""Images and orders as plain JSON, made from the tables' items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+_OF_AN_IMAGE = (
+    *("version_id", "version_order", "uploaded_at", "deleted_at"),
+    *("format", "bytes", "width", "height", "frames", "camera", "taken_at", "placeholder", "dominant_colour"),
+)
+_OF_A_RENDITION = ("name", "content_type", "width", "height", "bytes")
+_OF_A_FAULT = ("error_code", "reason", "at", "version_id")
+# Neither address nor payment method: a page that shows an order needs none.
+_OF_AN_ORDER = ("order_id", "state", "amount", "currency", "history", "rejection")
+
+
+class Addresses(Protocol):
+    """Makes the renditions' addresses for one answer."""
+
+    @property
+    def expire_at(self) -> str | None:
+        """When they stop working, ISO 8601; None if they last."""
+
+    def of(self, key: str) -> str:
+        """Return the address of a rendition, whose bytes never change."""
+
+    def stable(self, image_key: str, name: str) -> str | None:
+        """Return the address that always leads to the image's current rendition; None without delivery."""
+
+
+@dataclass(frozen=True)
+class DeliveredAddresses:
+    """Addresses of the delivery domain, for everybody and for good."""
+
+    images_url: str
+    expire_at: str | None = None
+
+    def of(self, key: str) -> str:
+        """Return the address of a rendition."""
+        return f"{self.images_url}/{quote(key)}"
+
+    def stable(self, image_key: str, name: str) -> str | None:
+        """Return the image's stable address."""
+        return f"{self.images_url}/i/{quote(image_key)}/{name}"
+
+
+def image_json(item: Mapping[str, Any], addresses: Addresses) -> dict[str, Any]:
+    """Return an image as the API shows it, with the renditions' addresses and a ``srcset`` per content type."""
+    image = {"key": item["image_key"], "state": item["state"]}
+    image |= {name: item[name] for name in _OF_AN_IMAGE if name in item}
+    if location := item.get("location"):  # only with KeepLocation
+        image["location"] = {"latitude": location[0], "longitude": location[1]}
+    if fault := item.get("latest_fault"):
+        image["latest_fault"] = {name: fault.get(name) for name in _OF_A_FAULT}
+    if item["state"] != "READY":
+        return image
+    urls = {key: addresses.of(key) for key in dict.fromkeys(rendition["key"] for rendition in item["renditions"])}
+    image["renditions"] = [
+        {name: rendition[name] for name in _OF_A_RENDITION}
+        | {"url": urls[rendition["key"]]}
+        | ({"stable_url": stable} if (stable := addresses.stable(item["image_key"], rendition["name"])) else {})
+        for rendition in item["renditions"]
+    ]
+    image["srcset"] = srcsets(image["renditions"], item["width"], item["height"])
+    if addresses.expire_at:
+        image["urls_expire_at"] = addresses.expire_at
+    return image
+
+
+def pending_json(key: str, size: int, uploaded_at: str) -> dict[str, Any]:
+    """Return an upload that has no record yet. One whose name is not that of an image never gets one."""
+    return {"key": key, "state": "PENDING", "bytes": size, "uploaded_at": uploaded_at}
+
+
+def srcsets(renditions: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[str, str]:
+    """Return a ``srcset`` for each content type, of the renditions that show the whole image.
+
+    A browser takes any of them for any other, so a cropped one must not be among them.
+    https://html.spec.whatwg.org/multipage/images.html#srcset-attributes
+    """
+    found: dict[str, dict[int, str]] = {}
+    for one in renditions:
+        # Sides are rounded to whole pixels.
+        if abs(one["width"] * height - one["height"] * width) <= max(width, height):
+            found.setdefault(one["content_type"], {}).setdefault(int(one["width"]), one["url"])
+    return {kind: ", ".join(f"{url} {w}w" for w, url in sorted(urls.items())) for kind, urls in found.items()}
+
+
+def order_json(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an order as the API shows it: its state and how it came there."""
+    return {name: item[name] for name in _OF_AN_ORDER if name in item}

@@ -1,0 +1,64 @@
+"""The tables of images and of orders, read alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import sleep
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer
+from darkroom.aws_faults import aws_faults_as_transient
+from darkroom.errors import ServiceUnavailable
+from darkroom.retries import backoff
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_ATTEMPTS_AT_A_BATCH = 4
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class DynamoDbRecords:
+    """The tables. ``orders_table`` is empty in a stack without orders."""
+
+    dynamodb: DynamoDBClient
+    images_table: str
+    orders_table: str
+
+    def image(self, key: str) -> Mapping[str, Any] | None:
+        """Read an image's item, or None. Raises ServiceUnavailable."""
+        return self._item(self.images_table, "image_key", key)
+
+    def order(self, order_id: str) -> Mapping[str, Any] | None:
+        """Read an order's item, or None. Raises ServiceUnavailable."""
+        return self._item(self.orders_table, "order_id", order_id)
+
+    def images(self, keys: list[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Read up to 100 images' items, by key. Raises ServiceUnavailable."""
+        found: dict[str, Mapping[str, Any]] = {}
+        wanted: Any = {self.images_table: {"Keys": [{"image_key": {"S": key}} for key in keys]}}
+        with aws_faults_as_transient("look the images up"):
+            for attempt in range(1, _ATTEMPTS_AT_A_BATCH + 1):
+                answer = self.dynamodb.batch_get_item(RequestItems=wanted)
+                items = map(_values, answer["Responses"].get(self.images_table, []))
+                found |= {item["image_key"]: item for item in items}
+                # What one answer has no room for, or the table no capacity:
+                # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    return found
+                sleep(backoff(attempt, base=0.05, longest=0.5))
+        raise ServiceUnavailable("Could not look the images up: DynamoDB left some out, several times.")
+
+    def _item(self, table: str, name: str, key: str) -> Mapping[str, Any] | None:
+        if not key:  # DynamoDB refuses it
+            return None
+        with aws_faults_as_transient("look the record up"):
+            item = self.dynamodb.get_item(TableName=table, Key={name: {"S": key}}).get("Item")
+        return _values(item) if item else None
+
+
+def _values(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _deserialize(value) for name, value in item.items()}
