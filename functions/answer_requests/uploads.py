@@ -71,7 +71,8 @@ def read_form(body: Mapping[str, Any], most_bytes: int) -> UploadForm:
     )
     if "key" in body and not _is_key(form.key):
         raise _wrong(
-            f"key is {_shown(form.key)}", f"up to {_LONGEST_KEY} bytes that end in {', '.join(IMAGE_SUFFIXES)}"
+            f"key is {_shown(form.key)}",
+            f"up to {_LONGEST_KEY} bytes of printable text that end in {', '.join(IMAGE_SUFFIXES)}",
         )
     if "prefix" in body and not _is_prefix(form.prefix):
         raise _wrong(

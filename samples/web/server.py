@@ -23,7 +23,7 @@ from botocore.awsrequest import AWSRequest
 _FOLDER = "web/"  # of the page's photos. With users, one each: users/<id>/
 _FILES = {"/": ("index.html", "text/html; charset=utf-8"), "/app.js": ("app.js", "text/javascript; charset=utf-8")}
 _LARGEST_BODY = 10_000
-session = boto3.Session(region_name=os.environ["AWS_DEFAULT_REGION"])
+session: Any = boto3.Session(region_name=os.environ["AWS_DEFAULT_REGION"])
 s3 = session.client("s3")
 
 

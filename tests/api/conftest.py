@@ -97,7 +97,7 @@ def _deploy(endpoint_url: str) -> LocalStack:
     )
     try:
         cloudformation.get_waiter("stack_create_complete").wait(
-            StackName=_STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 180}
+            StackName=_STACK, WaiterConfig={"Delay": 1, "MaxAttempts": 480}
         )
     except Exception:
         events = cloudformation.describe_stack_events(StackName=_STACK)["StackEvents"]
