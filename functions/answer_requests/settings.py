@@ -1,4 +1,4 @@
-"""What the deployed function is told: read and checked once, at cold start."""
+"""The settings of the deployed function, read and checked once, at cold start."""
 
 from __future__ import annotations
 

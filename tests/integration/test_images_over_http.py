@@ -44,7 +44,7 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
         assert (shown.status_code, shown.headers["Content-Type"]) == (200, rendition["content_type"])
         assert len(shown.content) == rendition["bytes"]
     assert image["srcset"]["image/webp"].count("w,") == len(image["renditions"]) - 1
-    # and the index shows it beside what has no record
+    # and the index shows it, and an upload without a record
     stack.s3.put_object(Bucket=stack.outputs["UploadsBucketName"], Key=f"{folder}/notes.txt", Body=b"no image")
     first = call("GET", "/images", prefix=f"{folder}/", limit=1)[1]
     second = call("GET", "/images", prefix=f"{folder}/", limit=1, cursor=first["next_cursor"])[1]

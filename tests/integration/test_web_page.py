@@ -72,7 +72,7 @@ def images(call: Caller) -> list[Any]:
 def test_a_photo_is_uploaded_shown_replaced_and_deleted(page: Page, call: Caller, tmp_path: Path) -> None:
     # when a photo is chosen
     page.choose("#photos", PHOTO)
-    # then its progress is told, then a placeholder and the picture are shown
+    # then the page reports its progress, then a placeholder and the picture are shown
     assert page.wait_for(f"{STATUS}.startsWith('Ready') && {STATUS}").startswith("Ready: 1353 × 900 pixels, taken 2023")
     told = page.run("told")
     assert told[0] == "Asking for a form"
@@ -122,7 +122,7 @@ def urls_without_signature(url: str) -> str:
     ],
     ids=["another format", "another name", "too large"],
 )
-def test_what_is_refused_is_told_with_its_reason(page: Page, file: str, reason: str, tmp_path: Path) -> None:
+def test_a_refused_file_is_reported_with_its_reason(page: Page, file: str, reason: str, tmp_path: Path) -> None:
     path = SAMPLES / "faulty" / file
     if not path.exists():
         path = tmp_path / file
