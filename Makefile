@@ -143,13 +143,13 @@ redrive: setup ## move dead letters back to their source queue (QUEUE=images, or
 	@$(RUN) -m operations redrive $(IN_AWS) --queue "$(QUEUE)" $(if $(CODE),--code "$(CODE)") $(if $(LIMIT),--limit "$(LIMIT)") \
 	  $(if $(RATE),--rate "$(RATE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
-rerender: setup ## render older photos again by the deployed rendition set (PREFIX= CODE= MISSING=1 ANY_NAME=1 BUDGET=25 PROFILE=name YES=1)
-	@$(RUN) -m operations rerender $(IN_AWS) $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(CODE),--code "$(CODE)") \
+rerender: setup ## render older photos again by the deployed rendition set (BUCKET= PREFIX= CODE= MISSING=1 ANY_NAME=1 BUDGET=25 PROFILE=name YES=1)
+	@$(RUN) -m operations rerender $(IN_AWS) $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(CODE),--code "$(CODE)") \
 	  $(if $(MISSING),--missing) $(if $(ANY_NAME),--any-name) $(if $(BUDGET),--budget "$(BUDGET)") $(if $(YES),--yes)
 
-erase: setup ## show all that is kept of photos, and remove it (KEY= or PREFIX=; YES=1 removes; PROFILE=name)
+erase: setup ## show all that is kept of photos, and remove it (KEY= or PREFIX=; BUCKET= YES=1 removes; PROFILE=name)
 	@test -n "$(KEY)$(PREFIX)" || { echo "Which photos? make erase KEY=trip/lake.jpg, or PREFIX=trip/"; exit 1; }
-	@$(RUN) -m operations erase $(IN_AWS) $(if $(KEY),--key "$(KEY)",--prefix "$(PREFIX)") $(if $(YES),--yes)
+	@$(RUN) -m operations erase $(IN_AWS) $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(KEY),--key "$(KEY)",--prefix "$(PREFIX)") $(if $(YES),--yes)
 
 env: ## print the stack's address and outputs, for eval in a shell
 	@$(RUN) -m local env

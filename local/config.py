@@ -18,6 +18,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Commands of the SAM CLI that take the template's parameters.
 _WITH_PARAMETERS = ("build", "deploy", "sync")
 RABBITMQ_USER = "darkroom"
+#: A bucket beside the stack's own, whose photos are rendered once it exists and tells EventBridge.
+EXISTING_BUCKET = "older-photos"
 
 
 class LaptopError(OperationsError):
@@ -202,7 +204,8 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         "PaymentsUrl": config.payments_endpoint_url,
         "GradualRollout": "false",  # there is no CodeDeploy here
         "UploadOrigins": config.web_url.rstrip("/"),
-        # Every flow, with its alarms.
+        # Every flow, with its alarms, and a bucket that nobody needs to create.
+        "ExistingUploadsBuckets": EXISTING_BUCKET,
         "RabbitMqIntake": "true",
         "CreateDashboard": "true",
         "ResultsAreRead": "true",

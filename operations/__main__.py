@@ -33,7 +33,7 @@ from operations.deployed import DeployedStack, account, in_aws, samconfig
 from operations.erase import Selection
 from operations.errors import OperationsError
 from operations.flows import FLOWS
-from operations.rerender import RerenderOptions
+from operations.rerender import RerenderOptions, check_bucket
 from operations.terminal import printable
 
 if TYPE_CHECKING:
@@ -85,12 +85,16 @@ def main() -> int:
         if arguments.command == "status":
             return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
         if arguments.command == "erase":
-            selection = Selection(arguments.key, arguments.prefix)
+            check_bucket(stack, arguments.bucket)
+            own = stack.outputs["UploadsBucketName"]
+            selection = Selection(arguments.key, arguments.prefix, arguments.bucket or own, own)
             return erase_command.run(stack, selection, _RECEIPTS, console, is_real=arguments.yes)
         asks = not _is_laptop(arguments) and sys.stdin.isatty() and not arguments.yes
         confirm = (lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True
         if arguments.command == "rerender":
-            options = RerenderOptions(arguments.prefix, arguments.code, arguments.missing, arguments.any_name)
+            options = RerenderOptions(
+                arguments.prefix, arguments.code, arguments.missing, arguments.any_name, arguments.bucket
+            )
             return rerender_command.run(stack, options, arguments.budget, console, _ended_by_a_person(), confirm)
         if arguments.command == "set":
             configured = parameters.configured(samconfig(), stack.stack_name)
@@ -191,6 +195,7 @@ def _parse() -> argparse.Namespace:
         help="render older photos again",
         epilog=_RERENDER_NEEDS,
     )
+    rerender_parser.add_argument("--bucket", default="", help="of ExistingUploadsBuckets; by default the stack's own")
     rerender_parser.add_argument("--prefix", default="", help="only keys that begin with this")
     rerender_parser.add_argument("--code", default="", help="only uploads that failed with this error code")
     rerender_parser.add_argument("--missing", action="store_true", help="also check that every rendition exists")
@@ -203,6 +208,7 @@ def _parse() -> argparse.Namespace:
     which = erase_parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--key", default="", help="of one photo")
     which.add_argument("--prefix", default="", help="of all photos whose keys begin with this")
+    erase_parser.add_argument("--bucket", default="", help="of ExistingUploadsBuckets; by default the stack's own")
     erase_parser.add_argument("--yes", action="store_true", help="remove it, and write a receipt")
     commands.add_parser("preflight", parents=[where], help="look at an account before a deployment")
     commands.add_parser("smoke", parents=[where], help="prove a deployed stack with a photo and an invalid task")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from time import monotonic, sleep
 from typing import Any
 
-from boto3.dynamodb.conditions import Attr, ConditionExpressionBuilder
+from boto3.dynamodb.conditions import Attr, ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.types import TypeSerializer
 from darkroom.image_messages import ImageTask, delete_task_id, read_body
 
-from functions.process_image.images import is_rendition_of, rendition_prefix
+from functions.process_image.images import OTHER_BUCKETS, image_key_of, is_rendition_of, rendition_prefix, upload_of
 from operations.dead_letters import QueueScan
 from operations.deployed import DeployedStack
 
@@ -28,19 +30,34 @@ _serialize = TypeSerializer().serialize
 
 @dataclass(frozen=True)
 class Selection:
-    """The keys that are meant: one, or all that begin with a prefix."""
+    """The uploads that are meant: of one bucket, with one key or with all that begin with a prefix.
 
-    key: str = ""
-    prefix: str = ""
+    ``own_bucket`` is the stack's own bucket.
+    """
+
+    key: str
+    prefix: str
+    bucket: str
+    own_bucket: str
 
     @property
     def begins_with(self) -> str:
         """Return what all of the keys begin with."""
         return self.key or self.prefix
 
-    def has(self, key: str) -> bool:
-        """Return whether a key is meant."""
-        return key == self.key if self.key else key.startswith(self.prefix)
+    @property
+    def images_begin_with(self) -> tuple[str, ...]:
+        """Return what the image keys of these uploads begin with."""
+        long_form = f"{OTHER_BUCKETS}{self.bucket}/{self.begins_with}"
+        return (self.begins_with, long_form) if self.bucket == self.own_bucket else (long_form,)
+
+    def has(self, bucket: str, key: str) -> bool:
+        """Return whether an upload is meant."""
+        return bucket == self.bucket and (key == self.key if self.key else key.startswith(self.prefix))
+
+    def has_image(self, image_key: str) -> bool:
+        """Return whether the upload with this image key is meant."""
+        return self.has(*upload_of(image_key, self.own_bucket))
 
 
 @dataclass(frozen=True)
@@ -64,12 +81,14 @@ class Removal:
 
 def uploads(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
     """Find every version and every delete marker. Raises ClientError, BotoCoreError."""
-    bucket = stack.outputs["UploadsBucketName"]
+    bucket = selection.bucket
     pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=selection.begins_with)
     for page in pages:
         found = [("upload", version["Key"], version["VersionId"]) for version in page.get("Versions", [])]
         found += [("delete marker", marker["Key"], marker["VersionId"]) for marker in page.get("DeleteMarkers", [])]
-        yield from (Trace(kind, bucket, key, key, version_id) for kind, key, version_id in found if selection.has(key))
+        for kind, key, version_id in found:
+            if selection.has(bucket, key):
+                yield Trace(kind, bucket, key, image_key_of(bucket, key, selection.own_bucket), version_id)
 
 
 def renditions(stack: DeployedStack, selection: Selection, keys: Sequence[str]) -> Iterator[Trace]:
@@ -78,36 +97,43 @@ def renditions(stack: DeployedStack, selection: Selection, keys: Sequence[str]) 
     Parameters
     ----------
     keys:
-        Uploads that are known: the renditions of very long keys are found by them alone.
+        Image keys that are known: the renditions of very long ones are found by them alone.
     """
     bucket = stack.outputs["RenditionsBucketName"]
-    prefixes = {selection.begins_with, *(rendition_prefix(key) for key in keys)}
+    prefixes = {*selection.images_begin_with, *(rendition_prefix(key) for key in keys)}
     seen = set()
     for prefix in sorted(prefixes):
         for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", []):
                 name = found["Key"]
                 image_key = name.rsplit("/", 2)[0]
-                known = [key for key in keys if is_rendition_of(key, name)] if prefix != selection.begins_with else []
-                if name not in seen and (known or (selection.has(image_key) and is_rendition_of(image_key, name))):
+                of_one = prefix not in selection.images_begin_with
+                known = [key for key in keys if is_rendition_of(key, name)] if of_one else []
+                if name not in seen and (
+                    known or (selection.has_image(image_key) and is_rendition_of(image_key, name))
+                ):
                     seen.add(name)
                     yield Trace("rendition", bucket, name, (known or [image_key])[0])
 
 
 def records(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
     """Find the records. Raises ClientError, BotoCoreError."""
-    yield from _items(stack, "ImagesTableName", "image_key", "image_key", selection, "record")
+    conditions = [Attr("image_key").begins_with(prefix) for prefix in selection.images_begin_with]
+    for item in _items(stack, "ImagesTableName", reduce(or_, conditions)):
+        if selection.has_image(image_key := item["image_key"]["S"]):
+            yield Trace("record", stack.outputs["ImagesTableName"], image_key, image_key)
 
 
 def tasks(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
     """Find the items of the tasks table, by reading all of it. Raises ClientError, BotoCoreError."""
-    yield from _items(stack, "TasksTableName", "task_id", "key", selection, "task")
+    condition = Attr("bucket").eq(selection.bucket) & Attr("key").begins_with(selection.begins_with)
+    for item in _items(stack, "TasksTableName", condition):
+        if selection.has(selection.bucket, key := item["key"]["S"]):
+            image_key = image_key_of(selection.bucket, key, selection.own_bucket)
+            yield Trace("task", stack.outputs["TasksTableName"], item["task_id"]["S"], image_key)
 
 
-def _items(
-    stack: DeployedStack, output: str, key_name: str, attribute: str, selection: Selection, kind: str
-) -> Iterator[Trace]:
-    condition = Attr(attribute).eq(selection.key) if selection.key else Attr(attribute).begins_with(selection.prefix)
+def _items(stack: DeployedStack, output: str, condition: ConditionBase) -> Iterator[dict[str, Any]]:
     built = ConditionExpressionBuilder().build_expression(condition)
     names = dict(built.attribute_name_placeholders)
     pages = stack.dynamodb.get_paginator("scan").paginate(
@@ -118,8 +144,7 @@ def _items(
         ExpressionAttributeValues={name: _serialize(v) for name, v in built.attribute_value_placeholders.items()},
     )
     for page in pages:
-        for item in page["Items"]:
-            yield Trace(kind, stack.outputs[output], item[key_name]["S"], item[attribute]["S"])
+        yield from page["Items"]
 
 
 def remove_objects(stack: DeployedStack, traces: Sequence[Trace], removal: Removal) -> None:
@@ -170,9 +195,11 @@ def _names(body: str, selection: Selection) -> bool:
     except (ValueError, RecursionError):
         return bool(selection.key) and selection.key in body
     if isinstance(message, dict) and isinstance(message.get("image_key"), str):
-        return selection.has(message["image_key"])
+        return selection.has_image(message["image_key"])
     for task in read_body(body):
-        if isinstance(task, ImageTask) and any(selection.has(key) for key in (task.key, task.other_key) if key):
+        if isinstance(task, ImageTask) and any(
+            selection.has(task.bucket, key) for key in (task.key, task.other_key) if key
+        ):
             return True
     return False
 
@@ -182,9 +209,8 @@ def wait_until_settled(stack: DeployedStack, gone: Sequence[Trace], progress: Ca
 
     Only then do its last writes - tombstones, tasks, results - exist, to be removed with the rest.
     """
-    bucket = stack.outputs["UploadsBucketName"]
     waiting = {
-        delete_task_id(bucket, trace.name, trace.version_id): trace
+        delete_task_id(trace.where, trace.name, trace.version_id): trace
         for trace in gone
         if trace.version_id and trace.version_id != "null"
     }
@@ -209,9 +235,12 @@ def clear_cdn(stack: DeployedStack, selection: Selection) -> str:
     distribution = next((value for name, value in stack.outputs.items() if name.endswith("DistributionId")), "")
     if not distribution:
         return ""
-    path = f"/{selection.begins_with}*"
+    paths = [f"/{prefix}*" for prefix in selection.images_begin_with]
     answer = stack.client("cloudfront").create_invalidation(
         DistributionId=distribution,
-        InvalidationBatch={"Paths": {"Quantity": 1, "Items": [path]}, "CallerReference": f"erase-{monotonic():.6f}"},
+        InvalidationBatch={
+            "Paths": {"Quantity": len(paths), "Items": paths},
+            "CallerReference": f"erase-{monotonic():.6f}",
+        },
     )
     return str(answer["Invalidation"]["Id"])

@@ -19,7 +19,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from darkroom.messages import hash_id
 from darkroom.sending import PlainTask
 
-from functions.process_image.images import has_image_suffix
+from functions.process_image.images import has_image_suffix, image_key_of
 from functions.process_image.rendition_set import load_rendition_set, record_form
 from functions.process_image.s3 import S3Renditions
 from operations.deployed import DeployedStack
@@ -40,6 +40,8 @@ class RerenderOptions:
 
     Attributes
     ----------
+    bucket:
+        An existing bucket; empty for the stack's own.
     prefix:
         Only keys that begin with it.
     code:
@@ -54,6 +56,7 @@ class RerenderOptions:
     code: str = ""
     missing: bool = False
     any_name: bool = False
+    bucket: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,15 @@ class RerenderPlan:
     reasons: Counter[str] = field(default_factory=Counter)
     seen: int = 0
     bytes: int = 0
+
+
+def check_bucket(stack: DeployedStack, bucket: str) -> None:
+    """Raise OperationsError if the deployed function does not read this bucket."""
+    configuration = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
+    existing = configuration["Environment"]["Variables"].get("EXISTING_UPLOADS_BUCKETS", "")
+    known = [stack.outputs["UploadsBucketName"], *filter(None, existing.split(","))]
+    if bucket and bucket not in known:
+        raise OperationsError(f"The stack does not read bucket {bucket}. It reads: {', '.join(known)}.")
 
 
 def deployed_form(stack: DeployedStack) -> str:
@@ -103,14 +115,16 @@ def plan(
     ClientError, BotoCoreError
         AWS refuses or does not answer.
     """
-    found, bucket = RerenderPlan(), stack.outputs["UploadsBucketName"]
+    own = stack.outputs["UploadsBucketName"]
+    found, bucket = RerenderPlan(), options.bucket or own
     with ThreadPoolExecutor(20) as pool:
         renditions = S3Renditions(stack.s3, stack.outputs["RenditionsBucketName"], pool)
         for uploads in _portions(_current_uploads(stack, bucket, options.prefix), _KEYS_PER_CALL):
-            records = _records(stack.dynamodb, stack.outputs["ImagesTableName"], [upload.key for upload in uploads])
+            image_keys = [image_key_of(bucket, upload.key, own) for upload in uploads]
+            records = _records(stack.dynamodb, stack.outputs["ImagesTableName"], image_keys)
             for upload in uploads:
                 found.seen += 1
-                record = records.get(upload.key, {})
+                record = records.get(image_key_of(bucket, upload.key, own), {})
                 reason = reason_for(upload, record, form, options)
                 if not reason and options.missing and record.get("state") == "READY":
                     keys = {rendition["key"] for rendition in record["renditions"]}
@@ -167,7 +181,8 @@ def check_progress(stack: DeployedStack, form: str, tasks: Iterable[PlainTask]) 
     OperationsError
         The deployed function has another rendition set than this folder.
     """
-    keys = [task.key for task in islice(tasks, _KEYS_PER_CALL)]
+    own = stack.outputs["UploadsBucketName"]
+    keys = [image_key_of(task.bucket, task.key, own) for task in islice(tasks, _KEYS_PER_CALL)]
     records = _records(stack.dynamodb, stack.outputs["ImagesTableName"], keys)
     forms = {record["rendition_set"] for record in records.values() if record.get("state") == "READY"}
     if forms and form not in forms:

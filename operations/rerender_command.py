@@ -17,7 +17,7 @@ from benchmarks.cost.calculator import Bill, Load, bill_of_ours, billed_seconds_
 from benchmarks.cost.function_seconds import load
 from benchmarks.cost.prices import REGIONS
 from operations.deployed import DeployedStack
-from operations.rerender import RerenderOptions, RerenderPlan, check_progress, deployed_form, plan
+from operations.rerender import RerenderOptions, RerenderPlan, check_bucket, check_progress, deployed_form, plan
 from operations.terminal import printable
 
 # So few wait at once: whoever stops the run, by Ctrl-C or kill -9, stops all but these.
@@ -96,6 +96,7 @@ def run(
     OperationsError, ServiceUnavailable, ClientError, BotoCoreError
         What was sent is finished; run it again for the rest.
     """
+    check_bucket(stack, options.bucket)
     form = deployed_form(stack)
     with console.status("Comparing uploads with records ...") as status:
         found = plan(stack, form, options, lambda seen: status.update(f"Comparing: {seen:,} uploads seen ..."))

@@ -14,6 +14,8 @@ from hashlib import sha256
 
 from functions.process_image.formats import INPUT_FORMATS
 
+#: What the image keys of uploads in buckets other than the stack's own begin with.
+OTHER_BUCKETS = "other-buckets/"
 _LONGEST_OBJECT_KEY = 1024
 _LONGEST_ENDING = len("/") + 24 + len("/") + 32 + len(".avif")
 _FOLDER = re.compile(r"([0-9a-f]{12})[0-9a-f]{12}|[0-9a-f]{16}")  # the second: from releases without a revision
@@ -176,6 +178,24 @@ class KnownImage:
 
 def _order(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def image_key_of(bucket: str, key: str, own_bucket: str) -> str:
+    """Return the image key of an upload: its own key or, in another bucket, ``other-buckets/<bucket>/<key>``.
+
+    A key of the stack's own bucket that begins so gets the long form, too, so that no two uploads share an image key.
+    """
+    if bucket == own_bucket and not key.startswith(OTHER_BUCKETS):
+        return key
+    return f"{OTHER_BUCKETS}{bucket}/{key}"
+
+
+def upload_of(image_key: str, own_bucket: str) -> tuple[str, str]:
+    """Return the bucket and the key of the upload with this image key."""
+    if not image_key.startswith(OTHER_BUCKETS):
+        return own_bucket, image_key
+    bucket, _, key = image_key.removeprefix(OTHER_BUCKETS).partition("/")
+    return bucket, key
 
 
 def rendition_key(image_key: str, revision: int, version: ImageVersion, name: str, extension: str) -> str:

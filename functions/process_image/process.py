@@ -41,7 +41,9 @@ from functions.process_image.images import (
     StoredRendition,
     Tombstone,
     has_image_suffix,
+    image_key_of,
     rendition_key,
+    upload_of,
 )
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition, check_size
 from functions.process_image.ports import (
@@ -83,6 +85,7 @@ class Dependencies:
     """The ports of a task. ``note_taken_over`` is called before work on a task starts again."""
 
     uploads_bucket: str
+    existing_uploads_buckets: frozenset[str]
     limits: Limits
     keep_location: bool
     rendition_set: RenditionSet
@@ -139,8 +142,8 @@ def _carry_out(
     try:
         if isinstance(task, Unreadable):
             raise task.fault
-        if task.bucket != dependencies.uploads_bucket:
-            raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the uploads bucket is read.")
+        if task.bucket not in (dependencies.uploads_bucket, *dependencies.existing_uploads_buckets):
+            raise BucketNotAllowed(f"The task names bucket {task.bucket}; only the stack's uploads buckets are read.")
         # A delivery before this one may have died after it wrote something.
         return _follow(_Delivery(task, dependencies, deadline, may_have_written=not is_first_attempt))
     except PermanentFault as fault:
@@ -166,6 +169,14 @@ class _Delivery:
     may_have_written: bool
     made: _Made | None = None
 
+    def image_key(self, key: str) -> str:
+        """The image key of the upload with this key."""
+        return image_key_of(self.task.bucket, key, self.dependencies.uploads_bucket)
+
+    def upload_key(self, image: KnownImage) -> str:
+        """The key of the image's upload."""
+        return upload_of(image.image_key, self.dependencies.uploads_bucket)[1]
+
     def ended(self, result: Result, bytes_in: int = 0, bytes_out: int = 0) -> Outcome:
         """How the task ended."""
         return Outcome(result, self.task.task_id, bytes_in=bytes_in, bytes_out=bytes_out)
@@ -179,7 +190,7 @@ def _follow(delivery: _Delivery) -> Outcome:
     if task.cause is Cause.DELETE:
         # Either may be meant; an extra update does no harm.
         outcome = _bring_up_to_date(task.key, delivery)
-        if dependencies.images.read(task.other_key).is_known:
+        if dependencies.images.read(delivery.image_key(task.other_key)).is_known:
             other = _bring_up_to_date(task.other_key, delivery)
             return other if outcome.result is Result.UNCHANGED else outcome
         return outcome
@@ -198,7 +209,7 @@ def _bring_up_to_date(key: str, delivery: _Delivery) -> Outcome:
     """Update the record of a key to the current version in S3."""
     task, dependencies = delivery.task, delivery.dependencies
     for _ in range(_TRIES):
-        image = dependencies.images.read(key)
+        image = dependencies.images.read(delivery.image_key(key))
         if task.cause is Cause.DELETE and not image.is_known and not has_image_suffix(key):
             return delivery.ended(Result.UNCHANGED)  # never was an image
         upload = dependencies.uploads.open_current(task.bucket, key)
@@ -217,7 +228,7 @@ def _withdraw(image: KnownImage, delivery: _Delivery) -> Outcome | None:
     """Leave a tombstone and delete the renditions of every version. None if the record was written in between."""
     task, dependencies = delivery.task, delivery.dependencies
     if task.cause is Cause.REQUEST and not image.is_known:
-        raise ObjectGone(f"There is no object {image.image_key!r} in bucket {task.bucket}.")
+        raise ObjectGone(f"There is no object {delivery.upload_key(image)!r} in bucket {task.bucket}.")
     was_withdrawn = isinstance(image.published, Tombstone)
     now: KnownImage | None = image
     if not was_withdrawn:
@@ -307,9 +318,9 @@ def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
 def _refuse(image: KnownImage, fault: LatestFault, delivery: _Delivery, *, is_new: bool) -> Outcome | None:
     """Store why the current version cannot be rendered. The published image stays while S3 has its version."""
     task, dependencies, record = delivery.task, delivery.dependencies, image.record
-    subscribers = dependencies.events
+    subscribers, key = dependencies.events, delivery.upload_key(image)
     keep = record is not None and (
-        record.version_id is None or dependencies.uploads.has_version(task.bucket, image.image_key, record.version_id)
+        record.version_id is None or dependencies.uploads.has_version(task.bucket, key, record.version_id)
     )
     now = dependencies.images.note_fault(image, fault, keep_published=keep)
     if now is None:

@@ -18,11 +18,16 @@ def _limits(environment: Environment) -> Limits:
     )
 
 
+def _existing_buckets(environment: Environment) -> frozenset[str]:
+    return environment.words("EXISTING_UPLOADS_BUCKETS")
+
+
 @dataclass(frozen=True)
 class Settings(EnvironmentSettings):
     """The image function's settings. ``memory_mb`` and ``task_retention_days`` are in the units of their names."""
 
     uploads_bucket: str
+    existing_uploads_buckets: Annotated[frozenset[str], _existing_buckets]
     renditions_bucket: str
     tasks_table: str
     images_table: str

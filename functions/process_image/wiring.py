@@ -66,6 +66,7 @@ def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
     dynamodb = boto3.client("dynamodb", config=_CLIENTS)
     dependencies = Dependencies(
         uploads_bucket=settings.uploads_bucket,
+        existing_uploads_buckets=settings.existing_uploads_buckets,
         limits=settings.limits,
         keep_location=settings.keep_location,
         rendition_set=rendition_set,

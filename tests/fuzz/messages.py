@@ -25,7 +25,7 @@ from darkroom import image_messages, order_messages
 from darkroom.batch import Attempt, MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.deadline import Deadline
-from darkroom.errors import PermanentFault, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.errors import NoRoute, PermanentFault, ServiceUnavailable, TransientFault, UnexpectedError
 from darkroom.messages import Unreadable
 from darkroom.reporting import logger, metrics
 from hypothesis import HealthCheck, Phase
@@ -215,8 +215,8 @@ def _rabbitmq_event(event: tuple[Any, list[str]]) -> Iterator[str]:
     with _the_log() as lines:
         try:
             relay_reporting.report(noting(relay(read, ROUTES, targets, SqsDeadLetterQueue(sqs.client, "dead-letters"))))
-        except ServiceUnavailable:
-            yield "ServiceUnavailable, later"
+        except (ServiceUnavailable, NoRoute) as fault:
+            yield f"{fault.error_code}, later"
             return
     assert len(seen) == sum(map(len, queues.values())), "a message got lost"
     dead_letter_queue = put_together(sqs.queues["dead-letters"])

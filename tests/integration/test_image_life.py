@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from local.config import EXISTING_BUCKET
 from local.outcomes import poll, read_dead_letters, read_items, take_results
 from local.stack import Stack
 from operations import erase_command
@@ -107,7 +108,7 @@ def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path
         _, task_id = upload(stack, key, SAMPLES / sample)
         wait_for(stack, task_id)
     # when a dry run looks for it, nothing changes
-    selection, console = Selection(prefix=folder), Console(quiet=True)
+    selection, console = Selection("", folder, bucket, bucket), Console(quiet=True)
     assert erase_command.run(stack, selection, tmp_path, console, is_real=False) == 0
     assert record(stack, good)["state"] == "READY"
     # when it is erased
@@ -119,6 +120,45 @@ def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path
     assert receipt["is_complete"]
     # and no bucket, table or queue has it
     assert _search(stack, folder) == []
+
+
+def test_an_existing_bucket_is_rendered_rerendered_and_erased_apart_from_the_stacks_own(
+    stack: Stack, tmp_path: Path
+) -> None:
+    # given a bucket without versions that the stack was told of, with a photo from before its events were switched on
+    own, bucket, folder = stack.outputs["UploadsBucketName"], EXISTING_BUCKET, new_key("")
+    stack.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, f"{folder}before.jpg")
+    events: Any = {"EventBridgeConfiguration": {}}
+    stack.s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=events)
+    # when photos of one name are put into both buckets, and something else
+    key = f"{folder}ü + b.JPG"
+    stack.s3.put_object(Bucket=bucket, Key=f"{folder}notes", Body=b"no photo")
+    stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, key)
+    _, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
+    # then each has a record of its own
+    wait_for(stack, task_id)
+    image_key = f"other-buckets/{bucket}/{key}"
+    assert wait_until(stack, image_key, "READY")["bucket"] == bucket
+    assert record(stack, key)["bucket"] == own
+    # and the photo from before is what a re-render finds
+    options = RerenderOptions(prefix=folder, bucket=bucket)
+    (task,) = plan(stack, deployed_form(stack), options).tasks
+    assert (task.bucket, task.key) == (bucket, f"{folder}before.jpg")
+    # when a photo is deleted, and the rest erased
+    stack.s3.delete_object(Bucket=bucket, Key=key)
+    wait_until(stack, image_key, "DELETED")
+    selection = Selection("", folder, bucket, own)
+    assert erase_command.run(stack, selection, tmp_path, Console(quiet=True), is_real=True) == 0
+    # then the photo of that name in the stack's own bucket stays
+    assert _items_with(stack, bucket) == []
+    assert "Contents" not in stack.s3.list_objects_v2(Bucket=bucket, Prefix=folder)
+    assert record(stack, key)["state"] == "READY"
+
+
+def _items_with(stack: Stack, text: str) -> list[str]:
+    pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs["ImagesTableName"])
+    return [str(item) for page in pages for item in page["Items"] if text in str(item)]
 
 
 def _search(stack: Stack, text: str) -> list[str]:

@@ -70,6 +70,8 @@ def _permissions() -> Iterator[Permission]:
 _LAMBDA = "the emulator's Lambda does this without asking IAM"
 _S3 = "the emulator's S3 does not ask IAM for it: it says 404 to everyone, and a copy may bring tags"
 _NO_CODEDEPLOY = "the emulator has no CodeDeploy"
+_AS_OF_THE_OWN_BUCKET = "what ReadUploads shows; test_image_life reads an existing bucket by it"
+_NO_KEYS = "the emulator's S3 encrypts nothing"
 _NO_AMAZON_MQ = "the emulator has no Amazon MQ"
 
 #: Statements, or actions of one, that nothing on the laptop stack asks IAM for, and why.
@@ -84,6 +86,8 @@ NOT_SHOWN = {
     ("TakeOrders", "sqs:GetQueueAttributes"): _LAMBDA,
     ("TellGoneFromForbidden", None): _S3,
     ("WriteRenditions", "s3:PutObjectTagging"): _S3,
+    ("ReadExistingUploads", None): _AS_OF_THE_OWN_BUCKET,
+    ("DecryptUploads", None): _NO_KEYS,
     ("ShiftTraffic", None): _NO_CODEDEPLOY,
     ("WatchAlarms", None): _NO_CODEDEPLOY,
     ("FindBroker", None): _NO_AMAZON_MQ,

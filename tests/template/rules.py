@@ -18,10 +18,12 @@ from tests.template.template import (
     BUCKET,
     COMPOSITE_ALARM,
     DASHBOARD,
+    EVENT_RULE,
     FUNCTION,
     GUARD,
     LAYER,
     LOG_GROUP,
+    MANAGED_POLICY,
     POLICY,
     POLICY_OF,
     QUEUE,
@@ -241,13 +243,22 @@ def queues_buckets_and_topics_have_one_policy_each(template: Template) -> list[s
 
 
 def services_send_only_for_what_notifies_the_queue(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"""
+    """S3 for the stack's own bucket, SNS for its topic, EventBridge for its rules.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+    """
     findings = []
     for queue in properties(template, QUEUE):
         buckets = [name for name, queues in _notified_queues(template).items() if queue in queues]
         topics = [topic for topic, of in _subscribed_queues(template) if of == queue]
         arns = [arn_of_named("s3::", properties(template, BUCKET)[name].get("BucketName")) for name in buckets]
-        arns += [{"Ref": topic} for topic in topics]
+        rules = [name for name, values in properties(template, EVENT_RULE).items() if queue in _targets(values)]
+        named = {
+            "s3.amazonaws.com": (buckets, arns),
+            "sns.amazonaws.com": (topics, [{"Ref": topic} for topic in topics]),
+            "events.amazonaws.com": (rules, [{"Fn::GetAtt": [name, "Arn"]} for name in rules]),
+        }
         policies = resource_policies(template, QUEUE, queue)
         for policy, statement in [(p, s) for p, own in policies.items() for s in own if s["Effect"] == "Allow"]:
             if set(statement["Principal"]) != {"Service"}:
@@ -258,9 +269,9 @@ def services_send_only_for_what_notifies_the_queue(template: Template) -> list[s
                 findings.append(f"{policy} lets a service send for any account")
             if (statement["Action"], statement["Resource"]) != ("sqs:SendMessage", {"Fn::GetAtt": [queue, "Arn"]}):
                 findings.append(f"{policy} lets a service do more than send to {queue}")
-            if listed(tests.get("aws:SourceArn")) != arns:
-                named = ", ".join(buckets + topics) or "a bucket or topic"
-                findings.append(f"{policy} does not name exactly {named} as the source")
+            sources, expected = named.get(statement["Principal"]["Service"], ([], []))
+            if listed(tests.get("aws:SourceArn")) != expected or not expected:
+                findings.append(f"{policy} does not name exactly {', '.join(sources) or 'a bucket'} as the source")
     return findings
 
 
@@ -624,6 +635,25 @@ def every_spelling_of_an_image_suffix_is_a_task_once(template: Template) -> list
         findings += [f"{bucket} announces {suffix} {times} times" for suffix, times in seen.items() if times > 1]
         findings += [f"{bucket} announces to {queue}" for queue in sorted(queues - {"ImageTasksQueue"})]
     return findings
+
+
+def existing_buckets_announce_images_and_deletions(template: Template) -> list[str]:
+    """By EventBridge, whose filter knows every spelling of a suffix.
+
+    https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern-operators.html
+    """
+    names = {"name": {"Ref": "ExistingUploadsBuckets"}}
+    suffixes = [{"suffix": {"equals-ignore-case": each}} for each in dict.fromkeys(map(str.lower, KEY_SUFFIXES))]
+    wanted = {"Object Created": {"bucket": names, "object": {"key": suffixes}}, "Object Deleted": {"bucket": names}}
+    findings = []
+    for name, values in properties(template, EVENT_RULE).items():
+        pattern = values["EventPattern"]
+        (kind,) = pattern["detail-type"]
+        if (pattern["source"], pattern["detail"]) != (["aws.s3"], wanted.pop(kind, None)):
+            findings.append(f"{name} does not announce exactly what it should of existing buckets")
+        if _targets(values) != {"ImageTasksQueue"}:
+            findings.append(f"{name} does not announce to ImageTasksQueue alone")
+    return findings + [f"existing buckets do not announce: {kind}" for kind in wanted]
 
 
 # Functions and layers
@@ -1054,7 +1084,8 @@ def roles_name_their_resources(template: Template) -> list[str]:
         for statement in role_statements(template, role):
             actions, resources = listed(statement["Action"]), listed(statement["Resource"])
             known = template["Resources"].keys() | template["Parameters"].keys()
-            named = all(target(one) in known for resource in resources for one in either(resource))
+            each = [one for resource in resources for one in either(resource)]
+            named = all(target(one) in known or _each_bucket_of(one) in known for one in each)
             kinds = [
                 {"Fn::Sub": f"arn:${{AWS::Partition}}:ec2:${{AWS::Region}}:${{AWS::AccountId}}:{kind}/*"}
                 for kind in _KINDS_OF_RESOURCE.get(actions[0], [])
@@ -1062,6 +1093,37 @@ def roles_name_their_resources(template: Template) -> list[str]:
             of_a_kind = len(actions) == 1 and resources == kinds
             if not (named or of_a_kind) and not set(actions) <= _WITHOUT_RESOURCE:
                 findings.append(f"{role} does not name the resources of {statement.get('Sid')}")
+    return findings
+
+
+def producers_put_uploads_and_read_what_became_of_them(template: Template) -> list[str]:
+    """And nothing else. S3 uses the key of the uploads for them.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+    """
+    wanted = {
+        (action, resource)
+        for resource, actions in {
+            "UploadsBucket": ["s3:PutObject"],
+            "UploadsKmsKeyArn": ["kms:GenerateDataKey", "kms:Decrypt"],
+            "RenditionsBucket": ["s3:GetObject"],
+            "ImagesTable": ["dynamodb:GetItem", "dynamodb:BatchGetItem"],
+        }.items()
+        for action in actions
+    }
+    findings = []
+    for name, values in properties(template, MANAGED_POLICY).items():
+        statements = values["PolicyDocument"]["Statement"]
+        given = {
+            (action, target(resource) or str(resource))
+            for statement in statements
+            if statement["Effect"] == "Allow"
+            for action in listed(statement["Action"])
+            for resource in listed(statement["Resource"])
+        }
+        findings += [f"{name} allows {action} on {resource}" for action, resource in sorted(given - wanted)]
+        findings += [f"{name} does not allow {action} on {resource}" for action, resource in sorted(wanted - given)]
+        findings += [f"{name} lends the key to more than S3" for s in _of_the_key(statements) if not _is_by_s3(s)]
     return findings
 
 
@@ -1140,6 +1202,7 @@ def roles_allow_only_what_is_done(template: Template) -> list[str]:
         for statement in role_statements(template, role_of(values))
         for action in listed(statement["Action"])
         if action not in _done_by_lambda(template, function) and not _does(code_of(values), action)
+        if not _is_by_s3(statement)
     ]
 
 
@@ -1168,7 +1231,9 @@ def roles_reach_exactly_what_their_function_is_told_of(template: Template) -> li
             polled |= {target(value) or "" for value in access if name == function}
         logs = {target(values.get("LoggingConfig", {}).get("LogGroup"))}
         statements = role_statements(template, role_of(values))
-        reached = {target(one) for s in statements for r in listed(s["Resource"]) for one in either(r)} - {None}
+        reached = {
+            target(one) for s in statements if not _is_by_s3(s) for r in listed(s["Resource"]) for one in either(r)
+        } - {None}
         findings += [f"{function} may not reach {name}" for name in sorted(told - reached)]
         findings += [f"{function} may reach {name}" for name in sorted(map(str, reached - told - polled - logs))]
     return findings
@@ -1335,6 +1400,31 @@ def _subscribed_queues(template: Template) -> list[tuple[str, str]]:
     """The topic and the queue of each subscription."""
     subscriptions = properties(template, SUBSCRIPTION).values()
     return [(target(v["TopicArn"]) or "", target(v["Endpoint"]) or "") for v in subscriptions if v["Protocol"] == "sqs"]
+def _targets(rule: dict[str, Any]) -> set[str]:
+    return {target(each["Arn"]) or "" for each in rule["Targets"]}
+
+
+def _of_the_key(statements: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [s for s in statements if any(action.startswith("kms:") for action in listed(s["Action"]))]
+
+
+def _is_by_s3(statement: dict[str, Any]) -> bool:
+    """Whether S3 alone can use a key for whom a statement allows it."""
+    via = {"StringEquals": {"kms:ViaService": {"Fn::Sub": "s3.${AWS::Region}.${AWS::URLSuffix}"}}}
+    return bool(_of_the_key([statement])) and statement.get("Condition") == via
+
+
+def _each_bucket_of(resource: Any) -> str | None:
+    """The parameter each of whose buckets a resource names, in every partition."""
+    match resource:
+        case {"Fn::Split": [",", {"Fn::Sub": [str(text), {"Names": {"Fn::If": ["IsInChina", china, elsewhere]}}]}]}:
+            _, gov, usual = elsewhere["Fn::If"]
+            ending = text.removeprefix("arn:${AWS::Partition}:s3:::${Names}")
+            names = usual["Fn::Join"][1]
+            joined = {"aws-cn": china, "aws-us-gov": gov, "aws": usual}
+            if all(value == {"Fn::Join": [f"{ending},arn:{of}:s3:::", names]} for of, value in joined.items()):
+                return target(names)
+    return None
 
 
 def _lifecycle(template: Template, bucket: str) -> list[dict[str, object]]:

@@ -21,10 +21,12 @@ BROKER = "AWS::AmazonMQ::Broker"
 BUCKET = "AWS::S3::Bucket"
 COMPOSITE_ALARM = "AWS::CloudWatch::CompositeAlarm"
 DASHBOARD = "AWS::CloudWatch::Dashboard"
+EVENT_RULE = "AWS::Events::Rule"
 FUNCTION = "AWS::Serverless::Function"
 GUARD = "Custom::RabbitMqChangeGuard"
 LAYER = "AWS::Serverless::LayerVersion"
 LOG_GROUP = "AWS::Logs::LogGroup"
+MANAGED_POLICY = "AWS::IAM::ManagedPolicy"
 MAPPING = "AWS::Lambda::EventSourceMapping"
 POLICY = "AWS::IAM::Policy"
 QUERY = "AWS::Logs::QueryDefinition"
@@ -35,8 +37,16 @@ TABLE = "AWS::DynamoDB::Table"
 TOPIC = "AWS::SNS::Topic"
 SUBSCRIPTION = "AWS::SNS::Subscription"
 USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
-#: Hold in a stack that leaves no flow out.
-FLOW_CONDITIONS = {"HasOrders", "HasRabbitMqIntake", "HasHttpApi", "OffersOrders", "OffersRabbitMqDeadLetters"}
+#: Hold in a stack that leaves no flow out, reads existing buckets too, and has a key for uploads.
+FLOW_CONDITIONS = {
+    "HasOrders",
+    "HasRabbitMqIntake",
+    "HasHttpApi",
+    "OffersOrders",
+    "OffersRabbitMqDeadLetters",
+    "HasExistingUploadsBuckets",
+    "HasUploadsKmsKey",
+}
 POLICY_OF = {
     BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
     QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),

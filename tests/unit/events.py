@@ -13,6 +13,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
+EXISTING_BUCKET = "older-photos"
 BUCKET = "darkroom-uploads-c660aae9-f7a0-5321-98e4-c64097062dd7"
 
 _EVENTS = Path(__file__).parents[2] / "events"

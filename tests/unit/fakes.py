@@ -32,7 +32,7 @@ from functions.process_image.ports import Claim, Result
 from functions.process_image.process import Dependencies, Outcome, process
 from functions.process_image.processing import identify, render
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
-from tests.unit.events import BUCKET
+from tests.unit.events import BUCKET, EXISTING_BUCKET
 
 TWO_SIZES = rendition_set_of(
     (
@@ -153,6 +153,11 @@ class FakeUpload:
         pass
 
 
+def stored_as(bucket: str, key: str) -> str:
+    """Where `World.uploads` has an upload: under its key or, in another bucket, `<bucket>:<key>`."""
+    return key if bucket == BUCKET else f"{bucket}:{key}"
+
+
 @dataclass(frozen=True)
 class FakeUploads:
     versions: dict[str, list[UploadedVersion]]
@@ -160,12 +165,14 @@ class FakeUploads:
 
     def open_current(self, bucket: str, key: str) -> FakeUpload | None:
         with self.calls.call("open"):
-            found = self.versions.get(key, []) if bucket == BUCKET else []
+            found = self.versions.get(stored_as(bucket, key), [])
             return FakeUpload(found[-1], self.calls) if found and not found[-1].is_marker else None
 
     def has_version(self, bucket: str, key: str, version_id: str) -> bool:
         with self.calls.call("has version"):
-            return any(v.version_id == version_id and not v.is_marker for v in self.versions.get(key, []))
+            return any(
+                v.version_id == version_id and not v.is_marker for v in self.versions.get(stored_as(bucket, key), [])
+            )
 
 
 @dataclass(frozen=True)
@@ -397,6 +404,7 @@ class World:
         calls = calls or Calls()
         return Dependencies(
             uploads_bucket=BUCKET,
+            existing_uploads_buckets=frozenset({EXISTING_BUCKET}),
             limits=LIMITS,
             keep_location=keep_location,
             rendition_set=rendition_set,
@@ -439,6 +447,15 @@ class World:
         """What S3 shows."""
         versions = self.uploads.get(key, [])
         return versions[-1] if versions and not versions[-1].is_marker else None
+
+
+def eventbridge_event(
+    kind: str = "Object Created", key: str = "a.jpg", version_id: str | None = "v1", sequencer: str = "0A", **about: str
+) -> str:
+    """What EventBridge sends for an existing bucket's object."""
+    version = {"version-id": version_id} if version_id else {}
+    detail = {"bucket": {"name": EXISTING_BUCKET}, "object": {"key": key, "sequencer": sequencer, **version}, **about}
+    return json.dumps({"detail-type": kind, "source": "aws.s3", "time": "2026-11-22T09:30:00Z", "detail": detail})
 
 
 def upload_event(

@@ -19,11 +19,13 @@ from functions.process_image.images import (
     ImageVersion,
     KnownImage,
     Tombstone,
+    image_key_of,
     is_rendition_of,
     rendition_key,
+    upload_of,
 )
 from functions.process_image.ports import Result
-from tests.unit.events import BUCKET
+from tests.unit.events import BUCKET, EXISTING_BUCKET
 from tests.unit.fakes import (
     TWO_SIZES,
     Calls,
@@ -32,6 +34,7 @@ from tests.unit.fakes import (
     UploadedVersion,
     World,
     delete_event,
+    eventbridge_event,
     marker_event,
     photo,
     plain_task,
@@ -42,6 +45,63 @@ from tests.unit.fakes import (
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+class TestAnExistingBucket:
+    """One that was there before the stack, whose events come by EventBridge."""
+
+    RECORD = f"other-buckets/{EXISTING_BUCKET}/a.jpg"
+
+    @pytest.mark.parametrize("version_id", ["v1", None], ids=["with versions", "without"])
+    def test_has_records_and_renditions_of_its_own(self, world: World, version_id: str | None) -> None:
+        # given a photo of the same name in both buckets
+        world.upload()
+        world.upload(f"{EXISTING_BUCKET}:a.jpg", version_id or "null", data=photo("green"))
+        # when both are announced
+        world.deliver(upload_event())
+        outcome = world.deliver(eventbridge_event(version_id=version_id))
+        # then
+        assert outcome.result is Result.PROCESSED
+        own, other = world.record("a.jpg"), world.record(self.RECORD)
+        assert (own.bucket, other.bucket) == (BUCKET, EXISTING_BUCKET)
+        assert own.dominant_colour != other.dominant_colour
+        assert all(is_rendition_of(self.RECORD, rendition.key) for rendition in other.renditions)
+        assert not {rendition.key for rendition in own.renditions} & {rendition.key for rendition in other.renditions}
+
+    def test_withdraws_its_own_image_alone(self, world: World) -> None:
+        for where in ("a.jpg", f"{EXISTING_BUCKET}:a.jpg"):
+            world.upload(where)
+        world.deliver(upload_event())
+        world.deliver(eventbridge_event())
+        # when
+        world.delete(f"{EXISTING_BUCKET}:a.jpg")
+        about = {"deletion-type": "Delete Marker Created"}
+        outcome = world.deliver(eventbridge_event("Object Deleted", version_id="m1", sequencer="0B", **about))
+        # then
+        assert outcome.result is Result.DELETED
+        assert isinstance(world.images[self.RECORD].published, Tombstone)
+        assert isinstance(world.images["a.jpg"].published, ImageRecord)
+
+    def test_keeps_what_it_published_while_a_damaged_version_is_current(self, world: World) -> None:
+        where = f"{EXISTING_BUCKET}:a.jpg"
+        world.upload(where)
+        world.deliver(eventbridge_event())
+        world.upload(where, "v2", second=1, data=b"\xff\xd8\xff no photo")
+        world.deliver(eventbridge_event(version_id="v2", sequencer="0B"))
+        assert world.record(self.RECORD).version_id == "v1"
+
+    def test_shares_no_image_key_with_an_upload_of_the_stacks_own_bucket(self, world: World) -> None:
+        world.upload(f"{EXISTING_BUCKET}:a.jpg")
+        world.deliver(eventbridge_event())
+        world.upload(self.RECORD, data=photo("green"))
+        world.deliver(upload_event(self.RECORD))
+        assert world.record(self.RECORD).bucket == EXISTING_BUCKET
+        assert world.record(f"other-buckets/{BUCKET}/{self.RECORD}").bucket == BUCKET
+
+
+@given(st.sampled_from([BUCKET, EXISTING_BUCKET]), st.text(min_size=1) | st.text().map("other-buckets/".__add__))
+def test_an_image_key_tells_bucket_and_key(bucket: str, key: str) -> None:
+    assert upload_of(image_key_of(bucket, key, BUCKET), BUCKET) == (bucket, key)
 
 
 class TestAnImageIsWithdrawn:

@@ -50,6 +50,7 @@ COMPLETE_FOR_THE_RELAY = {
 def test_a_complete_environment_is_read() -> None:
     assert Settings.from_environment(COMPLETE | {"PATH": "/bin"}) == Settings(
         uploads_bucket="uploads",
+        existing_uploads_buckets=frozenset(),
         renditions_bucket="renditions",
         tasks_table="tasks",
         images_table="images",
@@ -64,6 +65,11 @@ def test_a_complete_environment_is_read() -> None:
         task_retention_days=30,
         memory_mb=1769,
     )
+
+
+def test_existing_buckets_are_separated_by_commas() -> None:
+    settings = Settings.from_environment(COMPLETE | {"EXISTING_UPLOADS_BUCKETS": "older,oldest"})
+    assert settings.existing_uploads_buckets == {"older", "oldest"}
 
 
 def test_a_complete_environment_of_orders_is_read() -> None:

@@ -41,6 +41,11 @@ class Environment:
             self.faults.append(f"{name} is {value!r}; it must be 'true' or 'false'")
         return value == "true"
 
+    def words(self, name: str) -> frozenset[str]:
+        """Read words separated by commas; there may be none."""
+        self.names.add(name)
+        return frozenset(filter(None, self.variables.get(name, "").split(",")))
+
     def check(self) -> None:
         """Raise InvalidSettings if anything read so far is missing or invalid."""
         if self.faults:

@@ -3,7 +3,7 @@
     DarkroomError
     ├── PermanentFault             move it to the dead-letter queue with its reason
     │   ├── MalformedMessage       the body has none of the accepted shapes
-    │   ├── BucketNotAllowed       the task names a bucket other than the uploads bucket
+    │   ├── BucketNotAllowed       the task names a bucket that the stack does not read
     │   ├── ObjectGone             the object, or that version of it, no longer exists
     │   ├── TooLarge               more bytes than the limit
     │   ├── NotAnImage             the file does not start like any image format
@@ -55,7 +55,7 @@ class MalformedMessage(PermanentFault):
 
 
 class BucketNotAllowed(PermanentFault):
-    """The task names a bucket other than the uploads bucket."""
+    """The task names a bucket that the stack does not read."""
 
 
 class ObjectGone(PermanentFault):
