@@ -1400,6 +1400,8 @@ def _subscribed_queues(template: Template) -> list[tuple[str, str]]:
     """The topic and the queue of each subscription."""
     subscriptions = properties(template, SUBSCRIPTION).values()
     return [(target(v["TopicArn"]) or "", target(v["Endpoint"]) or "") for v in subscriptions if v["Protocol"] == "sqs"]
+
+
 def _targets(rule: dict[str, Any]) -> set[str]:
     return {target(each["Arn"]) or "" for each in rule["Targets"]}
 
