@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Commands of the SAM CLI that take the template's parameters.
 _WITH_PARAMETERS = ("build", "deploy", "sync")
 RABBITMQ_USER = "darkroom"
-#: A bucket beside the stack's own, whose photos are rendered once it exists and tells EventBridge.
+#: A bucket in addition to the stack's own, whose photos are rendered once it exists and tells EventBridge.
 EXISTING_BUCKET = "older-photos"
 
 

@@ -125,7 +125,7 @@ def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path
 def test_an_existing_bucket_is_rendered_rerendered_and_erased_apart_from_the_stacks_own(
     stack: Stack, tmp_path: Path
 ) -> None:
-    # given a bucket without versions that the stack was told of, with a photo from before its events were switched on
+    # given a bucket without versions that the parameters name, with a photo from before its events were switched on
     own, bucket, folder = stack.outputs["UploadsBucketName"], EXISTING_BUCKET, new_key("")
     stack.s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), bucket, f"{folder}before.jpg")
