@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.function_settings import (
+    ANSWER_ENVIRONMENT,
     AWS_ENVIRONMENT,
     ENVIRONMENT,
     MEMORY_MB,
@@ -97,6 +98,9 @@ FUNCTIONS = {
         ("sqs", "dynamodb", "secretsmanager"),
         ("from stripe import StripeClient",),
         SWEEP_ENVIRONMENT,
+    ),
+    "AnswerRequestsFunction": Function(
+        "functions.answer_requests.app", _SHARED, ("s3", "dynamodb"), (), ANSWER_ENVIRONMENT
     ),
 }
 

@@ -60,10 +60,12 @@ def _figures_of_starts(measured: dict[str, Any]) -> dict[str, float]:
 
 
 def zipped(measured: dict[str, Any]) -> dict[str, float]:
-    """Megabytes of each function with its layers."""
+    """Megabytes of each measured function with its layers. A newer function waits for the next measurement."""
     sizes = measured["sizes"]
     return {
-        name: sum(sizes[part]["zipped"] for part in (name, *function.layers)) for name, function in FUNCTIONS.items()
+        name: sum(sizes[part]["zipped"] for part in (name, *function.layers))
+        for name, function in FUNCTIONS.items()
+        if name in sizes
     }
 
 
