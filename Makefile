@@ -173,6 +173,7 @@ sam: setup ## run a SAM command against the laptop stack (ARGS="logs --tail")
 
 bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## compare with sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
 	@$(RUN) -m benchmarks.api_reads
+	@$(RUN) -m benchmarks.sandbox
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
 
 bench-page: .local/bench/installed ## write docs/performance.md again from the last results

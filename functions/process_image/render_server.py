@@ -55,6 +55,8 @@ _MODULE = "functions.process_image.processing.server"
 _ENVIRONMENT = ("LD_LIBRARY_PATH", "PATH")
 # One heap for all threads: they ask the kernel for memory a quarter less often. OVERHEAD_BYTES was measured with it.
 _MALLOC = {"MALLOC_ARENA_MAX": "1"}
+# Decoding opens no file: libvips would keep what takes more than 100 MB in one. More than any image takes.
+_IN_MEMORY = {"VIPS_DISC_THRESHOLD": "64g"}
 # Leaves time to release a task that is out of time before the batch is answered.
 _SECONDS_TO_GIVE_BACK = 4
 # For the image libraries to be loaded. In Lambda the initialisation ends long before.
@@ -134,6 +136,7 @@ class RenderServer:
                 # A process that decodes untrusted files gets neither the function's credentials nor its output.
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
                 | _MALLOC
+                | _IN_MEMORY
                 | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,

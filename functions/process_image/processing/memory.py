@@ -29,6 +29,8 @@ _KEPT = 0.33
 
 #: Bytes per pixel of an animated WebP's two canvases.
 _WEBP_ANIMATED = 10
+#: Bytes per pixel of each of its frames: libvips decodes all of them before it returns the first.
+_WEBP_FRAME = 4
 #: Bytes per pixel of a GIF's frame.
 _GIF_FRAME = 80
 #: Bytes per pixel of an animation's encoded frames, which are all in memory before they are written.
@@ -206,7 +208,7 @@ def _whole(photo: Photo, largest: Layout) -> float:
         case "webp":
             scaled = webp_scale(photo, largest) ** 2
             per_pixel = bands * scaled + (4 if photo.decoded_whole else 1.6 * scaled + 5 * photo.has_alpha)
-            per_pixel += _WEBP_ANIMATED * (photo.frames > 1)
+            per_pixel += (_WEBP_ANIMATED + _WEBP_FRAME * photo.frames) * (photo.frames > 1)
         case "gif":
             per_pixel = _GIF_FRAME
         case "avif":

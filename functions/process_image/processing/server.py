@@ -67,10 +67,11 @@ def serve(control: socket.socket, limits: Limits, rendition_set: RenditionSet, c
     signal.set_wakeup_fd(woken.fileno())
     exit_statuses: dict[int, socket.socket] = {}
     while True:
-        readable, _, _ = select.select([control, wake], [], [])
+        readable, _, _ = select.select([control, wake, *exit_statuses.values()], [], [])
         if wake in readable:
             wake.recv(4096)
             _report_ended(exit_statuses)
+        _kill_abandoned(exit_statuses, readable)
         if control in readable:
             try:
                 message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
@@ -102,16 +103,31 @@ def _report_ended(exit_statuses: dict[int, socket.socket]) -> None:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 return
-            with exit_statuses.pop(process) as exit_status, suppress(OSError):  # it may no longer wait for the image
-                exit_status.send(EXIT_STATUS.pack(os.waitstatus_to_exitcode(status)))
+            if process in exit_statuses:
+                with (
+                    exit_statuses.pop(process) as exit_status,
+                    suppress(OSError),
+                ):  # nobody may listen
+                    exit_status.send(EXIT_STATUS.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _kill_abandoned(exit_statuses: dict[int, socket.socket], readable: list[socket.socket]) -> None:
+    """Kill every process that the function no longer waits for: a file can keep its process from ending.
+
+    The function's end of its socket is closed then, and so ours is readable.
+    """
+    for process in [process for process, exit_status in exit_statuses.items() if exit_status in readable]:
+        os.kill(process, signal.SIGKILL)
+        exit_statuses.pop(process).close()
 
 
 def _render_one(request: socket.socket, limits: Limits, rendition_set: RenditionSet, cpu_seconds: int) -> NoReturn:
     """Run the process of one image."""
     try:
         _fence(cpu_seconds)
+        before = _data_size()
         sandbox.enter(keep=request.fileno())
-        _answer(request, limits, rendition_set)
+        _answer(request, limits, rendition_set, before)
     except PermanentFault as fault:
         request.sendall(fault_answer(fault))
     except Exception as error:  # noqa: BLE001
@@ -136,10 +152,9 @@ def _fence(cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))
 
 
-def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet) -> None:
+def _answer(request: socket.socket, limits: Limits, rendition_set: RenditionSet, before: int) -> None:
     seconds, size, spare = REQUEST.unpack(request.recv(REQUEST.size, socket.MSG_WAITALL))
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    before = _data_size()
     _limit_memory(before + OVERHEAD_BYTES + size + spare)
     data = request.recv(size, socket.MSG_WAITALL) if size else b""
     photo = identify(data, limits)
@@ -189,6 +204,7 @@ if __name__ == "__main__":
     shrink_stacks()
     gc.freeze()
     sandbox.hide()  # protects it from the processes that it forks, and these from one another
+    sandbox.drop_capabilities()
     with socket.socket(fileno=0) as function:
         with suppress(ConnectionError):  # it may have ended already
             function.send(b"\0")  # ready: every library has loaded
