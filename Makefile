@@ -100,9 +100,8 @@ check: setup .local/security/installed ## lint, types, template rules, prose, se
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
 	@echo "[7/7] template rules"; .venv/bin/pytest -q tests/template
 
-audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI)
-	@for file in layers/*/requirements.txt requirements/*.txt; do echo "$$file"; \
-	  .local/security/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r $$file || exit 1; done
+audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI, or else OSV)
+	@sh requirements/audit.sh layers/*/requirements.txt requirements/*.txt
 
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
