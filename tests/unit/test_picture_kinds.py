@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 from functions.process_image.formats import ALLOWED, INPUT_FORMATS
 from functions.process_image.photo import Limits, Photo, Rendition
 from functions.process_image.processing import identify, render
+from functions.process_image.processing.colour_spaces import SRGB_PRIMARIES, ColourSpace, Curve, icc_profile
 from functions.process_image.processing.headers.gif import with_transparent_canvas
 from functions.process_image.processing.layout import Layout
 from functions.process_image.processing.load import load
@@ -484,6 +486,16 @@ class TestHeif:
             assert paper >= 235
             assert brightest >= 253
 
+    @pytest.mark.parametrize("full", [True, False])
+    @pytest.mark.parametrize("said_by", ["container", "coded picture"])
+    def test_grey_of_avif_has_black_and_white_whatever_its_range(self, full: bool, said_by: str) -> None:
+        greys = quarters(colours=[grey * 3 for grey in GREYS])
+        data = saved(greys, "AVIF", quality=100, subsampling="4:0:0", range="full" if full else "limited")
+        if said_by == "coded picture":
+            data = with_properties(data, without=[b"colr"])
+
+        assert_near(middles(shown(data)), [grey * 3 for grey in GREYS])
+
     def test_deep_and_monochrome_avif(self) -> None:
         grey: Any = pyvips.Image.new_from_memory(of("H", [v * 257 for v in interleaved(GREYS)]), *SIZE, 1, "ushort")
         for bits in (8, 10, 12):
@@ -508,6 +520,7 @@ class TestPng:
             ([("gAMA", 62500), ("sRGB", b"\0")], 123),
             ([("gAMA", 62500), ("cICP", bytes([1, 13, 0, 1]))], 123),
             ([("sRGB", b"\0"), ("cICP", bytes([1, 8, 0, 1]))], 184),
+            ([("gAMA", 62500), ("cICP", bytes([1, 8, 0, 0]))], 151),
             ([("gAMA", 0)], 123),
         ],
     )
@@ -522,10 +535,27 @@ class TestPng:
         )
 
     def test_chromaticities_are_those_of_the_colours(self) -> None:
+        """With primaries of its own the file's gamma is a power, as in Chromium, not sRGB's curve."""
         p3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
         data = png_with(saved(quarters(), "PNG"), (b"gAMA", struct.pack(">I", 45455)), (b"cHRM", p3))
 
-        assert_near(middles(shown(data)), [(240, 0, 0), (0, 163, 0), (10, 41, 228), WHITE], 3)
+        assert_near(middles(shown(data)), [(242, 0, 0), (0, 164, 0), (2, 36, 230), (231, 231, 231)])
+
+    @pytest.mark.parametrize(
+        ("cicp", "expected"),
+        [
+            ((12, 13, 0, 1), [(240, 0, 0), (0, 163, 0), (12, 41, 229), WHITE]),
+            ((1, 1, 0, 1), [(218, 7, 7), (7, 155, 7), (7, 28, 218), (229, 229, 229)]),
+            ((9, 14, 0, 1), [(255, 0, 0), (0, 164, 0), (0, 20, 229), (229, 229, 229)]),
+            ((12, 13, 0, 0), QUARTERS),
+            ((2, 2, 0, 1), QUARTERS),
+        ],
+        ids=["Display P3", "BT.709", "BT.2020", "video's range is ignored", "unspecified"],
+    )
+    def test_code_points_mean_what_chromium_shows(self, cicp: tuple[int, ...], expected: list[Colour]) -> None:
+        data = png_with(saved(quarters(), "PNG"), (b"cICP", bytes(cicp)))
+
+        assert_near(middles(shown(data)), expected)
 
     def test_cicp_is_tone_mapped(self) -> None:
         data = png_with(saved(quarters(colours=[(148,) * 3] * 4), "PNG"), (b"cICP", bytes([9, 16, 0, 1])))
@@ -582,7 +612,8 @@ class TestJpeg:
     @settings(max_examples=15, deadline=None, derandomize=True)
     @given(part=st.floats(0.05, 0.97))
     def test_a_truncated_file_is_damaged(self, options: dict[str, Any], part: float) -> None:
-        noise = Image.effect_noise((120, 90), 70).convert("RGB")
+        # The same noise each time: a progressive file that happens to be cut between two scans has all its pixels.
+        noise = Image.frombytes("RGB", (120, 90), Random(7).randbytes(120 * 90 * 3))  # noqa: S311
         data = saved(noise, "JPEG", quality=80, **options)
         scan = data.index(b"\xff\xda") + 20
 
@@ -697,6 +728,55 @@ class TestWebp:
         found = middles(shown(saved(image, "WEBP", quality=95, alpha_quality=100)))
 
         assert_near(found, middles(image), 8)
+
+
+GAMMA_18 = icc_profile(ColourSpace(SRGB_PRIMARIES, Curve(1.8)), grey=False)
+
+
+class TestProfiles:
+    """The expected numbers are Chromium's."""
+
+    @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+    @pytest.mark.parametrize(("mode", "grey"), [("L", 119), ("LA", 119), ("RGB", 119)])
+    def test_one_for_rgb_counts_for_grey_too(self, image_format: str, mode: str, grey: int) -> None:
+        if mode == "LA" and image_format == "JPEG":
+            mode = "L"
+        data = saved(
+            Image.new(mode, (40, 30), 100 if mode == "L" else (100,) * len(mode)), image_format, icc_profile=GAMMA_18
+        )
+
+        assert_near([colour[:3] for colour in middles(shown(data))], [(grey,) * 3] * 4)
+
+    @pytest.mark.parametrize(
+        "profile",
+        [
+            GAMMA_18[:300],
+            b"x" * 500,
+            struct.pack(">I", 99_999) + GAMMA_18[4:],
+            GAMMA_18[:8] + b"\x09" + GAMMA_18[9:],
+            GAMMA_18[:16] + b"XYZ " + GAMMA_18[20:],
+            GAMMA_18[:16] + b"Lab " + GAMMA_18[20:],
+            GAMMA_18[:20] + b"Luv " + GAMMA_18[24:],
+            GAMMA_18[:36] + b"abcd" + GAMMA_18[40:],
+            GAMMA_18.replace(b"rTRC", b"rTRX"),
+            GAMMA_18.replace(b"para", b"xara"),
+            icc_profile(ColourSpace(SRGB_PRIMARIES, Curve(1.0)), grey=True),
+        ],
+        ids=["cut", "garbage", "size", "version", "xyz", "lab", "connection", "signature", "tag", "curve", "grey"],
+    )
+    def test_a_damaged_one_or_one_for_other_colours_counts_as_none(self, profile: bytes) -> None:
+        for image_format in ("PNG", "JPEG"):
+            data = saved(quarters(), image_format, icc_profile=profile, quality=95)
+            assert_near(middles(shown(data)), QUARTERS, 3)
+
+    def test_inks_without_one_each_take_their_share(self) -> None:
+        for profile in (b"", GAMMA_18):
+            data = saved(Image.new("CMYK", (40, 30), (0, 200, 128, 20)), "JPEG", quality=100, icc_profile=profile)
+            assert_near(middles(shown(data)), [(235, 51, 117)] * 4)
+
+    def test_inks_with_alpha(self) -> None:
+        data = tiff(bytes(interleaved([(0, 200, 128, 20, 90)] * 4)), SIZE, photometric=5, bits=[8] * 5, tags={338: [2]})
+        assert_near(middles(shown(data)), [(235, 51, 117, 90)] * 4)
 
 
 def test_the_accepted_formats_are_those_documented() -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
 from dataclasses import replace
 from typing import Any
 
 import pyvips
 
 from functions.process_image.processing.canvas import Canvas
-from functions.process_image.processing.colour_spaces import ColourSpace, icc_profile, linear_to_srgb
+from functions.process_image.processing.colour_spaces import (
+    ColourSpace,
+    icc_profile,
+    linear_to_srgb,
+    profile_colours,
+)
 from functions.process_image.processing.layout import Layout
 
 _PROFILE = "icc-profile-data"
+
+#: What LittleCMS says of a profile whose contents are damaged. It says so before a pixel is decoded.
+_DAMAGED_PROFILE = re.compile("link the profiles|wrong (?:input|output) color space|no input profile", re.IGNORECASE)
 
 #: A white page in HDR pictures, and the brightest light that they are graded for; in candela per square metre.
 #: https://www.itu.int/pub/R-REP-BT.2408
@@ -31,23 +39,52 @@ def to_srgb(canvas: Canvas, _: Layout) -> Canvas:
 
 
 def _converted(frame: Any, space: ColourSpace | None) -> Any:
-    has_profile = bool(frame.get_typeof(_PROFILE))
-    if space and (space.instead_of_profile or not has_profile):
-        if space.hdr:
-            frame = _tone_mapped(_without_profile(frame), space)
-        else:
-            frame = _without_profile(frame).copy()
-            frame.set_type(pyvips.GValue.blob_type, _PROFILE, icc_profile(space, grey=frame.bands < 3))
-            has_profile = True
-    if has_profile:
-        with suppress(pyvips.Error):  # a profile that is broken or for other channels is ignored
-            frame = frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+    if space and (space.instead_of_profile or not frame.get_typeof(_PROFILE)):
         frame = _without_profile(frame)
+        if space.hdr:
+            frame = _tone_mapped(frame, space)
+        else:
+            frame = frame.copy()
+            frame.set_type(pyvips.GValue.blob_type, _PROFILE, icc_profile(space, grey=frame.bands < 3))
+    frame = _without_profile(_by_profile(frame))
+    if frame.interpretation == "cmyk":
+        frame = _of_inks(frame)
     if frame.interpretation != "srgb":
-        # CMYK is converted with libvips's own profile, which stays attached to the picture. Reading it at the next size
-        # would read memory that libvips has freed.
-        frame = _without_profile(frame.colourspace("srgb"))
+        frame = frame.colourspace("srgb")
     return frame if frame.format == "uchar" else frame.cast("uchar")
+
+
+def _by_profile(frame: Any) -> Any:
+    """Apply the ICC profile; like browsers, ignore a profile that is damaged or for other colours.
+
+    The header is checked first (:func:`profile_colours`), because libvips applies any profile of three colours to RGB.
+    LittleCMS finds damaged contents when it links the profiles.
+    """
+    colours = frame.bands - frame.hasalpha()
+    of_profile = profile_colours(bytes(frame.get(_PROFILE))) if frame.get_typeof(_PROFILE) else None
+    if of_profile == 3 and colours == 1:  # browsers treat grey as RGB here
+        frame = _as_rgb(frame)
+    elif of_profile != colours:
+        return frame
+    try:
+        return frame.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+    except pyvips.Error as error:
+        if not _DAMAGED_PROFILE.search(str(error)):
+            raise
+        return frame
+
+
+def _as_rgb(frame: Any) -> Any:
+    grey, *alpha = frame.bandsplit()
+    kind = "rgb16" if frame.format == "ushort" else "srgb"
+    return grey.bandjoin([grey, grey, *alpha]).copy(interpretation=kind)
+
+
+def _of_inks(frame: Any) -> Any:
+    """Convert CMYK without a profile as browsers do: each ink absorbs its share of the light."""
+    colours = (255 - frame.extract_band(0, n=3)) * (255 - frame[3]) / 255
+    colours = colours.rint().cast("uchar").copy(interpretation="srgb")
+    return colours.bandjoin(frame[4]) if frame.hasalpha() else colours
 
 
 def _without_profile(frame: Any) -> Any:

@@ -72,8 +72,10 @@ _PRIMARIES: Final = {
     12: Primaries(_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     22: Primaries(_D65, (0.630, 0.340), (0.295, 0.605), (0.155, 0.077)),
 }
-#: Curves by their code points. Video's own (1, 6, 14, 15) is shown as sRGB's, as browsers do.
+#: Curves by their code points.
 _CURVES: Final = {4: Curve(2.2), 5: Curve(2.8), 8: Curve(1.0), 17: Curve(2.6)}
+#: Curves of video. Chromium shows them as sRGB in AVIF, and as a gamma of 2.4 in PNG.
+_VIDEO_CURVES: Final = dict.fromkeys((1, 6, 11, 14, 15), Curve(2.4))
 _HDR: Final = {16: "pq", 18: "hlg"}
 
 #: Gammas that are meant as sRGB's curve; libpng's own threshold is 5 %.
@@ -81,12 +83,13 @@ _SRGB_GAMMAS: Final = (2.2 * 0.975, 2.2 * 1.025)
 
 
 def colour_space_of_code_points(
-    primaries: int, transfer: int, *, instead_of_profile: bool = False
+    primaries: int, transfer: int, *, instead_of_profile: bool = False, video_curves: bool = False
 ) -> ColourSpace | None:
     """Return the colour space, or None for sRGB and for code points without a specification."""
+    curves = _CURVES | _VIDEO_CURVES if video_curves else _CURVES
     space = ColourSpace(
         _PRIMARIES.get(primaries, SRGB_PRIMARIES),
-        _CURVES.get(transfer, Curve()),
+        curves.get(transfer, Curve()),
         _HDR.get(transfer),
         instead_of_profile,
     )
@@ -95,11 +98,10 @@ def colour_space_of_code_points(
 
 def colour_space_of_gamma(primaries: Primaries, curve: Curve) -> ColourSpace | None:
     """Return the colour space, or None for sRGB and for primaries from which no colour can be mixed."""
-    is_srgb_curve = curve.gamma is not None and _SRGB_GAMMAS[0] <= curve.gamma <= _SRGB_GAMMAS[1]
-    if is_srgb_curve:
-        curve = Curve()
     if primaries.is_near(SRGB_PRIMARIES):
         primaries = SRGB_PRIMARIES
+        if curve.gamma is not None and _SRGB_GAMMAS[0] <= curve.gamma <= _SRGB_GAMMAS[1]:
+            curve = Curve()
     try:
         to_xyz(primaries)
     except ZeroDivisionError:
@@ -152,6 +154,20 @@ def icc_profile(space: ColourSpace, *, grey: bool) -> bytes:
     return bytes(head) + struct.pack(">I", len(tags)) + index + content
 
 
+def profile_colours(profile: bytes) -> int | None:
+    """Return how many colours a pixel has that an ICC profile is for; None if browsers ignore such a profile.
+
+    https://www.color.org/specification/ICC.1-2022-05.pdf, section 7.2.
+    """
+    is_profile = (
+        132 <= int.from_bytes(profile[:4]) <= len(profile)
+        and profile[8] <= _NEWEST_ICC_VERSION
+        and profile[20:24] in (b"XYZ ", b"Lab ")
+        and profile[36:40] == b"acsp"
+    )
+    return {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}.get(profile[16:20]) if is_profile else None
+
+
 def _fixed(value: float) -> bytes:
     return struct.pack(">i", round(value * 65536))
 
@@ -171,6 +187,7 @@ def _curve_tag(curve: Curve) -> bytes:
     return b"para\0\0\0\0\0\3\0\0" + b"".join(map(_fixed, srgb))
 
 
+_NEWEST_ICC_VERSION: Final = 4
 _BRADFORD: Final[Matrix] = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 
 

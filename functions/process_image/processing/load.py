@@ -105,6 +105,9 @@ def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Ca
             return replace(upright, frames=(image,), owner=data), shrink
         case "png":
             image = pyvips.Image.pngload_source(_source(data), **options)
+            if image.bands < 3 and (profile := png.profile(data)):
+                image = image.copy()
+                image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
             return replace(upright, frames=(image,), space=png.colour_space(data)), 1
         case "webp":
             scale = webp_scale(photo, layout)
@@ -120,8 +123,19 @@ def _open(data: bytes, photo: Photo, layout: Layout, animated: bool) -> tuple[Ca
         case "avif":
             data = heif.as_still(data)
             image = pyvips.Image.heifload_source(_source(data), **options)
+            if heif.is_grey_of_video(data):
+                image = _of_full_range(image)
             return replace(upright, frames=(image,), space=heif.colour_space(data), owner=data), 1
     return _open_heic(data, (photo.width, photo.height)), 1
+
+
+def _of_full_range(image: Any) -> Any:
+    """Spread video's grey, 16 for black and 235 for white, over all values; alpha has them already."""
+    unit = 256 if image.format == "ushort" else 1
+    alpha = image[image.bands - 1] if image.hasalpha() else None
+    grey = image.extract_band(0, n=image.bands - 1) if alpha is not None else image
+    grey = ((grey - 16 * unit) * ((256 * unit - 1) / (219 * unit))).rint().cast(image.format)
+    return (grey if alpha is None else grey.bandjoin(alpha)).copy(interpretation=image.interpretation)
 
 
 def _source(data: bytes) -> Any:
@@ -221,6 +235,8 @@ def _open_heic(data: bytes, size: tuple[int, int]) -> Canvas:
         image = image.crop(crop.left, crop.top, *size)
     if "a" in picture.mode:
         image = image.unpremultiply().cast(band_format)
+    if heif.is_grey_of_video(data):
+        image = _of_full_range(image)
     if profile := picture.info.get("icc_profile"):
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
     return Canvas((image,), space=space, owner=picture)

@@ -120,37 +120,90 @@ def _skip_scaling_lists(bits: _Bits) -> None:
                 bits.take_exponential()
 
 
-def av1_colours(configuration: bytes) -> CodePoints | None:
-    """Read the code points from an ``av1C`` box; None if there are none.
+def av1_colours(units: bytes) -> CodePoints | None:
+    """Read the code points from the units that an ``av1C`` box and the picture begin with; None if there are none.
 
     https://aomediacodec.github.io/av1-isobmff/#av1codecconfigurationbox-section
     """
     try:
-        if configuration[4] >> 3 & 15 != _AV1_SEQUENCE:
-            return None
-        at = 5 + (configuration[4] >> 2 & 1)
-        if configuration[4] & 2:
-            while configuration[at] & 0x80:
-                at += 1
-            at += 1
-        return _of_av1_sequence(configuration[at:])
+        bits = _up_to_av1_colours(units)
+        return (bits.take(8), bits.take(8)) if bits and bits.take(1) else None
     except (IndexError, ValueError):
         return None
 
 
-def _of_av1_sequence(unit: bytes) -> CodePoints | None:
-    """Read section 5.5 of https://aomediacodec.github.io/av1-spec/ up to its colours; only for stills."""
-    bits = _Bits(unit)
+def av1_grey_is_full(units: bytes) -> bool:
+    """Tell from the same whether grey has all values from black to white, rather than video's range."""
+    try:
+        bits = _up_to_av1_colours(units)
+        if bits and bits.take(1):
+            bits.take(24)
+        return bits is None or bool(bits.take(1))
+    except (IndexError, ValueError):
+        return True
+
+
+def _up_to_av1_colours(units: bytes) -> _Bits | None:
+    """Read section 5.5 of https://aomediacodec.github.io/av1-spec/ up to its colours; None if it has times."""
+    at = 0
+    while units[at] >> 3 & 15 != _AV1_SEQUENCE:
+        at = sum(_av1_content(units, at))
+    bits = _Bits(units[_av1_content(units, at)[0] :])
     profile = bits.take(3)
     bits.take(1)
-    if not bits.take(1):  # with everything that a video needs
+    is_reduced = bits.take(1)
+    if is_reduced:
+        bits.take(5)
+    elif not _skip_operating_points(bits):
         return None
-    bits.take(5)
     width, height = bits.take(4) + 1, bits.take(4) + 1
-    bits.take(width + height + 6)
+    bits.take(width + height)
+    if not is_reduced and bits.take(1):
+        bits.take(7)
+    bits.take(3)
+    if not is_reduced:
+        _skip_av1_video(bits)
+    bits.take(3)
     high_depth = bits.take(1)
     if profile == 2 and high_depth:
         bits.take(1)
     if profile != 1:
         bits.take(1)  # monochrome
-    return (bits.take(8), bits.take(8)) if bits.take(1) else None
+    return bits
+
+
+def _av1_content(units: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of a unit begins, and its length; 0 if the unit does not say it."""
+    has_length = units[at] & 2
+    at += 1 + (units[at] >> 2 & 1)
+    length = 0
+    for place in range(8 if has_length else 0):
+        byte = units[at]
+        at += 1
+        length |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            break
+    return at, length
+
+
+def _skip_operating_points(bits: _Bits) -> bool:
+    if bits.take(1):  # times
+        return False
+    has_delays = bits.take(1)
+    for _ in range(bits.take(5) + 1):
+        bits.take(12)
+        if bits.take(5) > 7:
+            bits.take(1)
+        if has_delays and bits.take(1):
+            bits.take(4)
+    return True
+
+
+def _skip_av1_video(bits: _Bits) -> None:
+    bits.take(4)
+    has_order = bits.take(1)
+    bits.take(2 * has_order)
+    has_screen_content = bits.take(1) or bits.take(1)
+    if has_screen_content and not bits.take(1):
+        bits.take(1)
+    bits.take(3 * has_order)

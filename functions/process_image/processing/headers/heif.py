@@ -17,7 +17,7 @@ from functions.process_image.formats import ALLOWED
 from functions.process_image.processing.colour_spaces import ColourSpace, colour_space_of_code_points
 from functions.process_image.processing.exif import Exif, read_exif
 from functions.process_image.processing.headers import Header
-from functions.process_image.processing.headers.bitstreams import av1_colours, hevc_colours
+from functions.process_image.processing.headers.bitstreams import av1_colours, av1_grey_is_full, hevc_colours
 
 #: Codings of an image item, and Darkroom's format for a file that contains them.
 _CODINGS = {b"hvc1": "heic", b"hev1": "heic", b"av01": "avif"}
@@ -194,11 +194,33 @@ def colour_space(data: bytes) -> ColourSpace | None:
     for colour in colours:
         if colour[:4] == b"nclx":
             return colour_space_of_code_points(*struct.unpack_from(">HH", colour, 4))
-    for kind, colours_of in ((b"hvcC", hevc_colours), (b"av1C", av1_colours)):
-        for box in _properties(items, primary, kind):
-            points = colours_of(data[box.start : box.end])
-            return colour_space_of_code_points(*points) if points else None
-    return None
+    points = av1_colours(_av1_units(data, items, primary))
+    for box in _properties(items, primary, b"hvcC"):
+        points = hevc_colours(data[box.start : box.end])
+    return colour_space_of_code_points(*points) if points else None
+
+
+def is_grey_of_video(data: bytes) -> bool:
+    """Tell whether the picture is grey in video's range, 16 for black and 235 for white. libheif keeps it."""
+    items = _items(data)
+    primary = items.primary or 0
+    is_grey = any(data[box.start + 2] & 0x10 for box in _properties(items, primary, b"av1C"))
+    is_grey |= any(data[box.start + 16] & 3 == 0 for box in _properties(items, primary, b"hvcC"))
+    if not is_grey:
+        return False
+    for box in _properties(items, primary, b"colr"):
+        if data[box.start : box.start + 4] == b"nclx":
+            return not data[box.start + 10] & 0x80
+    return not av1_grey_is_full(_av1_units(data, items, primary))
+
+
+def _av1_units(data: bytes, items: _Items, primary: int) -> bytes:
+    """Return the coded units before the pixels: those of the container, then those of the picture; none of HEVC."""
+    found = _properties(items, primary, b"av1C")
+    start, length = next(iter(items.places.get(items.coded(primary), ())), (0, 0))
+    return b"".join(data[box.start + 4 : box.end] for box in found) + data[start : start + min(length, 200)] * bool(
+        found
+    )
 
 
 def _properties(items: _Items, item: int, kind: bytes) -> list[Box]:

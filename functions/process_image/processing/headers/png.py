@@ -5,6 +5,8 @@ https://www.w3.org/TR/png-3/
 
 from __future__ import annotations
 
+import zlib
+
 from darkroom.errors import UnsupportedFormat
 
 from functions.process_image.processing.colour_spaces import (
@@ -20,6 +22,7 @@ from functions.process_image.processing.headers import Header
 
 _PALETTE = 3
 _WITH_ALPHA = (4, 6)
+_LARGEST_PROFILE = 4_000_000
 
 
 def read(data: bytes) -> Header:
@@ -52,8 +55,8 @@ def colour_space(data: bytes) -> ColourSpace | None:
     cICP comes before iCCP before sRGB before gAMA with cHRM: https://www.w3.org/TR/png-3/#4Concepts.ColourSpaces
     """
     chunks = _chunks(data)
-    if len(cicp := chunks.get(b"cICP", b"")) == 4 and cicp[2] == 0:
-        return colour_space_of_code_points(cicp[0], cicp[1], instead_of_profile=True)
+    if (cicp := chunks.get(b"cICP", b""))[2:] == b"\0\1":  # RGB of full range; browsers ignore any other
+        return colour_space_of_code_points(cicp[0], cicp[1], instead_of_profile=True, video_curves=True)
     if b"iCCP" in chunks or b"sRGB" in chunks:
         return None
     gamma = int.from_bytes(chunks.get(b"gAMA", b"")) / 100_000
@@ -64,6 +67,15 @@ def colour_space(data: bytes) -> ColourSpace | None:
         numbers = [int.from_bytes(chrm[at : at + 4]) / 100_000 for at in range(0, 32, 4)]
         primaries = Primaries(*zip(numbers[::2], numbers[1::2], strict=True))
     return colour_space_of_gamma(primaries, Curve(1 / gamma))
+
+
+def profile(data: bytes) -> bytes | None:
+    """Return the ICC profile. libpng drops a profile for RGB from a grey picture, but browsers apply it."""
+    _, _, packed = _chunks(data).get(b"iCCP", b"").partition(b"\0")
+    try:
+        return zlib.decompressobj().decompress(packed[1:], _LARGEST_PROFILE) or None
+    except zlib.error:
+        return None
 
 
 def _chunks(data: bytes) -> dict[bytes, bytes]:
