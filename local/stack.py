@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import yaml
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
@@ -253,6 +254,9 @@ def _build(config: LocalConfig) -> None:
         built = (_BUILD / "template.yaml").exists() and _BUILT_FROM.exists()
         if not built or _BUILT_FROM.read_text() != sources:
             run_sam(config, ["build"], log="sam-build.log")
+            # JSON is YAML, too. SAM parses the template seven times in a deployment: a second and a half each as YAML.
+            template = _BUILD / "template.yaml"
+            template.write_text(json.dumps(yaml.load(template.read_text(), yaml.CSafeLoader), indent=1))
             _BUILT_FROM.write_text(sources)
 
 

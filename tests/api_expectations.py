@@ -418,7 +418,7 @@ def test_every_answer_is_described(api: Api, operation: str, mode: schemathesis.
     explore(api, DESCRIBED[operation], mode)
 
 
-def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode, examples: int = 50) -> None:
+def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode, examples: int = 25) -> None:
     """Send requests that fit an operation's description, or that do not, and hold the answers to it."""
 
     @seed(4)

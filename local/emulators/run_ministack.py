@@ -20,6 +20,17 @@ from uuid import NAMESPACE_URL, uuid5
 CHECKED_VERSION = "1.5.33"
 
 
+def parse_templates_in_c() -> None:
+    """Parse YAML with libyaml: a deployment parses the template several times, and PyYAML takes a second each time.
+
+    Call this before MiniStack is imported. Remove this when MiniStack uses yaml.CSafeLoader.
+    """
+    import yaml
+
+    if yaml.__with_libyaml__:
+        yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[assignment,misc] # CfnLoader inherits from it
+
+
 def accept_text_in_scaling_config() -> None:
     """Accept MaximumConcurrency as text, the type in which CloudFormation passes a parameter's value.
 
@@ -251,6 +262,7 @@ def main() -> None:
     if installed != CHECKED_VERSION:
         sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
+    parse_templates_in_c()
     accept_text_in_scaling_config()
     accept_arns_of_layers()
     allow_batches_as_single_messages()

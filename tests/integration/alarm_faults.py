@@ -28,6 +28,7 @@ from tests.integration.roles import not_allowed
 from tests.integration.uploading import (
     SAMPLES,
     SECONDS,
+    SMALL,
     new_key,
     s3_record,
     send,
@@ -74,7 +75,7 @@ Fault = Callable[[Scene], Iterable[Datum]]
 def late_notification(scene: Scene) -> Iterable[Datum]:
     """S3 sends the event of an upload an hour late."""
     bucket, key = scene.output("UploadsBucketName"), new_key("without an ending")
-    version_id, _ = upload(scene.stack, key, SAMPLES / "raccoon.jpg")
+    version_id, _ = upload(scene.stack, key, SMALL)
     an_hour_ago = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.000Z")
     record = s3_record(scene.stack, key.replace(" ", "+"), version_id, an_hour_ago)
     send(scene.stack, {"Records": [record]})
@@ -98,7 +99,7 @@ def nobody_takes(queue: str) -> Fault:
 def nobody_reads(scene: Scene) -> Iterable[Datum]:
     """A result waits, and nobody reads it."""
     queue_url = scene.output("ResultsQueueUrl")
-    _, task_id = upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")
+    _, task_id = upload(scene.stack, new_key(), SMALL)
     wait_for(scene.stack, task_id)
     return _measured_while_waiting(scene, queue_url)
 
@@ -160,7 +161,7 @@ def broken_message(scene: Scene) -> Iterable[Datum]:
 def died_at_work(scene: Scene) -> Iterable[Datum]:
     """A function died with two tasks, and their messages show again some minutes after."""
     key = new_key("without an ending")
-    upload(scene.stack, key, SAMPLES / "raccoon.jpg")
+    upload(scene.stack, key, SMALL)
     task_ids = [f"held-{uuid4().hex}" for _ in range(2)]
     for task_id in task_ids:
         scene.stack.dynamodb.put_item(
@@ -194,7 +195,7 @@ def outage(config: LocalConfig, service: str) -> Iterator[None]:
 def images_without_s3(scene: Scene) -> Iterable[Datum]:
     """S3 fails while photos come."""
     with outage(scene.config, "s3"):
-        task_ids = [upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")[1] for _ in range(10)]
+        task_ids = [upload(scene.stack, new_key(), SMALL)[1] for _ in range(10)]
         data = scene.metrics_in_log("ProcessImageFunctionName", at_least=10)
     for task_id in task_ids:
         assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
@@ -244,7 +245,7 @@ def throttled(function: str, qualifier: str = "$LATEST") -> Fault:
 def image_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
     """The function may not write renditions."""
     with not_allowed(scene.stack, "ProcessImageRole", "s3:PutObject"):
-        _, task_id = upload(scene.stack, new_key(), SAMPLES / "raccoon.jpg")
+        _, task_id = upload(scene.stack, new_key(), SMALL)
         data = scene.metrics_in_log("ProcessImageFunctionName")
     assert wait_for(scene.stack, task_id)["outcome"] == "Processed"
     return data

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import time
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -30,7 +31,7 @@ from tests.integration.browsing import certificate, post_form
 from tests.integration.calling import Caller, owner_of
 from tests.integration.roles import role_name
 from tests.integration.test_orders import new_product, order
-from tests.integration.uploading import SAMPLES, new_key, upload
+from tests.integration.uploading import ANOTHER_SMALL, SAMPLES, SMALL, new_key, upload
 from tests.template.template import POLICY, ROLE, listed, load, target
 
 TEMPLATE = load((PROJECT / "template.yaml").read_text())
@@ -156,9 +157,9 @@ def _sent(body: Any) -> dict[str, Any]:
     return _sqs_event({"MessageId": "1", "ReceiptHandle": "none", "Body": json.dumps(body), "Attributes": attributes})
 
 
-def _photo(bench: Bench, key: str, sample: str) -> dict[str, Any]:
+def _photo(bench: Bench, key: str, photo: bytes | Path = SMALL) -> dict[str, Any]:
     """Upload a photo under a name that S3 tells nobody of; returns a task about it."""
-    version_id, _ = upload(bench.stack, key, SAMPLES / sample)
+    version_id, _ = upload(bench.stack, key, photo)
     return _task(bench, key) | {"version_id": version_id}
 
 
@@ -166,13 +167,13 @@ def _task(bench: Bench, key: str) -> dict[str, Any]:
     return {"task_id": f"task-{uuid4().hex}", "bucket": bench.stack.outputs["UploadsBucketName"], "key": key}
 
 
-def _render(bench: Bench, *, sample: str = "IMG_0042.JPG") -> Callable[[], str]:
-    return partial(bench.invoke, "ProcessImage", _photo(bench, new_key("photo.unmatched"), sample))
+def _render(bench: Bench, *, photo: bytes | Path = SMALL) -> Callable[[], str]:
+    return partial(bench.invoke, "ProcessImage", _photo(bench, new_key("photo.unmatched"), photo))
 
 
-def _replace(bench: Bench, *, sample: str = "rocket-turned.jpg") -> Callable[[], str]:
+def _replace(bench: Bench, *, photo: bytes | Path = ANOTHER_SMALL) -> Callable[[], str]:
     """Overwrite a photo: the renditions of the version before become stale, or stay if this one is faulty."""
-    return partial(bench.invoke, "ProcessImage", _photo(bench, _published(bench), sample))
+    return partial(bench.invoke, "ProcessImage", _photo(bench, _published(bench), photo))
 
 
 def _ask_again(bench: Bench) -> Callable[[], str]:
@@ -196,13 +197,13 @@ def _delete(bench: Bench) -> Callable[[], str]:
 
 def _published(bench: Bench) -> str:
     key = new_key("photo.unmatched")
-    bench.invoke("ProcessImage", _photo(bench, key, "IMG_0042.JPG"))
+    bench.invoke("ProcessImage", _photo(bench, key))
     return key
 
 
 def _give_back_a_task(bench: Bench, queue: str = "ImageTasksQueue") -> Callable[[], str]:
     """A task that another delivery holds, received from its queue."""
-    task = _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG")
+    task = _photo(bench, new_key("photo.unmatched"))
     bench.stack.dynamodb.put_item(
         TableName=bench.stack.outputs["TasksTableName"],
         Item={
@@ -305,7 +306,7 @@ def _relay(bench: Bench, queue: str, body: Any) -> Callable[[], str]:
 
 
 def _relay_a_task(bench: Bench) -> Callable[[], str]:
-    return _relay(bench, "image-tasks", _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG"))
+    return _relay(bench, "image-tasks", _photo(bench, new_key("photo.unmatched")))
 
 
 def _relay_an_order(bench: Bench) -> Callable[[], str]:
@@ -329,7 +330,7 @@ def _acknowledge(bench: Bench, path: str) -> Callable[[], str]:
 
 
 def _submit_a_task(bench: Bench) -> Callable[[], str]:
-    return partial(bench.call, "POST", "/image-tasks", _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG"))
+    return partial(bench.call, "POST", "/image-tasks", _photo(bench, new_key("photo.unmatched")))
 
 
 def _submit_an_order(bench: Bench) -> Callable[[], str]:
@@ -374,10 +375,12 @@ def _show_by_a_signed_address(bench: Bench) -> Callable[[], str]:
 WORK: dict[tuple[str, str, str], Work] = {
     ("TakeTasks", "sqs:ChangeMessageVisibility", "ImageTasksQueue"): _give_back_a_task,
     ("TakeTasks", "sqs:ChangeMessageVisibility", "RerenderQueue"): partial(_give_back_a_task, queue="RerenderQueue"),
-    ("MoveToDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(_render, sample="faulty/bitmap.jpg"),
+    ("MoveToDeadLetters", "sqs:SendMessage", "ImageTasksDeadLetterQueue"): partial(
+        _render, photo=SAMPLES / "faulty" / "bitmap.jpg"
+    ),
     ("TellOfImages", "sns:Publish", "ImageEventsTopic"): _render,
     ("ReadUploads", "s3:GetObject", "UploadsBucket"): _render,
-    ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): partial(_replace, sample="faulty/bitmap.jpg"),
+    ("ReadUploads", "s3:GetObjectVersion", "UploadsBucket"): partial(_replace, photo=SAMPLES / "faulty" / "bitmap.jpg"),
     ("WriteRenditions", "s3:GetObject", "RenditionsBucket"): _replace,
     ("WriteRenditions", "s3:PutObject", "RenditionsBucket"): _render,
     ("WriteRenditions", "s3:GetObjectTagging", "RenditionsBucket"): _ask_again,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from darkroom.image_messages import upload_task_id
+from PIL import Image
 
 from local.config import PROJECT
 from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, wait_for_tasks
@@ -15,6 +17,16 @@ from local.stack import Stack
 
 SAMPLES = PROJECT / "samples"
 SECONDS = 90
+
+
+def _small_photo(colour: str) -> bytes:
+    image = BytesIO()
+    Image.new("RGB", (64, 48), colour).save(image, "JPEG")
+    return image.getvalue()
+
+
+# Rendered at once, for tests of what happens around the rendering.
+SMALL, ANOTHER_SMALL = _small_photo("teal"), _small_photo("orange")
 
 
 def new_key(name: str = "photo.jpg") -> str:
