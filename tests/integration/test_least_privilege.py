@@ -346,7 +346,7 @@ def _look_an_image_up(bench: Bench) -> Callable[[], str]:
 
 
 def _list_images(bench: Bench) -> Callable[[], str]:
-    _photo(bench, new_key("photo.unmatched"), "IMG_0042.JPG")
+    _photo(bench, new_key("photo.unmatched"))
     return partial(bench.call, "GET", "/images", limit=1)
 
 
