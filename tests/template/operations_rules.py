@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from darkroom import errors
@@ -34,7 +33,6 @@ from tests.template.template import (
     target,
 )
 
-_COLUMNS = 24
 # What AWS sends, by namespace and dimensions in alphabetical order, as far as it is looked at here:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html
@@ -138,17 +136,14 @@ def metrics_belong_to_one_stack(template: Template) -> list[str]:
     ]
 
 
-def alarms_watch_metrics_that_there_are(template: Template) -> list[str]:
+def alarms_and_dashboards_use_metrics_that_there_are(template: Template) -> list[str]:
     """An alarm on a metric that nothing emits is silent forever.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
     """
-    return [
-        f"{alarm} watches {metric}, which nobody emits"
-        for alarm in properties(template, ALARM)
-        for metric in _watched(template, alarm)
-        if not _is_emitted(template, metric)
-    ]
+    used = [(alarm, metric) for alarm in properties(template, ALARM) for metric in _watched(template, alarm)]
+    used += [(_title(w), metric) for widgets in _dashboards(template).values() for w in widgets for metric in _drawn(w)]
+    return [f"{user} uses {metric}, which nobody emits" for user, metric in used if not _is_emitted(template, metric)]
 
 
 def queues_have_alarms(template: Template) -> list[str]:
@@ -241,17 +236,6 @@ def composite_alarms_look_at_alarms_that_there_are(template: Template) -> list[s
 # Dashboard
 
 
-def dashboards_fit_their_grid(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
-    findings = []
-    for widgets in _dashboards(template).values():
-        findings += [f"{_title(w)} is wider than the grid" for w in widgets if w["x"] + w["width"] > _COLUMNS]
-        findings += [
-            f"{_title(one)} covers {_title(other)}" for one, other in combinations(widgets, 2) if _overlap(one, other)
-        ]
-    return findings
-
-
 def dashboards_show_every_alarm(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
     findings = []
@@ -261,17 +245,6 @@ def dashboards_show_every_alarm(template: Template) -> list[str]:
         findings += [f"{name} does not show {alarm}" for alarm, _ in sorted({*wanted} - {*shown})]
         findings += [f"{name} shows {alarm}, which may not be there" for alarm, _ in sorted({*shown} - {*wanted})]
     return findings
-
-
-def dashboards_draw_metrics_that_there_are(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
-    return [
-        f"{_title(widget)} draws {metric}, which nobody emits"
-        for widgets in _dashboards(template).values()
-        for widget in widgets
-        for metric in _drawn(widget)
-        if not _is_emitted(template, metric)
-    ]
 
 
 def dashboards_know_how_much_memory_is_paid(template: Template) -> list[str]:
@@ -316,17 +289,6 @@ def saved_queries_ask_for_what_is_logged(template: Template) -> list[str]:
             if not any(field in fields for fields in known)
         ]
     return findings
-
-
-def saved_queries_stand_in_a_folder_of_the_stack(template: Template) -> list[str]:
-    """https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-logs-querydefinition.html"""
-    return [
-        f"{name} may be taken for another stack's"
-        for name, values in properties(template, QUERY).items()
-        if not str(values["Name"].get("Fn::Sub") if isinstance(values["Name"], dict) else "").startswith(
-            "${AWS::StackName}/"
-        )
-    ]
 
 
 # What several rules ask
@@ -471,13 +433,6 @@ def _widgets_of(value: Any) -> str:
 
 def _title(widget: dict[str, Any]) -> str:
     return str(widget["properties"].get("title", widget["type"]))
-
-
-def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(
-        one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
-        for at, size in (("x", "width"), ("y", "height"))
-    )
 
 
 def _drawn(widget: dict[str, Any]) -> Iterator[_Metric]:
