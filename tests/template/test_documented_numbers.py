@@ -76,4 +76,13 @@ def test_limits_of_images_in_words() -> None:
     codes = text_of("docs/error-codes.md")
     assert f"`MaxImageBytes` ({PARAMETERS['MaxImageBytes']['Default'] >> 20} MB)" in codes
     assert f"`MaxImagePixels` ({PARAMETERS['MaxImagePixels']['Default'] // 10**6} million" in codes
+    images = text_of("docs/images.md")
+    assert f"| {PARAMETERS['MaxImageBytes']['Default'] >> 20} MB | `MaxImageBytes` |" in images
+    assert f"| {PARAMETERS['MaxImagePixels']['Default'] // 10**6} million | `MaxImagePixels` |" in images
+    assert f"| {PARAMETERS['MaxImageFrames']['Default']} | `MaxImageFrames` |" in images
+    megabytes, megapixels = (
+        PARAMETERS["MaxImageBytes"]["Default"] >> 20,
+        PARAMETERS["MaxImagePixels"]["Default"] // 10**6,
+    )
+    assert f"at most {megabytes} MB and {megapixels} megapixels" in text_of("README.md")
     assert f"deleted after {PARAMETERS['StaleRenditionDays']['Default']} days" in text_of("README.md")
