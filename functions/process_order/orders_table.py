@@ -19,7 +19,16 @@ from darkroom.errors import OrderIdReused, ProductUnknown, ServiceUnavailable, S
 from darkroom.order_messages import Order, OrderLine
 from darkroom.retries import backoff
 
-from functions.process_order.orders import Change, HistoryEntry, OrderRecord, Rejection, RejectionCode, State, StockMove
+from functions.process_order.orders import (
+    FINAL,
+    Change,
+    HistoryEntry,
+    OrderRecord,
+    Rejection,
+    RejectionCode,
+    State,
+    StockMove,
+)
 from functions.process_order.ports import Overtaken, StockShort
 
 if TYPE_CHECKING:
@@ -29,17 +38,19 @@ if TYPE_CHECKING:
 # When orders for the same products conflict in DynamoDB, the second one has to try again.
 _ATTEMPTS_AT_A_TRANSACTION = 8
 _FAILED_CONDITION = "ConditionalCheckFailed"
+_SECONDS_OF_A_DAY = 24 * 60 * 60
 _serialize = TypeSerializer().serialize
 _deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True)
 class DynamoDbOrders:
-    """Orders and their stock."""
+    """Orders and their stock. DynamoDB deletes finished orders after ``retention_days``; None keeps them."""
 
     dynamodb: DynamoDBClient
     orders_table: str
     inventory_table: str
+    retention_days: int | None = None
     now: Callable[[], float] = time
 
     def receive(self, order: Order) -> OrderRecord:
@@ -103,7 +114,10 @@ class DynamoDbOrders:
             history=record.history + entries,
             **dict(change.values),  # type: ignore[arg-type] # fields of a record under their names
         )
-        update = _order_update(self.orders_table, record, changed, change, entries)
+        expires_at = None
+        if self.retention_days and change.to in FINAL:
+            expires_at = int(self.now()) + self.retention_days * _SECONDS_OF_A_DAY
+        update = _order_update(self.orders_table, record, changed, change, entries, expires_at)
         if change.stock is None:
             self._update_order(update)
         else:
@@ -191,18 +205,26 @@ def _cancellation_codes(error: ClientError) -> list[str]:
 
 
 def _order_update(
-    table: str, record: OrderRecord, changed: OrderRecord, change: Change, entries: tuple[HistoryEntry, ...]
+    table: str,
+    record: OrderRecord,
+    changed: OrderRecord,
+    change: Change,
+    entries: tuple[HistoryEntry, ...],
+    expires_at: int | None,
 ) -> dict[str, Any]:
     values: dict[str, Any] = {name: _plain(value) for name, value in change.values.items()}
     values |= {"state": changed.state.value, "revision": changed.revision}
-    sets = [f"#{name} = :{name}" for name in values] + ["history = list_append(history, :entries)"]
+    if expires_at:
+        values["expires_at"] = expires_at
+    names = tuple(values)
+    sets = [f"#{name} = :{name}" for name in names] + ["history = list_append(history, :entries)"]
     values |= {"entries": [_plain(entry) for entry in entries], "before": record.revision}
     return {
         "TableName": table,
         "Key": {"order_id": {"S": record.order.order_id}},
         "UpdateExpression": "SET " + ", ".join(sets),
         "ConditionExpression": "#revision = :before",
-        "ExpressionAttributeNames": {f"#{name}": name for name in (*change.values, "state", "revision")},
+        "ExpressionAttributeNames": {f"#{name}": name for name in names},
         "ExpressionAttributeValues": {f":{name}": _serialize(value) for name, value in values.items()},
     }
 

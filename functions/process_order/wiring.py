@@ -33,7 +33,10 @@ def build_message_handler(settings: Settings) -> MessageHandler[OrderTask | Unre
     dead_letters = SqsDeadLetters(sqs, settings.dead_letter_queue_url)
     dependencies = Dependencies(
         orders=DynamoDbOrders(
-            boto3.client("dynamodb", config=_CLIENTS), settings.orders_table, settings.inventory_table
+            boto3.client("dynamodb", config=_CLIENTS),
+            settings.orders_table,
+            settings.inventory_table,
+            settings.order_retention_days,
         ),
         payments=StripePayments(
             boto3.client("secretsmanager", config=_CLIENTS), settings.payment_secret_arn, settings.payments_url

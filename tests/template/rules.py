@@ -1046,6 +1046,27 @@ def tasks_are_remembered_longer_than_a_message_can_wait(template: Template) -> l
     return [] if shortest > longest else [f"TaskRetentionDays may be {shortest}, a message may wait {longest:g} days"]
 
 
+def finished_orders_are_remembered_longer_than_their_messages(template: Template) -> list[str]:
+    """A forgotten order whose message comes once more would be charged again, also after a redrive.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html
+    """
+    expiry = properties(template, TABLE)["OrdersTable"].get("TimeToLiveSpecification", {})
+    written = re.findall(
+        r'values\["(\w+)"\] = expires_at', (ROOT / "functions/process_order/orders_table.py").read_text()
+    )
+    findings = []
+    if (expiry.get("Enabled"), [expiry.get("AttributeName")]) != (True, written):
+        findings += [f"OrdersTable expires by {expiry.get('AttributeName')}, the code writes {', '.join(written)}"]
+    allowed = template["Parameters"]["OrderRetentionDays"]["AllowedPattern"]
+    shortest = next(days for days in range(10_000) if re.fullmatch(allowed, str(days)))
+    queues = [properties(template, QUEUE)[name] for name in ("OrderQueue", "OrderDeadLetterQueue")]
+    longest = 2 * sum(queue["MessageRetentionPeriod"] for queue in queues) / 86_400
+    if shortest <= longest:
+        findings += [f"OrderRetentionDays may be {shortest}; a message may wait {longest:g} days, with one redrive"]
+    return findings
+
+
 # What stays when the stack goes
 
 

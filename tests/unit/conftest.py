@@ -33,6 +33,7 @@ os.environ |= {
     "TASK_RETENTION_DAYS": "30",
     "ORDERS_TABLE": "orders",
     "INVENTORY_TABLE": "inventory",
+    "ORDER_RETENTION_DAYS": "never",
     "ORDER_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:order-events",
     "ORDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/orders",
     "PAYMENT_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payment-AbCdEf",

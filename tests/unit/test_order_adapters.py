@@ -96,6 +96,31 @@ def shop(request: pytest.FixtureRequest) -> Shop:
     return dynamodb_shop(request.getfixturevalue("dynamodb_orders"))
 
 
+class TestRetention:
+    """A finished order is deleted by DynamoDB, any other is not: its messages may still come."""
+
+    NOW = 1_790_000_000.0
+
+    def expiry_after(self, orders: DynamoDbOrders, *states: State) -> str | None:
+        record = orders.receive(ORDER)
+        for state in states:
+            record = orders.apply(record, Change(state))
+        item = orders.dynamodb.get_item(TableName=orders.orders_table, Key={"order_id": {"S": "order-1"}})["Item"]
+        assert orders.load("order-1") == record
+        return item.get("expires_at", {}).get("N")
+
+    @pytest.mark.parametrize("final", [State.COMPLETED, State.REJECTED])
+    def test_a_finished_order_expires(self, dynamodb_orders: DynamoDbOrders, final: State) -> None:
+        orders = replace(dynamodb_orders, retention_days=60, now=lambda: self.NOW)
+        assert self.expiry_after(orders, State.CHARGED, final) == str(int(self.NOW) + 60 * 86_400)
+
+    def test_an_open_order_does_not(self, dynamodb_orders: DynamoDbOrders) -> None:
+        assert self.expiry_after(replace(dynamodb_orders, retention_days=60), State.CHARGED, State.COMMITTED) is None
+
+    def test_nor_does_a_finished_one_without_a_retention(self, dynamodb_orders: DynamoDbOrders) -> None:
+        assert self.expiry_after(dynamodb_orders, State.CHARGED, State.COMPLETED) is None
+
+
 class TestOrders:
     """What any orders table keeps, the fake and the real one."""
 

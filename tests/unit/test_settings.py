@@ -31,6 +31,7 @@ COMPLETE = {
 COMPLETE_FOR_ORDERS = {
     "ORDERS_TABLE": "orders",
     "INVENTORY_TABLE": "inventory",
+    "ORDER_RETENTION_DAYS": "never",
     "ORDER_EVENTS_TOPIC_ARN": "arn:topic",
     "ORDER_QUEUE_URL": "https://sqs/orders",
     "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
@@ -76,6 +77,7 @@ def test_a_complete_environment_of_orders_is_read() -> None:
     assert OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {"PATH": "/bin"}) == OrderSettings(
         orders_table="orders",
         inventory_table="inventory",
+        order_retention_days=None,
         order_events_topic_arn="arn:topic",
         order_queue_url="https://sqs/orders",
         dead_letter_queue_url="https://sqs/dead-letters",
@@ -83,6 +85,11 @@ def test_a_complete_environment_of_orders_is_read() -> None:
         payment_secret_arn="arn:secret",
         payments_url="https://api.stripe.com",
     )
+
+
+def test_finished_orders_are_kept_for_some_days_if_so_wished() -> None:
+    settings = OrderSettings.from_environment(COMPLETE_FOR_ORDERS | {"ORDER_RETENTION_DAYS": "60"})
+    assert settings.order_retention_days == 60
 
 
 @pytest.mark.parametrize("name", COMPLETE_FOR_ORDERS)
