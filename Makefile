@@ -142,9 +142,9 @@ redrive: setup ## move dead letters back to their source queue (QUEUE=images, or
 	@$(RUN) -m operations redrive $(IN_AWS) --queue "$(QUEUE)" $(if $(CODE),--code "$(CODE)") $(if $(LIMIT),--limit "$(LIMIT)") \
 	  $(if $(RATE),--rate "$(RATE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes)
 
-rerender: setup ## render older photos again by the deployed rendition set (BUCKET= PREFIX= CODE= MISSING=1 ANY_NAME=1 BUDGET=25 PROFILE=name YES=1)
+rerender: setup ## render older photos again by the deployed rendition set (BUCKET= PREFIX= CODE= MISSING=1 ANY_NAME=1 INVENTORY=s3://... BUDGET=25 PROFILE=name YES=1)
 	@$(RUN) -m operations rerender $(IN_AWS) $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(CODE),--code "$(CODE)") \
-	  $(if $(MISSING),--missing) $(if $(ANY_NAME),--any-name) $(if $(BUDGET),--budget "$(BUDGET)") $(if $(YES),--yes)
+	  $(if $(MISSING),--missing) $(if $(ANY_NAME),--any-name) $(if $(INVENTORY),--inventory "$(INVENTORY)") $(if $(BUDGET),--budget "$(BUDGET)") $(if $(YES),--yes)
 
 erase: setup ## show all that is kept of photos, and remove it (KEY= or PREFIX=; BUCKET= YES=1 removes; PROFILE=name)
 	@test -n "$(KEY)$(PREFIX)" || { echo "Which photos? make erase KEY=trip/lake.jpg, or PREFIX=trip/"; exit 1; }

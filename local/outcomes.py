@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from boto3.dynamodb.types import TypeDeserializer
-
 from functions.process_order.orders import FINAL
 from local.stack import Stack
 from operations.dead_letters import QueueScan
+from operations.items import read_items as read_items_of
 
 T = TypeVar("T")
-
-_deserialize = TypeDeserializer().deserialize
-_KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,7 @@ def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: fl
 
 def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read items by key; those that do not exist are left out."""
-    items: dict[str, dict[str, Any]] = {}
-    dynamodb = stack.dynamodb
-    for some in _batched(list(dict.fromkeys(keys)), _KEYS_PER_CALL):
-        wanted: Any = {table: {"Keys": [{key_name: {"S": key}} for key in some], "ConsistentRead": True}}
-        while wanted:
-            answer = dynamodb.batch_get_item(RequestItems=wanted)
-            for item in answer["Responses"].get(table, []):
-                values = {name: _deserialize(value) for name, value in item.items()}
-                items[values[key_name]] = values
-            wanted = answer.get("UnprocessedKeys")
-    return items
+    return read_items_of(stack.dynamodb, table, key_name, keys)
 
 
 def wait_for_tasks(
@@ -129,6 +115,27 @@ def take_results(stack: Stack) -> Iterator[dict[str, Any]]:
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
 
 
+def search(stack: Stack, text: str) -> list[str]:
+    """Search all buckets, tables and queues of the stack; returns every name, item and body that contains a text.
+
+    Messages stay in their queues, hidden for a moment.
+    """
+    found = []
+    for output, name in stack.outputs.items():
+        if output.endswith("BucketName"):
+            pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=name)
+            found += [v["Key"] for page in pages for v in (*page.get("Versions", []), *page.get("DeleteMarkers", []))]
+        elif output.endswith("TableName"):
+            found += [
+                str(item)
+                for page in stack.dynamodb.get_paginator("scan").paginate(TableName=name)
+                for item in page["Items"]
+            ]
+        elif output.endswith("QueueUrl"):
+            found += [letter.body for letter in read_dead_letters(stack, name)]
+    return [each for each in found if text in each]
+
+
 def read_log(stack: Stack, function_name: str, *, since: float) -> Iterator[dict[str, Any]]:
     """Read a function's structured log lines since a time (seconds since the epoch)."""
     function = stack.lambda_.get_function_configuration(FunctionName=function_name)
@@ -155,8 +162,3 @@ def count_messages(stack: Stack, queue_url: str) -> tuple[int, int]:
         int(attributes["ApproximateNumberOfMessages"]),
         int(attributes["ApproximateNumberOfMessagesNotVisible"]),
     )
-
-
-def _batched(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

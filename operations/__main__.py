@@ -56,13 +56,14 @@ Uploads are rendered again that have no record, a record of another rendition se
 Ctrl-C stops sending: what is sent is finished, and the next run does the rest. Each photo is rendered once.
 In AWS the profile needs cloudformation:DescribeStacks on the stack, lambda:GetFunctionConfiguration and
 lambda:ListEventSourceMappings, s3:ListBucketVersions on the uploads bucket, dynamodb:BatchGetItem on the images table,
-sqs:SendMessage and sqs:GetQueueAttributes on the re-render queue; with --missing s3:GetObjectTagging on the renditions.
+sqs:SendMessage and sqs:GetQueueAttributes on the re-render queue; with --missing s3:GetObjectTagging on the renditions;
+with --inventory s3:GetObject on the report instead of s3:ListBucketVersions.
 """
 _ERASE_NEEDS = """
 In AWS the profile needs cloudformation:DescribeStacks on the stack; s3:ListBucketVersions and s3:DeleteObjectVersion on
 the uploads bucket, s3:ListBucket and s3:DeleteObject on the renditions bucket; dynamodb:Scan and dynamodb:DeleteItem on
-the images and the tasks table, dynamodb:GetItem on the latter; sqs:ReceiveMessage, sqs:DeleteMessage and
-sqs:ChangeMessageVisibility on the results queue and the dead-letter queues of images and results;
+the images and the tasks table, dynamodb:BatchGetItem on the latter; sqs:ReceiveMessage, sqs:DeleteMessage and
+sqs:ChangeMessageVisibility on the results queue and the dead-letter queues of images, results and RabbitMQ;
 lambda:GetFunctionConfiguration, logs:DescribeLogGroups. An interrupted run is continued by the next one.
 """
 # With the project's other output, which no commit includes.
@@ -93,7 +94,12 @@ def main() -> int:
         confirm = (lambda question: Confirm.ask(question, console=console)) if asks else lambda _: True
         if arguments.command == "rerender":
             options = RerenderOptions(
-                arguments.prefix, arguments.code, arguments.missing, arguments.any_name, arguments.bucket
+                arguments.prefix,
+                arguments.code,
+                arguments.missing,
+                arguments.any_name,
+                arguments.bucket,
+                arguments.inventory,
             )
             return rerender_command.run(stack, options, arguments.budget, console, _ended_by_a_person(), confirm)
         if arguments.command == "set":
@@ -200,6 +206,11 @@ def _parse() -> argparse.Namespace:
     rerender_parser.add_argument("--code", default="", help="only uploads that failed with this error code")
     rerender_parser.add_argument("--missing", action="store_true", help="also check that every rendition exists")
     rerender_parser.add_argument("--any-name", action="store_true", help="also uploads without an image suffix")
+    rerender_parser.add_argument(
+        "--inventory",
+        default="",
+        help="read this S3 Inventory report, s3://.../manifest.json, and do not list the bucket",
+    )
     rerender_parser.add_argument("--budget", type=_positive, default=0, help="US dollars that the run may cost")
     rerender_parser.add_argument("--yes", action="store_true", help="do not ask before sending anything in AWS")
     erase_parser = commands.add_parser(

@@ -9,22 +9,35 @@ from functools import reduce
 from operator import or_
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import quote, unquote_plus
+from uuid import uuid4
 
 from boto3.dynamodb.conditions import Attr, ConditionBase, ConditionExpressionBuilder
 from boto3.dynamodb.types import TypeSerializer
+from botocore.exceptions import ClientError
 from darkroom.image_messages import ImageTask, delete_task_id, read_body
 
 from functions.process_image.images import OTHER_BUCKETS, image_key_of, is_rendition_of, rendition_prefix, upload_of
-from operations.dead_letters import QueueScan
+from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
+from operations.items import portions, read_items
 
 _KEYS_PER_CALL = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-_SECONDS_TO_SETTLE = 180
-_QUEUES = {
+#: How long no deletion may be answered until the run ends.
+SECONDS_TO_SETTLE = 180
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_HIDDEN = 60
+#: The queues that may name a photo, by the stack's output. A stack may lack some.
+DEAD_LETTERS = {
     "ImageTasksDeadLetterQueueUrl": "dead letters",
-    "ResultsQueueUrl": "unread results",
     "ResultsDeadLetterQueueUrl": "dead letters of results",
+    "RabbitMqDeadLetterQueueUrl": "dead letters of RabbitMQ",
 }
+RESULTS = {"ResultsQueueUrl": "unread results"}
+#: The uploads in the order of their removal: what is current goes after what it hides, so that nothing older is
+#: published in between; a delete marker goes last, for without it the photo would show again.
+UPLOADS = ("older version", "upload", "delete marker")
+_KEY_FIELDS = ("key", "image_key")
 _serialize = TypeSerializer().serialize
 
 
@@ -70,11 +83,23 @@ class Trace:
     key: str = ""
     version_id: str | None = None
 
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """Return what tells it from all others."""
+        return self.where, self.name, self.version_id
+
 
 @dataclass
 class Removal:
-    """What was removed and what was not, with the reason."""
+    """What was removed and what was not, with the reason.
 
+    Attributes
+    ----------
+    note:
+        Called with what is about to be removed, so that a receipt exists if the process is killed.
+    """
+
+    note: Callable[[Sequence[Trace]], object] = lambda _: None
     removed: list[Trace] = field(default_factory=list)
     kept: list[tuple[Trace, str]] = field(default_factory=list)
 
@@ -82,10 +107,14 @@ class Removal:
 def uploads(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
     """Find every version and every delete marker. Raises ClientError, BotoCoreError."""
     bucket = selection.bucket
+    older, current, marker = UPLOADS
     pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=selection.begins_with)
     for page in pages:
-        found = [("upload", version["Key"], version["VersionId"]) for version in page.get("Versions", [])]
-        found += [("delete marker", marker["Key"], marker["VersionId"]) for marker in page.get("DeleteMarkers", [])]
+        found = [
+            (current if version["IsLatest"] else older, version["Key"], version["VersionId"])
+            for version in page.get("Versions", [])
+        ]
+        found += [(marker, hidden["Key"], hidden["VersionId"]) for hidden in page.get("DeleteMarkers", [])]
         for kind, key, version_id in found:
             if selection.has(bucket, key):
                 yield Trace(kind, bucket, key, image_key_of(bucket, key, selection.own_bucket), version_id)
@@ -100,20 +129,18 @@ def renditions(stack: DeployedStack, selection: Selection, keys: Sequence[str]) 
         Image keys that are known: the renditions of very long ones are found by them alone.
     """
     bucket = stack.outputs["RenditionsBucketName"]
-    prefixes = {*selection.images_begin_with, *(rendition_prefix(key) for key in keys)}
+    long = {
+        prefix: key for key in keys if not (prefix := rendition_prefix(key)).startswith(selection.images_begin_with)
+    }
     seen = set()
-    for prefix in sorted(prefixes):
+    for prefix in (*selection.images_begin_with, *sorted(long)):
         for page in stack.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
             for found in page.get("Contents", []):
                 name = found["Key"]
-                image_key = name.rsplit("/", 2)[0]
-                of_one = prefix not in selection.images_begin_with
-                known = [key for key in keys if is_rendition_of(key, name)] if of_one else []
-                if name not in seen and (
-                    known or (selection.has_image(image_key) and is_rendition_of(image_key, name))
-                ):
+                image_key = long.get(prefix, name.rsplit("/", 2)[0])
+                if name not in seen and selection.has_image(image_key) and is_rendition_of(image_key, name):
                     seen.add(name)
-                    yield Trace("rendition", bucket, name, (known or [image_key])[0])
+                    yield Trace("rendition", bucket, name, image_key)
 
 
 def records(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
@@ -147,17 +174,39 @@ def _items(stack: DeployedStack, output: str, condition: ConditionBase) -> Itera
         yield from page["Items"]
 
 
+def dead_letters(stack: DeployedStack, selection: Selection) -> Iterator[Trace]:
+    """Find the dead letters that name a key. They stay, hidden for a moment. Raises ClientError, BotoCoreError."""
+    for kind, url in _queues(stack, DEAD_LETTERS):
+        with QueueScan(stack.sqs, url, hidden_for=_SECONDS_HIDDEN) as scan:
+            for letters in scan.letters():
+                yield from (_trace(kind, url, letter) for letter in letters if _names(letter.body, selection))
+
+
+def _queues(stack: DeployedStack, outputs: dict[str, str]) -> list[tuple[str, str]]:
+    return [(kind, stack.outputs[output]) for output, kind in outputs.items() if output in stack.outputs]
+
+
+def _trace(kind: str, url: str, letter: DeadLetter) -> Trace:
+    return Trace(kind, url, letter.message_id)
+
+
 def remove_objects(stack: DeployedStack, traces: Sequence[Trace], removal: Removal) -> None:
-    """Delete S3 objects for good. Raises ClientError, BotoCoreError."""
+    """Delete S3 objects for good. What S3 refuses is kept. Raises BotoCoreError if it does not answer."""
     for bucket in sorted({trace.where for trace in traces}):
-        here = [trace for trace in traces if trace.where == bucket]
-        for start in range(0, len(here), _KEYS_PER_CALL):
-            some = here[start : start + _KEYS_PER_CALL]
+        for some in portions((trace for trace in traces if trace.where == bucket), _KEYS_PER_CALL):
+            removal.note(some)
             objects: list[Any] = [
                 {"Key": trace.name, **({"VersionId": trace.version_id} if trace.version_id else {})} for trace in some
             ]
-            answer = stack.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-            failed = {(e.get("Key"), e.get("VersionId")): e.get("Message", "") for e in answer.get("Errors", [])}
+            try:
+                answer = stack.s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+            except ClientError as error:
+                removal.kept += [(trace, str(error)) for trace in some]
+                continue
+            failed = {
+                (e.get("Key"), e.get("VersionId")): f"{e.get('Code', '')}: {e.get('Message', '')}"
+                for e in answer.get("Errors", [])
+            }
             for trace in some:
                 reason = failed.get((trace.name, trace.version_id))
                 if reason is None:
@@ -167,80 +216,128 @@ def remove_objects(stack: DeployedStack, traces: Sequence[Trace], removal: Remov
 
 
 def remove_items(stack: DeployedStack, traces: Sequence[Trace], key_name: str, removal: Removal) -> None:
-    """Delete items of a table. Raises ClientError, BotoCoreError."""
+    """Delete items of a table. What DynamoDB refuses is kept. Raises BotoCoreError if it does not answer."""
+    if traces:
+        removal.note(traces)
     for trace in traces:
-        stack.dynamodb.delete_item(TableName=trace.where, Key={key_name: {"S": trace.name}})
-        removal.removed.append(trace)
+        try:
+            stack.dynamodb.delete_item(TableName=trace.where, Key={key_name: {"S": trace.name}})
+        except ClientError as error:
+            removal.kept.append((trace, str(error)))
+        else:
+            removal.removed.append(trace)
 
 
 def remove_messages(stack: DeployedStack, selection: Selection, removal: Removal) -> None:
-    """Delete the messages that name a key, and show all others again. Raises ClientError, BotoCoreError."""
-    for output, kind in _QUEUES.items():
-        url = stack.outputs[output]
-        with QueueScan(stack.sqs, url, hidden_for=60) as scan:
-            for letters in scan.letters():
-                mine = [letter for letter in letters if _names(letter.body, selection)]
-                left = scan.delete([letter.message_id for letter in mine])
-                for number, letter in enumerate(mine):
-                    trace = Trace(kind, url, letter.message_id)
-                    if number >= len(mine) - left:
-                        removal.kept.append((trace, "SQS did not delete it"))
-                    else:
-                        removal.removed.append(trace)
+    """Delete the messages that name a key, and show all others again.
+
+    What SQS refuses is kept. Raises BotoCoreError if it does not answer.
+    """
+    for kind, url in _queues(stack, DEAD_LETTERS | RESULTS):
+        try:
+            with QueueScan(stack.sqs, url, hidden_for=_SECONDS_HIDDEN) as scan:
+                for letters in scan.letters():
+                    mine = [_trace(kind, url, letter) for letter in letters if _names(letter.body, selection)]
+                    if mine:
+                        removal.note(mine)
+                        _remove_letters(scan, mine, removal)
+        except ClientError as error:
+            removal.kept.append((Trace(kind, url, "all that name these photos"), str(error)))
+
+
+def _remove_letters(scan: QueueScan, mine: Sequence[Trace], removal: Removal) -> None:
+    for trace in mine:
+        if scan.delete([trace.name]):
+            removal.kept.append((trace, "SQS did not delete it"))
+        else:
+            removal.removed.append(trace)
 
 
 def _names(body: str, selection: Selection) -> bool:
+    """Return whether a message is about one of the keys: a result, a task of any shape, or one that is not valid."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
         return bool(selection.key) and selection.key in body
     if isinstance(message, dict) and isinstance(message.get("image_key"), str):
         return selection.has_image(message["image_key"])
-    for task in read_body(body):
-        if isinstance(task, ImageTask) and any(
-            selection.has(task.bucket, key) for key in (task.key, task.other_key) if key
-        ):
-            return True
-    return False
+    about = read_body(body)
+    named = [
+        (task.bucket, key) for task in about if isinstance(task, ImageTask) for key in (task.key, task.other_key) if key
+    ]
+    if not all(isinstance(task, ImageTask) for task in about):
+        named += [(selection.bucket, key) for key in _keys_in(message)]
+    return any(selection.has(bucket, key) for bucket, key in named)
 
 
-def wait_until_settled(stack: DeployedStack, gone: Sequence[Trace], progress: Callable[[int], None]) -> bool:
-    """Wait until the function has answered the events of what was deleted; returns whether it has.
+def _keys_in(message: Any) -> list[str]:
+    """Return what stands in fields for keys, at any depth, also as S3 encodes it."""
+    found, to_do = [], [message]
+    while to_do:
+        part = to_do.pop()
+        if isinstance(part, list):
+            to_do += part
+        elif isinstance(part, dict):
+            to_do += part.values()
+            texts = [part[name] for name in _KEY_FIELDS if isinstance(part.get(name), str)]
+            found += [key for text in texts for key in (text, unquote_plus(text))]
+    return found
 
-    Only then do its last writes - tombstones, tasks, results - exist, to be removed with the rest.
+
+def wait_until_settled(stack: DeployedStack, gone: Sequence[Trace], progress: Callable[[int], None]) -> list[Trace]:
+    """Wait until the function has answered the events of what was deleted; returns those it has not answered.
+
+    Only then do its last writes - tombstones, tasks, results - exist, to be removed with the rest. The event of an
+    object without a version id cannot be recognised: its record tells.
+
+    Raises
+    ------
+    ClientError, BotoCoreError
     """
-    waiting = {
-        delete_task_id(trace.where, trace.name, trace.version_id): trace
-        for trace in gone
-        if trace.version_id and trace.version_id != "null"
-    }
-    end = monotonic() + _SECONDS_TO_SETTLE
-    while waiting and monotonic() < end:
-        for task_id in list(waiting)[:100]:
-            item = stack.dynamodb.get_item(
-                TableName=stack.outputs["TasksTableName"], Key={"task_id": {"S": task_id}}, ConsistentRead=True
-            ).get("Item", {})
-            if item.get("state", {}).get("S") == "DONE":
-                del waiting[task_id]
+    waiting = list(gone)
+    end = monotonic() + SECONDS_TO_SETTLE
+    while waiting:
+        before, waiting = len(waiting), _unanswered(stack, waiting)
         progress(len(gone) - len(waiting))
-        sleep(0.5)
-    return not waiting
+        if len(waiting) < before:
+            end = monotonic() + SECONDS_TO_SETTLE
+        elif monotonic() > end:
+            break
+        if waiting:
+            sleep(_SECONDS_BETWEEN_LOOKS)
+    return waiting
 
 
-def clear_cdn(stack: DeployedStack, selection: Selection) -> str:
+def _unanswered(stack: DeployedStack, gone: Sequence[Trace]) -> list[Trace]:
+    by_task = {_answer_to(trace): trace for trace in gone if trace.version_id != "null"}
+    tasks_there = read_items(stack.dynamodb, stack.outputs["TasksTableName"], "task_id", by_task)
+    by_key = {trace.key: trace for trace in gone if trace.version_id == "null"}
+    records_there = read_items(stack.dynamodb, stack.outputs["ImagesTableName"], "image_key", by_key)
+    return [
+        *(trace for task_id, trace in by_task.items() if tasks_there.get(task_id, {}).get("state") != "DONE"),
+        *(trace for key, trace in by_key.items() if records_there.get(key, {"state": "DELETED"})["state"] != "DELETED"),
+    ]
+
+
+def _answer_to(trace: Trace) -> str:
+    return delete_task_id(trace.where, trace.name, trace.version_id or "")
+
+
+def clear_cdn(stack: DeployedStack, selection: Selection, keys: Sequence[str]) -> str:
     """Have CloudFront forget its copies, if the stack has a distribution; returns the invalidation's id, or nothing.
 
     Raises ClientError, BotoCoreError.
     """
-    distribution = next((value for name, value in stack.outputs.items() if name.endswith("DistributionId")), "")
+    distribution = stack.outputs.get("DistributionId", "")
     if not distribution:
         return ""
-    paths = [f"/{prefix}*" for prefix in selection.images_begin_with]
+    prefixes = {
+        *selection.images_begin_with,
+        *(p for p in map(rendition_prefix, keys) if not p.startswith(selection.images_begin_with)),
+    }
+    paths = [f"/{quote(prefix)}*" for prefix in sorted(prefixes)]
     answer = stack.client("cloudfront").create_invalidation(
         DistributionId=distribution,
-        InvalidationBatch={
-            "Paths": {"Quantity": len(paths), "Items": paths},
-            "CallerReference": f"erase-{monotonic():.6f}",
-        },
+        InvalidationBatch={"Paths": {"Quantity": len(paths), "Items": paths}, "CallerReference": uuid4().hex},
     )
     return str(answer["Invalidation"]["Id"])

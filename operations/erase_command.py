@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
@@ -17,7 +14,10 @@ from rich.table import Table
 from operations import erase
 from operations.deployed import DeployedStack
 from operations.erase import Removal, Selection, Trace
+from operations.receipts import Receipt
+from operations.terminal import printable
 
+_MOST_LINES = 20
 _POINT_IN_TIME_RECOVERY_DAYS = (
     35  # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Point-in-time-recovery.html
 )
@@ -39,45 +39,63 @@ def run(stack: DeployedStack, selection: Selection, receipts: Path, console: Con
     """
     with console.status("Looking for everything that names these photos ..."):
         found = _find(stack, selection)
-    console.print(_table(found) if found else "Nothing is kept of such photos in the buckets and tables.")
+        letters = [] if is_real else list(erase.dead_letters(stack, selection))
+    console.print(
+        _table([*found, *letters])
+        if found or letters
+        else "Nothing is kept of such photos in the buckets, the tables and the dead-letter queues."
+    )
     if not is_real:
-        console.print("Unread results and dead letters are looked for only when they are removed.")
+        console.print("Unread results are looked for only when they are removed: a look hides them from their reader.")
         console.print("Dry run: nothing was removed. Remove it with YES=1.")
         return 0
-    receipt = _Receipt(receipts, stack, selection)
-    removal = Removal()
+    lingers = _what_lingers(stack)
+    receipt = Receipt(receipts, stack, selection, lingers)
+    unanswered = list(receipt.resume(found, erase.UPLOADS))
+    removal = Removal(receipt.note)
     try:
         with console.status("Removing ...") as status:
-            gone = [trace for trace in found if trace.kind in ("upload", "delete marker")]
-            erase.remove_objects(stack, gone, removal)
+            for kind in erase.UPLOADS:
+                erase.remove_objects(stack, [trace for trace in found if trace.kind == kind], removal)
+            unanswered += removal.removed
+            receipt.write(removal, unanswered=unanswered)
             erase.remove_objects(stack, [trace for trace in found if trace.kind == "rendition"], removal)
             receipt.write(removal)
-            settled = erase.wait_until_settled(
-                stack, gone, lambda done: status.update(f"Waiting for the function: {done:,} of {len(gone):,} ...")
+            gone = len(unanswered)
+            unanswered = erase.wait_until_settled(
+                stack, unanswered, lambda done: status.update(f"Waiting for the function: {done:,} of {gone:,} ...")
             )
+            receipt.write(removal, unanswered=unanswered)
             keys = sorted({trace.key for trace in found if trace.key})
-            erase.remove_objects(stack, list(erase.renditions(stack, selection, keys)), removal)
-            receipt.write(removal)
+            kept = {trace.identity for trace, _ in removal.kept}
+            fresh = [trace for trace in erase.renditions(stack, selection, keys) if trace.identity not in kept]
+            erase.remove_objects(stack, fresh, removal)
             erase.remove_messages(stack, selection, removal)
             erase.remove_items(stack, list(erase.records(stack, selection)), "image_key", removal)
             erase.remove_items(stack, list(erase.tasks(stack, selection)), "task_id", removal)
-            invalidation = erase.clear_cdn(stack, selection)
-            left = _find(stack, selection)
+            invalidation = erase.clear_cdn(stack, selection, keys)
+            kept = {trace.identity for trace, _ in removal.kept}
+            came = [trace for trace in _find(stack, selection) if trace.identity not in kept]
     except (ClientError, BotoCoreError, KeyboardInterrupt):
         receipt.write(removal)
         console.print(f"Stopped. What was removed is in {receipt.path}. Run it again for the rest.", soft_wrap=True)
         raise
-    path = receipt.write(removal, is_complete=not (left or removal.kept) and settled, invalidation=invalidation)
+    is_complete = not (came or removal.kept or unanswered)
+    path = receipt.write(removal, is_complete=is_complete, invalidation=invalidation)
     console.print(f"Removed {len(removal.removed):,}. Receipt: {path}", soft_wrap=True)
-    for trace, reason in removal.kept:
-        console.print(f"[red]✗[/] {trace.kind} {trace.name}: {reason}", markup=True, soft_wrap=True)
-    if not settled:
-        console.print("[yellow]![/] The function has not answered every deletion yet. Run it again in a few minutes.")
-    if left:
-        console.print(f"[yellow]![/] {len(left):,} came while this ran. Run it again.")
-    for name, until, why in _what_lingers(stack):
+    for trace, reason in removal.kept[:_MOST_LINES]:
+        console.print(f"[red]✗[/] {trace.kind} {printable(trace.name)}: {printable(reason)}", soft_wrap=True)
+    if len(removal.kept) > _MOST_LINES:
+        console.print(f"[red]✗[/] {len(removal.kept):,} were not removed; the receipt names each, and why.")
+    if unanswered:
+        console.print(
+            f"[yellow]![/] The function has not answered {len(unanswered):,} deletions. Run it again in some minutes."
+        )
+    if came:
+        console.print(f"[yellow]![/] {len(came):,} came while this ran. Run it again.")
+    for name, until, why in lingers:
         console.print(f"Until {until}: {name} ({why})", soft_wrap=True)
-    return 0 if settled and not left and not removal.kept else 1
+    return 0 if is_complete else 1
 
 
 def _find(stack: DeployedStack, selection: Selection) -> list[Trace]:
@@ -92,7 +110,7 @@ def _find(stack: DeployedStack, selection: Selection) -> list[Trace]:
     ]
 
 
-def _table(found: list[Trace]) -> Table:
+def _table(found: Sequence[Trace]) -> Table:
     counts = Counter((trace.kind, trace.where) for trace in found)
     photos = len({trace.key for trace in found if trace.key})
     title = f"Kept of {photos:,} photo{'' if photos == 1 else 's'}"
@@ -126,42 +144,3 @@ def _what_lingers(stack: DeployedStack) -> list[tuple[str, str, str]]:
         ("copies in browsers", f"{today + timedelta(days=_BROWSER_DAYS)}", "renditions are sent as immutable"),
         ("copies in backups", "you delete them", "any that you make of the buckets and tables"),
     ]
-
-
-class _Receipt:
-    """The receipt of one selection: everything removed, over all runs until it is complete."""
-
-    def __init__(self, folder: Path, stack: DeployedStack, selection: Selection) -> None:
-        name = sha256(f"{stack.account}/{stack.stack_name}/{selection}".encode()).hexdigest()[:12]
-        now = datetime.now(UTC)
-        self._stack, self._selection, self._started = stack, selection, now
-        self._before: list[dict[str, Any]] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / f"erased-{name}-{now:%Y%m%dT%H%M%SZ}.json"
-        for path in sorted(folder.glob(f"erased-{name}-*.json")):
-            content = json.loads(path.read_text())
-            if not content["is_complete"]:
-                self.path, self._before = path, content["removed"]
-
-    def write(self, removal: Removal, *, is_complete: bool = False, invalidation: str = "") -> Path:
-        """Write all that is known by now, in place of what was written before."""
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        known = {(entry["where"], entry["name"], entry["version_id"]): entry for entry in self._before}
-        for trace in removal.removed:
-            known.setdefault((trace.where, trace.name, trace.version_id), asdict(trace) | {"at": at})
-        self._before = list(known.values())
-        content = {
-            "stack": self._stack.stack_name,
-            "account": self._stack.account,
-            "region": self._stack.region,
-            **asdict(self._selection),
-            "is_complete": is_complete,
-            "removed": self._before,
-            "not_removed": [asdict(trace) | {"reason": reason} for trace, reason in removal.kept],
-            "cloudfront_invalidation": invalidation,
-            "lingers": [{"what": what, "until": until, "why": why} for what, until, why in _what_lingers(self._stack)],
-        }
-        draft = self.path.with_suffix(".draft")
-        draft.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        draft.replace(self.path)
-        return self.path

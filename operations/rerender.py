@@ -8,30 +8,27 @@ run, an interrupted one and two at once render each photo once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from darkroom.messages import hash_id
 from darkroom.sending import PlainTask
 
 from functions.process_image.images import has_image_suffix, image_key_of
 from functions.process_image.rendition_set import load_rendition_set, record_form
 from functions.process_image.s3 import S3Renditions
+from operations.current_uploads import CurrentUpload, in_inventory, listed
 from operations.deployed import DeployedStack
 from operations.errors import OperationsError
+from operations.items import portions, read_items
 
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-T = TypeVar("T")
 _RENDITIONS = Path(__file__).resolve().parents[1] / "functions" / "process_image" / "renditions.toml"
-_KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_deserialize = TypeDeserializer().deserialize
+# Uploads that are compared with their records in one call.
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,6 @@ class RerenderOptions:
 
     Attributes
     ----------
-    bucket:
-        An existing bucket; empty for the stack's own.
     prefix:
         Only keys that begin with it.
     code:
@@ -50,6 +45,10 @@ class RerenderOptions:
         Whether renditions are checked, which takes a request for each.
     any_name:
         Whether uploads without an image suffix are meant too, even if they have no record.
+    bucket:
+        An existing bucket; empty for the stack's own.
+    inventory:
+        Address of an S3 Inventory report's manifest, to read instead of listing the bucket.
     """
 
     prefix: str = ""
@@ -57,26 +56,17 @@ class RerenderOptions:
     missing: bool = False
     any_name: bool = False
     bucket: str = ""
-
-
-@dataclass(frozen=True)
-class CurrentUpload:
-    """What S3 shows as current under a key. ``source`` identifies the content, ``size`` is in bytes."""
-
-    key: str
-    version_id: str | None
-    source: str
-    size: int
+    inventory: str = ""
 
 
 @dataclass
 class RerenderPlan:
-    """What to render again, and why: by reason how many."""
+    """What to render again, and why: by reason how many. ``sizes`` are the bytes of the uploads, in their order."""
 
     tasks: list[PlainTask] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     seen: int = 0
-    bytes: int = 0
 
 
 def check_bucket(stack: DeployedStack, bucket: str) -> None:
@@ -112,16 +102,22 @@ def plan(
 
     Raises
     ------
+    OperationsError
+        The inventory report is not usable.
     ClientError, BotoCoreError
         AWS refuses or does not answer.
     """
     own = stack.outputs["UploadsBucketName"]
     found, bucket = RerenderPlan(), options.bucket or own
+    current = (
+        in_inventory(stack.s3, bucket, options.prefix, options.inventory)
+        if options.inventory
+        else listed(stack.s3, bucket, options.prefix)
+    )
     with ThreadPoolExecutor(20) as pool:
         renditions = S3Renditions(stack.s3, stack.outputs["RenditionsBucketName"], pool)
-        for uploads in _portions(_current_uploads(stack, bucket, options.prefix), _KEYS_PER_CALL):
-            image_keys = [image_key_of(bucket, upload.key, own) for upload in uploads]
-            records = _records(stack.dynamodb, stack.outputs["ImagesTableName"], image_keys)
+        for uploads in portions(current, _AT_ONCE):
+            records = _records(stack, [image_key_of(bucket, upload.key, own) for upload in uploads])
             for upload in uploads:
                 found.seen += 1
                 record = records.get(image_key_of(bucket, upload.key, own), {})
@@ -131,7 +127,7 @@ def plan(
                     reason = "" if renditions.are_live(keys) else "renditions are lost"
                 if reason:
                     found.reasons[reason] += 1
-                    found.bytes += upload.size
+                    found.sizes.append(upload.size)
                     revision = str(record.get("revision", 0))
                     task_id = hash_id("rerender", bucket, upload.key, upload.source, form, revision)
                     found.tasks.append(PlainTask(task_id, bucket, upload.key, upload.version_id))
@@ -152,27 +148,6 @@ def reason_for(upload: CurrentUpload, record: dict[str, Any], form: str, options
     return "" if record["rendition_set"] == form else "another rendition set"
 
 
-def _current_uploads(stack: DeployedStack, bucket: str, prefix: str) -> Iterator[CurrentUpload]:
-    for page in stack.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=prefix):
-        for version in page.get("Versions", []):
-            if version["IsLatest"]:
-                version_id = None if version["VersionId"] == "null" else version["VersionId"]
-                source = version_id or version["ETag"].strip('"')
-                yield CurrentUpload(version["Key"], version_id, source, version["Size"])
-
-
-def _records(dynamodb: DynamoDBClient, table: str, keys: list[str]) -> dict[str, dict[str, Any]]:
-    records: dict[str, dict[str, Any]] = {}
-    wanted: Any = {table: {"Keys": [{"image_key": {"S": key}} for key in keys], "ConsistentRead": True}}
-    while wanted:
-        answer = dynamodb.batch_get_item(RequestItems=wanted)
-        for item in answer["Responses"].get(table, []):
-            values = {name: _deserialize(value) for name, value in item.items()}
-            records[values["image_key"]] = values
-        wanted = answer.get("UnprocessedKeys")
-    return records
-
-
 def check_progress(stack: DeployedStack, form: str, tasks: Iterable[PlainTask]) -> None:
     """Check that what was rendered again has the form that the plan was made for.
 
@@ -182,8 +157,7 @@ def check_progress(stack: DeployedStack, form: str, tasks: Iterable[PlainTask]) 
         The deployed function has another rendition set than this folder.
     """
     own = stack.outputs["UploadsBucketName"]
-    keys = [image_key_of(task.bucket, task.key, own) for task in islice(tasks, _KEYS_PER_CALL)]
-    records = _records(stack.dynamodb, stack.outputs["ImagesTableName"], keys)
+    records = _records(stack, [image_key_of(task.bucket, task.key, own) for task in islice(tasks, _AT_ONCE)])
     forms = {record["rendition_set"] for record in records.values() if record.get("state") == "READY"}
     if forms and form not in forms:
         raise OperationsError(
@@ -191,7 +165,5 @@ def check_progress(stack: DeployedStack, form: str, tasks: Iterable[PlainTask]) 
         )
 
 
-def _portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    coming = iter(items)
-    while some := list(islice(coming, size)):
-        yield some
+def _records(stack: DeployedStack, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return read_items(stack.dynamodb, stack.outputs["ImagesTableName"], "image_key", keys)

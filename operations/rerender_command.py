@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import floor
+from itertools import accumulate
+from math import ceil
 from threading import Event
 from time import monotonic
 
@@ -13,9 +15,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.cost.calculator import Bill, Load, bill_of_ours, billed_seconds_of_ours
-from benchmarks.cost.function_seconds import load
-from benchmarks.cost.prices import REGIONS
+from benchmarks.cost.calculator import Line, Load, bill_of_ours, billed_seconds_of_ours
+from benchmarks.cost.function_seconds import Measured, load
+from benchmarks.cost.prices import PRICES, REGIONS
 from operations.deployed import DeployedStack
 from operations.rerender import RerenderOptions, RerenderPlan, check_bucket, check_progress, deployed_form, plan
 from operations.terminal import printable
@@ -30,33 +32,59 @@ _METRIC = "cloudwatch.metric"
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes. ``dollars_per_image`` is without what the stack costs anyway."""
+    """What a run takes: its lines of the bill, without what the stack costs anyway, and dollars for each image."""
 
     seconds: float
-    bill: Bill
-    dollars_per_image: float
+    lines: tuple[Line, ...]
+    dollars: tuple[float, ...]
+
+    @property
+    def total(self) -> float:
+        """The dollars of all images."""
+        return sum(self.dollars)
+
+    def within(self, budget: float) -> int:
+        """Return how many images, from the first, cost no more than a budget."""
+        return sum(spent <= budget for spent in accumulate(self.dollars))
 
 
 def estimate(stack: DeployedStack, found: RerenderPlan) -> Estimate:
     """Estimate time and cost by the project's cost model, from the settings of the deployed function."""
-    count = len(found.tasks)
     configuration = stack.lambda_.get_function_configuration(FunctionName=stack.outputs["ProcessImageFunctionName"])
-    architecture = (configuration.get("Architectures") or ["arm64"])[0]
-    megabytes = max(found.bytes / count / 1e6, 0.001)
-    expected = Load(
-        images=count,
-        megabytes=megabytes,
-        memory_mb=configuration["MemorySize"],
-        architecture=architecture,
-        region=stack.region if stack.region in REGIONS else _DEFAULT_REGION,
-        batch=min(_MESSAGES_PER_INVOCATION, count),
-    )
-    measured = load()
-    bill = bill_of_ours(expected, measured)
-    # A metric is paid by the month, and live uploads have these already.
-    bill = replace(bill, running=tuple(line for line in bill.running if line.price != _METRIC))
-    seconds = count * billed_seconds_of_ours(expected, measured) / _concurrency(stack)
-    return Estimate(seconds, bill, bill.running_dollars / count)
+    measured, by_size = load(), Counter(_tenths(size) for size in found.sizes)
+    seconds, lines, dollars = 0.0, [], {}
+    for size, count in by_size.items():
+        some = Load(
+            images=count,
+            megabytes=size / 10,
+            memory_mb=configuration["MemorySize"],
+            architecture=(configuration.get("Architectures") or ["arm64"])[0],
+            region=stack.region if stack.region in REGIONS else _DEFAULT_REGION,
+            batch=min(_MESSAGES_PER_INVOCATION, len(found.tasks)),
+        )
+        seconds += count * billed_seconds_of_ours(some, measured)
+        of_size = [_again(line, some, measured) for line in bill_of_ours(some, measured).running]
+        # A metric is paid by the month, and live uploads have these already.
+        of_size = [line for line in of_size if line.price != _METRIC]
+        lines += of_size
+        dollars[size] = sum(line.dollars for line in of_size) / count
+    return Estimate(seconds / _concurrency(stack), tuple(lines), tuple(dollars[_tenths(size)] for size in found.sizes))
+
+
+def _tenths(size: int) -> int:
+    """Tenths of a megabyte, rounded up, so that a budget is never exceeded."""
+    return max(ceil(size / 100_000), 1)
+
+
+def _again(line: Line, of: Load, measured: Measured) -> Line:
+    """Turn a line of the bill of an upload into that of a photo that is rendered again."""
+    if line.price == "s3.put":  # no upload is put; each replaced rendition is copied onto itself, to mark it
+        quantity = 2 * (line.quantity - of.images)
+    elif line.price == "dynamodb.write":  # once they are marked, the record forgets them
+        quantity = line.quantity + of.images * ceil(measured.images_item_bytes / 1024)
+    else:
+        return line
+    return replace(line, quantity=quantity, dollars=PRICES[line.price].of(quantity, of.region))
 
 
 def _concurrency(stack: DeployedStack) -> int:
@@ -94,7 +122,7 @@ def run(
     Raises
     ------
     OperationsError, ServiceUnavailable, ClientError, BotoCoreError
-        What was sent is finished; run it again for the rest.
+        What was sent will be finished; run it again for the rest.
     """
     check_bucket(stack, options.bucket)
     form = deployed_form(stack)
@@ -107,7 +135,7 @@ def run(
     console.print(_table(found, expected))
     tasks = found.tasks
     if budget:
-        tasks = tasks[: floor(budget / expected.dollars_per_image)]
+        tasks = tasks[: expected.within(budget)]
         if len(tasks) < len(found.tasks):
             console.print(f"BUDGET={budget:g} is enough for {len(tasks):,} of {len(found.tasks):,}.")
         if not tasks:
@@ -128,12 +156,11 @@ def _table(found: RerenderPlan, expected: Estimate) -> Table:
         table.add_row(reason, f"{number:,}")
     table.add_row("time", _readable(expected.seconds), end_section=True)
     by_component: dict[str, float] = {}
-    for line in expected.bill.running:
+    for line in expected.lines:
         by_component[line.component] = by_component.get(line.component, 0) + line.dollars
     for component, dollars in sorted(by_component.items(), key=lambda entry: -entry[1]):
-        share = dollars / expected.bill.running_dollars
-        table.add_row(component, f"{dollars:,.4f} USD, {share:.0%}")
-    table.add_row("cost", f"{expected.bill.running_dollars:,.4f} USD")
+        table.add_row(component, f"{dollars:,.4f} USD, {dollars / expected.total:.0%}")
+    table.add_row("cost", f"{expected.total:,.4f} USD")
     return table
 
 
@@ -156,11 +183,16 @@ def _send(
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("Rendering again", total=total)
-        is_checked = False
+        is_checked = is_corrected = False
         while True:
             waiting = _waiting(stack, queue_url)
             done = max(sent - waiting, 0)
             progress.update(bar, completed=done)
+            if done >= _AT_ONCE and not is_corrected and done < total:
+                # The model knows neither these photos nor this machine.
+                whole = (monotonic() - started) / done * total
+                console.print(f"After the first {done:,}: {_readable(whole)} in all, by their pace.")
+                is_corrected = True
             if done and not is_checked:
                 check_progress(stack, form, found.tasks[:done])
                 is_checked = True

@@ -37,7 +37,7 @@ _PREPARE: dict[str, Callable[[Stack, str, int, random.Random], PreparedFlow]] = 
     "orders": chaos_orders.prepare,
     "rabbitmq": chaos_rabbitmq.prepare,
 }
-_SHARES_OF_ALL = {"images": 0.15, "orders": 0.25, "rabbitmq": 0.6}
+_SHARES_OF_ALL = {"images": 0.3, "orders": 0.25, "rabbitmq": 0.45}
 CHOICES = ("all", *_PREPARE)
 # The next portion is sent when at most this many are unfinished, so that the flows keep pace with one another.
 _PORTIONS_UNDER_WAY = 3

@@ -16,8 +16,8 @@ from local.chaos import images as chaos_images
 from local.chaos import orders as chaos_orders
 from local.chaos.audit import Audit, dead_lettered_rightly, total
 from local.chaos.flow import PreparedFlow, in_portions
-from local.chaos.images import Upload
 from local.chaos.orders import Placed
+from local.chaos.uploads import Upload, numbered, small_photo, upload
 from local.config import LaptopError
 from local.emulators import rabbitmq, rabbitmq_install
 from local.emulators.rabbitmq import BrokerMessage
@@ -92,13 +92,13 @@ def prepare(deployed: Stack, run: str, items: int, chance: random.Random) -> Pre
 
 def _upload_photos(deployed: Stack, folder: str, count: int) -> list[Upload]:
     """Upload photos that all differ under names that S3 sends no event for."""
-    photo = chaos_images.small_photo()
+    photo = small_photo()
 
-    def upload(number: int) -> Upload:
-        return chaos_images.upload(deployed, f"{folder}/{number:05}", chaos_images.numbered(photo, number))
+    def upload_one(number: int) -> Upload:
+        return upload(deployed, f"{folder}/{number:05}", numbered(photo, number))
 
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(upload, range(count)))
+        return list(pool.map(upload_one, range(count)))
 
 
 def _task(deployed: Stack, photo: Upload, chance: random.Random) -> Published:

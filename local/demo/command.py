@@ -14,10 +14,12 @@ from rich.table import Table
 
 from local import stack
 from local.config import LocalConfig
+from local.demo import deletions as demo_deletions
 from local.demo import images as demo_images
 from local.demo import orders as demo_orders
 from local.demo import rabbitmq as demo_rabbitmq
 from local.demo import report
+from local.demo.deletions import ShownDeletion
 from local.demo.orders import ShownOrder
 from local.demo.rabbitmq import ShownMessage
 from local.demo.report import Shown
@@ -42,28 +44,32 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
     started = time()
     orders: list[ShownOrder] = []
     messages: list[ShownMessage] = []
+    deletions: list[ShownDeletion] = []
     with listening(deployed) as listener:
         if not photos:
             orders = demo_orders.send(deployed)
         images = demo_images.send_in(deployed, samples, console)
         if not photos:
             images += demo_images.send_odd_messages(deployed)
+            deletions = demo_deletions.send_in(deployed)
         if not photos and deployed.rabbitmq_url:
             messages = demo_rabbitmq.send(deployed, images[0].key)
         demo_images.wait(deployed, images, console)
         dead_letters = demo_images.learn_outcomes(deployed, images, started)
+        if deletions:
+            demo_deletions.delete_and_undelete(deployed, deletions, console)
         if orders:
             demo_orders.wait(deployed, orders, console)
             demo_orders.learn_outcomes(deployed, orders, listener)
         if messages:
             demo_rabbitmq.learn_outcomes(deployed, messages, console)
     seconds = time() - started
-    _print(console, images, orders, messages, dead_letters, seconds)
+    _print(console, images, deletions, orders, messages, dead_letters, seconds)
     page = report.write(
-        config, deployed, images, {s.path.name: s.path for s in samples}, dead_letters, orders, messages
+        config, deployed, images, {s.path.name: s.path for s in samples}, deletions, dead_letters, orders, messages
     )
-    wrong = _tell_what_is_wrong(config, console, images, orders, messages)
-    _write_json(config, images, orders, messages, dead_letters, seconds, as_expected=not wrong)
+    wrong = _tell_what_is_wrong(config, console, images, deletions, orders, messages)
+    _write_json(config, images, deletions, orders, messages, dead_letters, seconds, as_expected=not wrong)
     web_page.start(config, stack.variables_of(deployed))
     console.print(f"Upload photos yourself: {config.web_url} (until make down)", soft_wrap=True)
     console.print(f"Report page: {printable(str(page))}", soft_wrap=True)
@@ -73,6 +79,7 @@ def run(config: LocalConfig, console: Console, photos: Path | None) -> int:
 def _print(
     console: Console,
     images: Sequence[Shown],
+    deletions: Sequence[ShownDeletion],
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
     dead_letters: Sequence[DeadLetter],
@@ -89,6 +96,8 @@ def _print(
         for letter in dead_letters:
             letters.add_row(printable(letter.error_code), printable(letter.reason), printable(names[letter.task_id]))
         console.print(letters)
+    if deletions:
+        console.print(demo_deletions.tabulate(deletions))
     if orders:
         console.print(demo_orders.tabulate(orders, narrow=narrow))
     if messages:
@@ -100,6 +109,7 @@ def _tell_what_is_wrong(
     config: LocalConfig,
     console: Console,
     images: Sequence[Shown],
+    deletions: Sequence[ShownDeletion],
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
 ) -> bool:
@@ -107,6 +117,11 @@ def _tell_what_is_wrong(
     faults = [
         f"{row.name}: expected {row.expected or 'an end'}, but it is {row.error_code or row.outcome}. {row.reason}"
         for row in images
+        if not row.as_expected
+    ]
+    faults += [
+        f"{row.key}: {row.done}, but its record is {row.state}, with {len(row.left)} renditions in the bucket."
+        for row in deletions
         if not row.as_expected
     ]
     faults += [
@@ -122,7 +137,8 @@ def _tell_what_is_wrong(
     ]
     for fault in faults:
         console.print(f"[red]✗[/] {printable(fault)}")
-    if "unfinished" in {row.outcome for rows in (images, orders, messages) for row in rows}:
+    ends = [row.outcome for rows in (images, orders, messages) for row in rows] + [row.state for row in deletions]
+    if "unfinished" in ends:
         console.print(f"Log of the functions: {printable(str(config.logs / 'emulator.log'))}", soft_wrap=True)
     return bool(faults)
 
@@ -130,6 +146,7 @@ def _tell_what_is_wrong(
 def _write_json(
     config: LocalConfig,
     images: Sequence[Shown],
+    deletions: Sequence[ShownDeletion],
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
     dead_letters: Sequence[DeadLetter],
@@ -141,6 +158,10 @@ def _write_json(
         "as_expected": as_expected,
         "seconds": round(seconds, 3),
         "images": [asdict(row) | {"as_expected": row.as_expected} for row in images],
+        "deletions": [
+            {name: value for name, value in asdict(row).items() if name != "photo"} | {"as_expected": row.as_expected}
+            for row in deletions
+        ],
         "orders": [asdict(row) | {"as_expected": row.as_expected} for row in orders],
         "rabbitmq": [_told(row) for row in messages],
         "dead_letters": [asdict(letter) for letter in dead_letters],

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from rich.filesize import decimal as readable_size
 
 from local.config import LocalConfig
+from local.demo.deletions import ShownDeletion
 from local.demo.orders import ShownOrder
 from local.demo.rabbitmq import ShownMessage
 from local.demo.thumb_hash import decode
@@ -63,6 +64,7 @@ def write(
     deployed: Stack,
     shown: Sequence[Shown],
     originals: Mapping[str, Path],
+    deletions: Sequence[ShownDeletion],
     dead_letters: Sequence[DeadLetter],
     orders: Sequence[ShownOrder],
     messages: Sequence[ShownMessage],
@@ -80,6 +82,9 @@ def write(
     ]
     page = Template(_TEMPLATE.read_text()).substitute(
         cards="\n".join(cards),
+        deletions="\n".join(["<h3>Deleted photos</h3>", *(_deletion(folder, deployed, row) for row in deletions)])
+        if deletions
+        else "",
         letters=_table(("what was sent", "what it is", "error code", "reason"), rows, title="Dead letters"),
         orders=_table(
             ("order", "outcome", "charged", "event published", "way", "reason"),
@@ -105,12 +110,7 @@ def write(
 def _card(folder: Path, deployed: Stack, row: Shown, original: Path) -> str:
     image = row.image
     figures = [_figure(_original(folder, original), "original", f"{image['width']} × {image['height']}", row.bytes_in)]
-    bucket, s3 = deployed.outputs["RenditionsBucketName"], deployed.s3
-    for rendition in image["renditions"]:
-        name = f"{original.name}-{rendition['key'].rsplit('/', 1)[-1]}"
-        s3.download_file(bucket, rendition["key"], str(folder / "pictures" / name))
-        size = f"{rendition['width']} × {rendition['height']}"
-        figures.append(_figure(f"pictures/{name}", rendition["name"], size, int(rendition["bytes"])))
+    figures += _renditions(folder, deployed, original.name, image)
     facts = [
         ("format", image["format"]),
         ("frames", image["frames"] if image["frames"] > 1 else ""),
@@ -127,6 +127,39 @@ def _card(folder: Path, deployed: Stack, row: Shown, original: Path) -> str:
     <div><h2>{escape(row.name)}</h2><p>{escape(row.shows)}</p></div>
     <dl>{told}<div><dt>colour</dt><dd><i></i> {colour}</dd></div></dl>
   </header>
+  <div class="set">{"".join(figures)}</div>
+</article>"""
+
+
+def _renditions(folder: Path, deployed: Stack, name: str, image: Mapping[str, Any]) -> list[str]:
+    """Fetch the renditions of a record, and show them."""
+    figures = []
+    for rendition in image["renditions"]:
+        file = f"{name}-{rendition['key'].rsplit('/', 1)[-1]}"
+        deployed.s3.download_file(
+            deployed.outputs["RenditionsBucketName"], rendition["key"], str(folder / "pictures" / file)
+        )
+        size = f"{rendition['width']} × {rendition['height']}"
+        figures.append(_figure(f"pictures/{file}", rendition["name"], size, int(rendition["bytes"])))
+    return figures
+
+
+def _deletion(folder: Path, deployed: Stack, row: ShownDeletion) -> str:
+    name = row.key.rsplit("/", 1)[-1]
+    original = folder / "pictures" / name
+    shutil.copyfile(row.photo, original)
+    figures = [_figure(f"pictures/{name}", "original", "as uploaded", original.stat().st_size)]
+    if row.state == "READY":
+        figures += _renditions(folder, deployed, name, row.image)
+    facts = [
+        ("record", row.state),
+        ("renditions left", str(len(row.left))),
+        ("withdrawn in", f"{row.withdrawn_ms} ms" if row.withdrawn_ms is not None else "never"),
+        ("published again in", f"{row.published_again_ms} ms" if row.published_again_ms is not None else ""),
+    ]
+    told = "".join(f"<div><dt>{label}</dt><dd>{escape(value)}</dd></div>" for label, value in facts if value)
+    return f"""<article style="--colour: {escape(row.image.get("dominant_colour", "transparent"))}">
+  <header><div><h2>{escape(name)}</h2><p>{row.done}</p></div><dl>{told}</dl></header>
   <div class="set">{"".join(figures)}</div>
 </article>"""
 

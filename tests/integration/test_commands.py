@@ -58,7 +58,12 @@ def test_the_demo_ends_as_expected(stack: Stack, config: LocalConfig, console: C
         ("OrderQueue", "COMPLETED"),
         ("RabbitMqDeadLetterQueue", "MalformedMessage"),
     ]
+    assert [(d["state"], len(d["left"]) > 0, d["published_again_ms"] is None) for d in told["deletions"]] == [
+        ("DELETED", False, True),
+        ("READY", True, False),
+    ]
     page = (config.folder / "report" / "index.html").read_text()
+    assert all(name in page for name in ("gone.jpg", "back-again.jpg-thumb.webp"))
     for sample in SAMPLES.glob("*.[jJ][pP][gG]"):
         assert sample.name in page
 
@@ -102,10 +107,14 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     assert capsys.readouterr().out.splitlines()[-1] == "accepted 90, done 86, dead-lettered 4, lost 0, twice 0"
     told = json.loads((config.folder / "chaos.json").read_text())
     assert {name: flow["accepted"] for name, flow in told["flows"].items()} == {
-        "images": 13,
+        "images": 27,
         "orders": 22,
-        "rabbitmq": 55,
+        "rabbitmq": 41,
     }
+    # and photos were deleted, undeleted and erased
+    images = told["flows"]["images"]["details"]
+    assert all(images[change] for change in ("keys deleted", "keys undeleted", "newest versions deleted"))
+    assert images["still found by a search"] == 0
     # and things did go wrong
     assert told["disturbed"]["function processes killed"] > 0
     assert told["disturbed"]["broker restarts"] == 2

@@ -8,15 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
+from local.chaos.fault_injection import held_back_messages
 from local.config import EXISTING_BUCKET
-from local.outcomes import poll, read_dead_letters, read_items, take_results
+from local.outcomes import poll, read_items, search, take_results
 from local.stack import Stack
 from operations import erase_command
 from operations.erase import Selection
 from operations.rerender import RerenderOptions, deployed_form, plan
 from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, upload, wait_for
 
-RACES = 20
+RACES = 10  # of each kind
 
 
 def record(stack: Stack, key: str) -> dict[str, Any]:
@@ -67,16 +68,30 @@ def test_the_record_follows_what_s3_shows(stack: Stack) -> None:
 
 
 def test_what_is_deleted_at_once_is_not_published(stack: Stack) -> None:
-    bucket, keys = stack.outputs["UploadsBucketName"], [new_key() for _ in range(RACES)]
-    for key in keys:
-        upload(stack, key, SAMPLES / "IMG_0042.JPG")
-        stack.s3.delete_object(Bucket=bucket, Key=key)
-    for key in keys:
+    # given photos that are deleted before their event, and photos that are deleted while their event is on its way
+    late, racing = [new_key() for _ in range(RACES)], [new_key() for _ in range(RACES)]
+    with held_back_messages(stack, stack.outputs["ImageTasksQueueArn"]):
+        for key in late:
+            upload_and_delete(stack, key)
+    for key in racing:
+        upload_and_delete(stack, key)
+    # then in the end nothing of them is published
+    for key in (*late, *racing):
         wait_until(stack, key, "DELETED")
     left = poll(
-        lambda: [name for key in keys for name in renditions(stack, key)], lambda names: not names, seconds=SECONDS
+        lambda: [name for key in (*late, *racing) for name in renditions(stack, key)],
+        lambda names: not names,
+        seconds=SECONDS,
     )
     assert left == []
+    # and the first were never published
+    told = {result["state"] for result in take_results(stack) if result["image_key"] in late}
+    assert told == {"DELETED"}
+
+
+def upload_and_delete(stack: Stack, key: str) -> None:
+    upload(stack, key, SAMPLES / "IMG_0042.JPG")
+    stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
 
 
 def test_lost_renditions_are_planned_and_made_again(stack: Stack) -> None:
@@ -119,7 +134,7 @@ def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path
     assert kinds >= {"upload", "delete marker", "rendition", "record", "task", "dead letters", "unread results"}
     assert receipt["is_complete"]
     # and no bucket, table or queue has it
-    assert _search(stack, folder) == []
+    assert search(stack, folder) == []
 
 
 def test_an_existing_bucket_is_rendered_rerendered_and_erased_apart_from_the_stacks_own(
@@ -159,16 +174,3 @@ def test_an_existing_bucket_is_rendered_rerendered_and_erased_apart_from_the_sta
 def _items_with(stack: Stack, text: str) -> list[str]:
     pages = stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs["ImagesTableName"])
     return [str(item) for page in pages for item in page["Items"] if text in str(item)]
-
-
-def _search(stack: Stack, text: str) -> list[str]:
-    found = []
-    for bucket in ("UploadsBucketName", "RenditionsBucketName"):
-        pages = stack.s3.get_paginator("list_object_versions").paginate(Bucket=stack.outputs[bucket], Prefix=text)
-        found += [v["Key"] for page in pages for v in (*page.get("Versions", []), *page.get("DeleteMarkers", []))]
-    for table in ("ImagesTableName", "TasksTableName"):
-        for page in stack.dynamodb.get_paginator("scan").paginate(TableName=stack.outputs[table]):
-            found += [str(item) for item in page["Items"] if text in str(item)]
-    letters = read_dead_letters(stack, stack.outputs["ImageTasksDeadLetterQueueUrl"])
-    found += [letter.body for letter in letters if text in letter.body]
-    return found + [str(result) for result in take_results(stack) if text in str(result)]

@@ -18,8 +18,8 @@ from local.chaos import images as chaos_images
 from local.chaos import orders as chaos_orders
 from local.chaos import rabbitmq as chaos_rabbitmq
 from local.chaos.audit import Audit, total
-from local.chaos.images import Upload
 from local.chaos.orders import Placed
+from local.chaos.uploads import Change, Deletion, Upload
 from local.emulators.payments import TakenPayment
 from local.emulators.rabbitmq import BrokerMessage
 from local.outcomes import DeadLetter
@@ -72,11 +72,20 @@ def task(outcome: str) -> dict[str, Any]:
 
 
 IMAGES = chaos_images.Found(
+    current={"a.jpg": "v2", "b.gif": "v3"},
     tasks={"task-1": task("Superseded"), "task-2": task("Processed"), "task-3": task("DeadLettered")},
-    images={"a.jpg": {"version_id": "v2", "renditions": [{"key": "a.jpg/v2/thumb.webp"}]}},
+    images={
+        "a.jpg": {
+            "state": "READY",
+            "version_id": "v2",
+            "version_order": "2",
+            "renditions": [{"key": "a.jpg/v2/thumb.webp"}],
+        },
+        "b.gif": {"state": "REJECTED", "latest_fault": {"version_id": "v3"}},
+    },
     written={"a.jpg/v1/thumb.webp": NOW, "a.jpg/v2/thumb.webp": NOW},
     stale=frozenset({"a.jpg/v1/thumb.webp"}),
-    results=[{"task_id": "task-2", "image_key": "a.jpg", "version_id": "v2"}],
+    results=[{"task_id": "task-2", "image_key": "a.jpg", "version_id": "v2", "version_order": "2"}],
     letters=[letter("task-3", "NotAnImage"), letter("somebody's", "DamagedImage")],
 )
 
@@ -113,7 +122,12 @@ class TestImages:
         "change",
         [
             {"written": dict(IMAGES.written) | {"a.jpg/v2/thumb.webp": NOW + timedelta(minutes=1)}},
-            {"results": [*IMAGES.results, {"task_id": "task-9", "image_key": "a.jpg", "version_id": "v2"}]},
+            {
+                "results": [
+                    *IMAGES.results,
+                    {"task_id": "task-9", "image_key": "a.jpg", "version_id": "v2", "version_order": "2"},
+                ]
+            },
         ],
         ids=["renditions written again", "announced under two ids"],
     )
@@ -141,10 +155,11 @@ class TestImages:
                 {"tasks": dict(IMAGES.tasks) | {"task-3": task("Processed")}},
                 "task-3 was rendered, although it cannot be.",
             ),
-            ({"images": {}}, "a.jpg is not published in its newest version."),
+            ({"images": {}}, "b.gif cannot be rendered, but its record is (None, None)."),
+            ({"images": {}}, "a.jpg is not published in its current version."),
             (
                 {"images": {"a.jpg": dict(IMAGES.images["a.jpg"]) | {"version_id": "v1"}}},
-                "a.jpg is not published in its newest version.",
+                "a.jpg is not published in its current version.",
             ),
             ({"results": []}, "a.jpg has no result."),
             ({"written": {}}, "a.jpg has a missing rendition."),
@@ -155,6 +170,48 @@ class TestImages:
         audit = chaos_images.audit(UPLOADS, replace(IMAGES, **change))
         assert finding in " ".join(audit.findings)
         assert not audit.is_right
+
+
+GONE = Deletion(Change.DELETE, "a.jpg", "task-4")
+DELETED = replace(
+    IMAGES,
+    current=dict(IMAGES.current) | {"a.jpg": None},
+    tasks=dict(IMAGES.tasks) | {"task-2": task("Deleted"), "task-4": task("Unchanged")},
+    images=dict(IMAGES.images) | {"a.jpg": {"state": "DELETED", "version_order": "3"}},
+    written={},
+    stale=frozenset(),
+    results=[{"task_id": "task-2", "image_key": "a.jpg", "state": "DELETED", "version_order": "3"}],
+)
+
+
+class TestDeletedImages:
+    def test_of_which_a_tombstone_alone_is_left_are_right(self) -> None:
+        audit = chaos_images.audit(UPLOADS, DELETED, [GONE])
+        assert (audit.summary(), audit.findings) == ("accepted 4, done 3, dead-lettered 1, lost 0, twice 0", [])
+        assert audit.is_right
+        assert audit.details["keys whose record is what S3 shows"] == "2 of 2"
+        assert audit.details["keys deleted"] == 1
+
+    def test_whose_deletion_was_never_processed_are_lost(self) -> None:
+        audit = chaos_images.audit(UPLOADS, replace(DELETED, tasks={**DELETED.tasks, "task-4": {}}), [GONE])
+        assert (audit.lost, audit.is_right) == (1, False)
+
+    @pytest.mark.parametrize(
+        ("change", "finding"),
+        [
+            ({"images": IMAGES.images}, "a.jpg is deleted, but its record is READY."),
+            ({"images": {}}, "a.jpg is deleted, but its record is missing."),
+            (
+                {"written": {"a.jpg/0123456789abcdef/thumb.webp": NOW}, "stale": {"a.jpg/0123456789abcdef/thumb.webp"}},
+                "a.jpg is deleted, but has 1 renditions.",
+            ),
+            ({"results": IMAGES.results}, "a.jpg: its latest result is not that of its record."),
+            ({"current": IMAGES.current}, "a.jpg is not published in its current version."),
+        ],
+    )
+    def test_that_are_not_as_s3_shows_them_are_found(self, change: dict[str, Any], finding: str) -> None:
+        audit = chaos_images.audit(UPLOADS, replace(DELETED, **change), [GONE])
+        assert finding in audit.findings
 
 
 STOCK = {"print": 3}
