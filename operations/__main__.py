@@ -57,7 +57,7 @@ Ctrl-C stops sending: what is sent is finished, and the next run does the rest. 
 In AWS the profile needs cloudformation:DescribeStacks on the stack, lambda:GetFunctionConfiguration and
 lambda:ListEventSourceMappings, s3:ListBucketVersions on the uploads bucket, dynamodb:BatchGetItem on the images table,
 sqs:SendMessage and sqs:GetQueueAttributes on the re-render queue; with --missing s3:GetObjectTagging on the renditions;
-with --inventory s3:GetObject on the report instead of s3:ListBucketVersions.
+with --inventory s3:GetObject on the report and s3:GetBucketVersioning instead of s3:ListBucketVersions.
 """
 _ERASE_NEEDS = """
 In AWS the profile needs cloudformation:DescribeStacks on the stack; s3:ListBucketVersions and s3:DeleteObjectVersion on

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # Without these an object cannot be compared with its record.
-_COLUMNS = ("Key", "VersionId", "IsLatest", "IsDeleteMarker", "Size", "ETag")
+_COLUMNS = ("Key", "Size", "ETag")
+_COLUMNS_OF_VERSIONS = ("VersionId", "IsLatest", "IsDeleteMarker")
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def in_inventory(s3: S3Client, bucket: str, prefix: str, manifest: str) -> Itera
     Raises
     ------
     OperationsError
-        It is not a report of this bucket in CSV with all versions and the columns that are needed.
+        It is not a report of this bucket in CSV with the columns that are needed and, if there are any, all versions.
     ClientError, BotoCoreError
         AWS refuses or does not answer.
     """
@@ -73,15 +74,19 @@ def in_inventory(s3: S3Client, bucket: str, prefix: str, manifest: str) -> Itera
         raise OperationsError(f"The inventory report is in {kind}. Configure one in CSV.")
     if of != bucket:
         raise OperationsError(f"The inventory report is of bucket {of}, not of {bucket}.")
-    if lacking := [name for name in _COLUMNS if name not in columns]:
+    has_versions = "Status" in s3.get_bucket_versioning(Bucket=bucket)
+    needed = (*_COLUMNS, *_COLUMNS_OF_VERSIONS) if has_versions else _COLUMNS
+    if lacking := [name for name in needed if name not in columns]:
+        versions = "all versions, " if has_versions else ""
         raise OperationsError(
-            f"The inventory report lacks {', '.join(lacking)}. Configure it with all versions, Size and ETag."
+            f"The inventory report lacks {', '.join(lacking)}. Configure it with {versions}Size and ETag."
         )
     for name, checksum in named:
         for row in _rows(s3, where, name, checksum, columns):
             found = unquote_plus(row["Key"])  # S3 encodes it in CSV
-            if row["IsLatest"] == "true" and row["IsDeleteMarker"] != "true" and found.startswith(prefix):
-                yield _upload(found, row["VersionId"] or "null", row["ETag"], int(row["Size"] or 0))
+            is_current = row.get("IsLatest", "true") == "true" and row.get("IsDeleteMarker") != "true"
+            if is_current and found.startswith(prefix):
+                yield _upload(found, row.get("VersionId") or "null", row["ETag"], int(row["Size"] or 0))
 
 
 def _rows(s3: S3Client, bucket: str, key: str, checksum: str, columns: list[str]) -> Iterator[Mapping[str, Any]]:

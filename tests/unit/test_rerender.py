@@ -301,6 +301,10 @@ class Reports:
     rows: str = ROWS
     manifest: dict[str, Any] = field(default_factory=dict)
     is_damaged: bool = False
+    versioning: dict[str, str] = field(default_factory=lambda: {"Status": "Enabled"})
+
+    def get_bucket_versioning(self, **_: Any) -> Any:
+        return self.versioning
 
     def get_object(self, *, Bucket: str, Key: str) -> Any:  # noqa: N803
         assert Bucket == "reports"
@@ -326,6 +330,11 @@ def test_an_inventory_report_has_the_current_uploads() -> None:
     ]
 
 
+def test_an_inventory_report_of_a_bucket_without_versions_needs_none() -> None:
+    reports = Reports('"uploads","trip/a.jpg","7","e3"\n', {"fileSchema": "Bucket, Key, Size, ETag"}, versioning={})
+    assert read(reports) == [CurrentUpload("trip/a.jpg", None, "e3", 7)]
+
+
 @pytest.mark.parametrize(
     ("reports", "manifest", "message"),
     [
@@ -335,7 +344,7 @@ def test_an_inventory_report_has_the_current_uploads() -> None:
         (
             Reports(manifest={"fileSchema": "Bucket, Key, Size"}),
             MANIFEST,
-            "lacks VersionId, IsLatest, IsDeleteMarker, ETag",
+            "lacks ETag, VersionId, IsLatest, IsDeleteMarker",
         ),
         (Reports(manifest={"files": 7}), MANIFEST, "is not the manifest of an S3 Inventory report"),
         (Reports(is_damaged=True), MANIFEST, "its checksum differs"),
@@ -348,7 +357,8 @@ def test_a_report_that_cannot_be_used_is_refused(reports: Reports, manifest: str
 
 def test_a_plan_can_be_made_from_an_inventory_report(monkeypatch: pytest.MonkeyPatch) -> None:
     aws, reports = library(0), Reports()
-    monkeypatch.setattr(aws, "get_object", reports.get_object, raising=False)
+    for name in ("get_object", "get_bucket_versioning"):
+        monkeypatch.setattr(aws, name, getattr(reports, name), raising=False)
     found = plan(aws.stack, deployed_form(aws.stack), RerenderOptions(prefix="trip/", inventory=MANIFEST))
     assert [(task.key, task.version_id) for task in found.tasks] == [
         ("trip/a photo+1.jpg", "v2"),
