@@ -65,8 +65,9 @@ class Receipt:
             The removed traces of these kinds that the function had not answered yet.
         """
         there = {trace.identity for trace in found}
-        gone = [trace for identity, trace in self._planned.items() if identity not in there]
-        self._planned = {}
+        # A message has no key, and is not among what was found: the end of the run tells.
+        gone = [trace for identity, trace in self._planned.items() if trace.key and identity not in there]
+        self._planned = {identity: trace for identity, trace in self._planned.items() if not trace.key}
         fresh = [trace for trace in gone if trace.identity not in self._removed]
         self._remember(fresh)
         self._unanswered += [trace for trace in fresh if trace.kind in kinds]
@@ -95,6 +96,8 @@ class Receipt:
         self._remember(removal.removed)
         for trace, _ in removal.kept:
             self._planned.pop(trace.identity, None)
+        if is_complete:  # what an earlier run removed last, before it was killed
+            self._remember(list(self._planned.values()))
         if unanswered is not None:
             self._unanswered = list(unanswered)
         content = {

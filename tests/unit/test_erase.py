@@ -239,6 +239,7 @@ def test_a_killed_run_is_continued_and_its_receipt_names_everything(
     assert aws.kept(MINE) == []
     receipt = the_receipt(tmp_path)
     assert receipt["is_complete"]
+    assert receipt["being_removed"] == []
     assert planted <= {entry["version_id"] or entry["name"] for entry in receipt["removed"]}
 
 
