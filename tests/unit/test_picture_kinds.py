@@ -696,6 +696,10 @@ class TestGif:
             assert again.getpoint(size[0] - 1, size[1] - 1) is not None
         assert shown_frames == [0, 2]
 
+    def test_a_file_that_needs_no_such_frame_is_not_copied(self) -> None:
+        data = gif((40, 30), [Frame((0, 0, 40, 30), (1,), 0), Frame((0, 0, 40, 30), (2,), 1)])
+        assert with_transparent_canvas(data)[0] is data
+
     @pytest.mark.parametrize("side", [1920, 20])
     def test_transparency_stays_in_the_animated_webp(self, side: int) -> None:
         left = tuple(3 if x < 20 else 1 for _ in range(30) for x in range(40))

@@ -31,10 +31,10 @@ _KEPT = 0.33
 _WEBP_ANIMATED = 10
 #: Bytes per pixel of each of its frames: libvips decodes all of them before it returns the first.
 _WEBP_FRAME = 4
-#: Bytes per pixel of a GIF's frame.
-_GIF_FRAME = 80
+#: Bytes per pixel of a GIF's frame; and, if the file is rewritten for its transparency, of each of its frames in it.
+_GIF_FRAME, _GIF_REWRITTEN = 20, 1.2
 #: Bytes per pixel of an animation's encoded frames, which are all in memory before they are written.
-_ENCODED = 1
+_ENCODED = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
     lines, whole = _lines(photo, largest), _whole(photo, largest)
-    kept = (lines or whole) * _KEPT  # AVIF and HEIC are decoded whole, not line by line
+    # AVIF and HEIC are decoded whole, not line by line. A GIF's decoder stays open until its last frame is resized.
+    kept = lines + whole if photo.format == "gif" else (lines or whole) * _KEPT
     peak = max(lines + whole + canvas, kept + finishing)
     return int((_FIXED + peak) * _MARGIN)
 
@@ -210,7 +211,7 @@ def _whole(photo: Photo, largest: Layout) -> float:
             per_pixel = bands * scaled + (4 if photo.decoded_whole else 1.6 * scaled + 5 * photo.has_alpha)
             per_pixel += (_WEBP_ANIMATED + _WEBP_FRAME * photo.frames) * (photo.frames > 1)
         case "gif":
-            per_pixel = _GIF_FRAME
+            per_pixel = _GIF_FRAME + _GIF_REWRITTEN * photo.frames * photo.has_alpha
         case "avif":
             per_pixel = 13.5 + 2.1 * samples * _sample_bytes(photo)
         case "heic":

@@ -133,7 +133,8 @@ def with_transparent_canvas(data: bytes) -> tuple[bytes, list[int]]:
     """
     found = list(frames(data))
     needs_alpha = shows_canvas(data, found) and not any(frame.has_transparency for frame in found)
-    parts: list[bytes] = []
+    view = memoryview(data)  # whose slices are no copies
+    parts: list[bytes | memoryview] = []
     kept: list[int] = []
     at = count = 0
     for number, frame in enumerate(found):
@@ -142,15 +143,16 @@ def with_transparent_canvas(data: bytes) -> tuple[bytes, list[int]]:
         clears = _is_cleared(number, frame) and not frame.has_transparency and number + 1 < len(found)
         if clears and frame.control is not None:
             keeping = data[frame.control] & ~0x1C | _KEEP << 2
-            parts += [data[at : frame.control], bytes([keeping]), data[frame.control + 1 : frame.end]]
+            parts += [view[at : frame.control], bytes([keeping]), view[frame.control + 1 : frame.end]]
             parts.append(_transparent_frame(frame.rectangle, _CLEAR))
             count += 1
         else:
-            parts.append(data[at : frame.end])
+            parts.append(view[at : frame.end])
         at = frame.end
     if needs_alpha and count == len(found):  # and no frame was added that has it
         parts.append(_transparent_frame(b"\0\0\0\0\1\0\1\0", _KEEP))
-    return b"".join([*parts, data[at:]]), kept
+        count += 1
+    return (data if count == len(found) else b"".join([*parts, view[at:]])), kept
 
 
 def _transparent_frame(rectangle: bytes, disposal: int) -> bytes:
