@@ -16,7 +16,7 @@ export SAM_CLI_TELEMETRY = 0
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
-  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling throughput fuzz fuzz-guided lock clean
+  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -187,6 +187,9 @@ cost-page: .local/bench/installed ## write docs/cost.md
 
 scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and write docs/scaling.md (minutes)
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling.page
+
+first-byte: setup ## measure from an upload to the first byte of a rendition on the running laptop stack (UPLOADS=100)
+	@$(RUN) -m benchmarks.first_byte $(if $(UPLOADS),--uploads $(UPLOADS))
 
 throughput: setup ## measure images per second on the running laptop stack (IMAGES=1000)
 	@$(RUN) -m benchmarks.scaling.throughput $(if $(IMAGES),--images $(IMAGES))
