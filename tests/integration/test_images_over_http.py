@@ -94,3 +94,20 @@ def test_a_form_for_a_folder_takes_the_browsers_file_name(stack: Stack, config: 
     assert post_form(form, PHOTO, config).status_code == 201
     (found,) = stack.s3.list_objects_v2(Bucket=stack.outputs["UploadsBucketName"], Prefix=folder)["Contents"]
     assert found["Key"] == f"{folder}lake.jpg"
+
+
+def test_a_large_file_is_uploaded_in_parts_as_documented(stack: Stack, config: LocalConfig, call: Caller) -> None:
+    # given the parts' addresses, as the backend of docs/web.md makes them
+    bucket, key = stack.outputs["UploadsBucketName"], f"parts-{uuid4()}.jpg"
+    upload_id = stack.s3.create_multipart_upload(Bucket=bucket, Key=key, ContentType="image/jpeg")["UploadId"]
+    of_the_upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
+    url = stack.s3.generate_presigned_url("upload_part", of_the_upload | {"PartNumber": 1}, ExpiresIn=3600)
+    # when a page puts its part, from an origin that UploadOrigins names
+    origin = config.web_url.rstrip("/")
+    answer = requests.put(url, PHOTO, headers={"Origin": origin}, timeout=10)
+    parts: Any = {"Parts": [{"PartNumber": 1, "ETag": answer.headers["ETag"]}]}
+    stack.s3.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload=parts)
+    # then its script may read the ETag, and the photo is rendered
+    assert answer.headers["Access-Control-Allow-Origin"] == origin
+    assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+    poll(lambda: call("GET", f"/images/{key}")[1], lambda found: found.get("state") == "READY", seconds=60)
