@@ -7,20 +7,23 @@ https://developer.mozilla.org/en-US/docs/Web/HTTP/Headers/Sec-Fetch-Site
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-_NAMES = ("127.0.0.1", "localhost", "host.docker.internal")
+NAMES = ("127.0.0.1", "localhost", "host.docker.internal")
 _RESERVED = ".localhost"  # always this machine: RFC 6761
+_HOST = re.compile(
+    rf"({'|'.join(map(re.escape, NAMES))}|[a-z0-9.-]+{re.escape(_RESERVED)})(:[0-9]{{1,5}})?", re.IGNORECASE
+)
 _FROM_ELSEWHERE = ("cross-site", "same-site")  # "same-site" is another server on this machine
 
 
 def host_fault(hosts: Sequence[str]) -> str:
     """Return why a request's Host headers are refused; empty if they are allowed."""
-    name = (urlsplit(f"//{hosts[0]}").hostname or "") if len(hosts) == 1 else ""
-    if name in _NAMES or name.endswith(_RESERVED):
+    if len(hosts) == 1 and _HOST.fullmatch(hosts[0]):
         return ""
-    return f"The laptop stack accepts only the hosts {', '.join(_NAMES)} and names that end with {_RESERVED}."
+    return f"The laptop stack accepts only the hosts {', '.join(NAMES)} and names that end with {_RESERVED}."
 
 
 def is_from_elsewhere(host: str, origin: str | None, fetch_site: str | None) -> bool:

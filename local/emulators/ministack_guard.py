@@ -3,8 +3,9 @@
 ``run_ministack.py`` installs it in the emulator's own environment. It stays: MiniStack treats any caller whose key is
 "test" or twelve digits as its administrator, accepts every Origin and Host, and has paths that need no key.
 
-These requests need no signature in a header: the health check, presigned URLs and forms of S3, the HTTP API, which
-refuses unsigned requests itself, and public files of CloudFront.
+These requests need no signature in a header: the health check, presigned URLs and forms of S3, and the HTTP API, which
+refuses unsigned requests itself. They must not name a key either: MiniStack believes a key in the query without a
+signature.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
-from local.emulators.guard import host_fault, is_from_elsewhere
+from local.emulators.guard import NAMES, host_fault, is_from_elsewhere
 from local.emulators.ministack_faults import App, Receive, Send, answer, body_of, replaying
 
 _HEALTH = "/_ministack/health"
 _INTERNAL = re.compile(r"/(_ministack|_localstack|health)\b")
-_HTTP_API = "/_aws/execute-api/"
-_CLOUDFRONT = re.compile(r"[a-z0-9-]+\.cloudfront\.localhost(:\d+)?")
+_HTTP_API = re.compile(r"/_aws/execute-api/[a-z0-9]+/[a-z0-9$_-]+(/.*)?", re.IGNORECASE)
+_OTHER_KEYS = ("awsaccesskeyid", "x-amz-credential")  # in the query; MiniStack also reads these
 _READS = ("GET", "HEAD")
 _SIGNED = "AWS4-HMAC-SHA256"
 
@@ -98,8 +99,14 @@ class _Request:
         return "authorization" not in self.headers and any(name.lower() == "x-amz-signature" for name in self.query)
 
     @property
-    def is_from_cloudfront(self) -> bool:
-        return bool(_CLOUDFRONT.fullmatch(self.hosts[0]))
+    def is_of_http_api(self) -> bool:
+        """Whether MiniStack takes the request for one of the HTTP API, which it finds by its path alone."""
+        is_plain = self.hosts[0].partition(":")[0].lower() in NAMES
+        return is_plain and "x-amz-target" not in self.headers and bool(_HTTP_API.fullmatch(self.path))
+
+    @property
+    def names_a_key(self) -> bool:
+        return any(name.lower() in _OTHER_KEYS for name in self.query)
 
     @property
     def service(self) -> str:
@@ -112,8 +119,6 @@ def _is_of_a_foreign_page(request: _Request) -> bool:
     """Whether the request comes from a page of an origin that the stack does not allow."""
     if not is_from_elsewhere(request.hosts[0], request.headers.get("origin"), request.headers.get("sec-fetch-site")):
         return False
-    if request.is_from_cloudfront:  # public; its headers say which pages may read the answer
-        return request.method not in (*_READS, "OPTIONS")
     if "origin" not in request.headers:  # an image of the page: its URL needs a signature
         return not (request.method in _READS and request.is_presigned)
     return not _allowed_by_a_bucket(request)
@@ -131,15 +136,14 @@ def _allowed_by_a_bucket(request: _Request) -> bool:
 
 
 def _needs_no_header(request: _Request) -> bool:
+    if "authorization" in request.headers or request.is_presigned or request.names_a_key:
+        return False
     if request.method == "OPTIONS" and "origin" in request.headers:  # of a page that a bucket allows: see above
         return True
-    if "authorization" in request.headers or request.is_presigned:
-        return False
     is_form = request.headers.get("content-type", "").startswith("multipart/form-data")
     return (
         (request.method, request.path) == ("GET", _HEALTH)
-        or request.path.startswith(_HTTP_API)
-        or (request.is_from_cloudfront and not request.path.startswith("/_"))
+        or request.is_of_http_api
         or (request.method == "POST" and is_form and _is_of_a_bucket(request))
     )
 
@@ -177,7 +181,7 @@ def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
     if not is_of_s3 and (skewed := sigv4.request_time_failure(signature)):
         return skewed[0], skewed[1]
     key = signature.access_key_id
-    if request.path.startswith(_HTTP_API) and not iam_evaluator.is_root_access_key(key):
+    if request.is_of_http_api and not iam_evaluator.is_root_access_key(key):
         return None  # MiniStack checks it and refuses it in the API's format; it does not check its administrator
     if _INTERNAL.match(request.path) and key != os.environ["AWS_ACCESS_KEY_ID"]:
         return "AccessDenied", "Only the administrator may use this path."

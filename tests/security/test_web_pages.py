@@ -59,6 +59,35 @@ def test_the_emulator_refuses(stack: Stack, kind: str, path: str) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
+@pytest.mark.parametrize("key", ["AWSAccessKeyId", "X-Amz-Credential"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "x.cloudfront.localhost", "uploads.s3.localhost"])
+@pytest.mark.parametrize(
+    ("method", "path", "query", "headers"),
+    [
+        ("GET", "/", {"Action": "ListQueues"}, {}),
+        ("GET", "/_aws/execute-api/", {"Action": "ListQueues"}, {}),
+        ("GET", "/2015-03-31/functions", {}, {}),
+        ("PUT", "/_aws/execute-api/stolen/v1/key", {}, {}),
+        ("POST", "/_aws/execute-api/stolen/v1/key", {}, {"X-Amz-Target": "DynamoDB_20120810.ListTables"}),
+    ],
+    ids=["action", "action of the API's path", "functions", "object", "target"],
+)
+def test_a_key_without_a_signature_is_refused(
+    stack: Stack, method: str, path: str, query: dict[str, str], headers: dict[str, str], host: str, key: str
+) -> None:
+    """MiniStack takes the key "test" for its administrator, and believes it without a signature."""
+    port = stack.endpoint_url.rpartition(":")[2]
+    scope = "/20261128/eu-central-1/sqs/aws4_request" if key == "X-Amz-Credential" else ""
+    answer = requests.request(
+        method,
+        stack.endpoint_url + path,
+        params=query | {key: "test" + scope},
+        headers=headers | {"Host": f"{host}:{port}"},
+        timeout=10,
+    )
+    assert answer.status_code == 403, answer.text
+
+
 @pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
 def test_a_signature_does_not_help(stack: Stack, kind: str) -> None:
     # given the address of an object that its owner has signed
