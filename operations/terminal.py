@@ -6,7 +6,7 @@ from rich.markup import escape as _escape
 
 
 def printable(text: str) -> str:
-    """Return a stranger's text for rich to print: no markup, and nothing that a terminal obeys.
+    """Return untrusted text for rich to print, without markup and control characters.
 
     File names, messages and reasons may hold escape sequences, which move the cursor, set the clipboard or hide what
     is shown. What is not printable, line breaks apart, becomes a replacement character.

@@ -11,7 +11,7 @@ from local.outcomes import DeadLetter
 
 @dataclass(frozen=True)
 class Audit:
-    """What was accepted and what became of it.
+    """What was accepted, and its outcomes.
 
     Attributes
     ----------

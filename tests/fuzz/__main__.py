@@ -1,4 +1,4 @@
-"""`make fuzz`: messages and files of every kind and damage, until a hundred thousand of them have done no harm.
+"""`make fuzz`: a hundred thousand messages and files of every kind, damaged in every way; none may do harm.
 
 Exits with 1 if one has. The input is then in .local/fuzz, with the smallest files that crashed a decoder, which
 is no harm: each of those has a process of its own.
@@ -43,7 +43,7 @@ _ENVIRONMENT = {
 
 
 def main() -> int:
-    """Try every case, print what became of them; returns the exit code."""
+    """Try every case and print the outcomes; returns the exit code."""
     options = _options()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     seed = SystemRandom().randrange(10**6) if options.seed is None else options.seed

@@ -1,4 +1,4 @@
-"""Tries a block, whatever its kind, in a process that was started for it."""
+"""Try a block of any kind in a process that was started for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.fuzz.cases import Block, Report
 
 
 def try_block(block: Block) -> Report:
-    """Import what the kind needs and nothing else: an images block has no other child than the render server."""
+    """Import only what the kind needs: the render server is the only child process of a block of images."""
     if block.kind == "images":
         from tests.fuzz.images import try_images
 

@@ -1,4 +1,4 @@
-"""What becomes of the cases of one block, and what a person should look at."""
+"""The outcomes of the cases of one block, and those that a person should look at."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a block.
+    """The outcome of a block.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Report:
     outcomes:
         How often each occurred; a case may have several, as a batch has several messages.
     findings:
-        Cases that show a defect of ours.
+        Cases that show a defect in Darkroom.
     curious:
         Cases that crashed a decoder. They become dead letters, as they should.
     """

@@ -1,7 +1,7 @@
-"""What reads bytes from strangers in Python, under atheris: inputs that reach new code are kept and changed further.
+"""Fuzz the Python code that reads untrusted bytes, with atheris: inputs that reach new code are mutated further.
 
-Runs in an environment of its own, `.local/atheris`, because atheris is not available for every machine. Whatever stops
-it stands in .local/fuzz. https://github.com/google/atheris
+Runs in an environment of its own, `.local/atheris`, because atheris is not available for every machine. An input that
+stops it is saved in .local/fuzz. https://github.com/google/atheris
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVENTS = Path(__file__).resolve().parents[2] / "events"
 
 
 def _read_everywhere(data: bytes) -> None:
-    """The first byte says by whom the others are read. Nothing but a fault with a name may come of it."""
+    """The first byte chooses the reader of the others. The only allowed error is a named fault."""
     reader, content = data[:1], data[1:]
     try:
         match reader:

@@ -1,7 +1,7 @@
-"""Messages of every kind, through the functions' own code, with the outside in memory.
+"""Messages of every kind through the functions' code, with fakes of all services.
 
-Each is answered for: done, made a dead letter with its reason, or left in its queue for a transient fault. There is
-never a defect of ours (UnexpectedError), an error out of the handler, or a line missing from the log.
+Each has an outcome: done, a dead letter with its reason, or left in its queue after a transient fault. There is never
+a defect (UnexpectedError), an error from the handler, or a missing log line.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def images_now(event: Any, world: World) -> list[Attempt[Any, Any]]:
     return message.attempts()
 
 
-#: Every way in: what comes, and what must become of it.
+#: Every entry point: its messages, and the check of their outcome.
 KINDS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], Iterator[str]]]] = {
     "image-messages": (batches(IMAGE_BODIES), _image_batch),
     "orders": (batches(ORDER_BODIES), _order_batch),

@@ -43,7 +43,7 @@ _CONTAINER_BOXES = (b"meta", b"iprp", b"ipco", b"iinf", b"moov", b"trak", b"mdia
 
 @dataclass(frozen=True)
 class Part:
-    """Where a part of a file stands."""
+    """The position of a part of a file."""
 
     start: int
     stop: int
@@ -189,7 +189,7 @@ def _boxes(data: bytes, at: int, stop: int) -> Iterator[Part]:
 
 
 def _with_right_checksums(data: bytes) -> bytes:
-    """Decoders that see a wrong checksum look no further."""
+    """Correct the checksums: decoders stop at a wrong one."""
     mended = bytearray(data)
     for part in parts_of(data):
         if part.stop - part.start >= 12:
@@ -231,7 +231,7 @@ def _splice(random: Random, data: bytes) -> bytes:
 
 
 def _change_number(random: Random, data: bytes) -> bytes:
-    """A size, count, offset or dimension becomes one that is easily forgotten."""
+    """Replace a size, count, offset or dimension by an extreme value."""
     part = random.choice(parts_of(data))
     length = random.choice((1, 2, 2, 4, 4, 4))
     at = random.randrange(part.start, max(min(part.start + _HEAD, part.stop), part.start + 1))
@@ -277,7 +277,7 @@ def _swap_parts(random: Random, data: bytes) -> bytes:
 
 
 def _take_part_of_another(random: Random, data: bytes) -> bytes:
-    """A part of another file, most telling where that is of the same format."""
+    """Insert a part of another file, preferably of the same format."""
     other = random.choice([file for file in small_files() if file[:2] == data[:2]] or small_files())
     theirs, ours = random.choice(parts_of(other)), random.choice(parts_of(data))
     stop = random.choice((ours.start, ours.stop))
@@ -285,7 +285,7 @@ def _take_part_of_another(random: Random, data: bytes) -> bytes:
 
 
 def _add_metadata(random: Random, data: bytes) -> bytes:
-    """A great many metadata, well-formed on the outside."""
+    """Add many metadata that look well-formed."""
     size = random.choice((10, 60_000, 1_000_000))
     body = random.choice((b"Exif\0\0II*\0\x08\0\0\0" + b"\xff" * size, b"\0" * size, random.randbytes(size)))
     match data[:4]:

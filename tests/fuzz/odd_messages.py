@@ -1,4 +1,4 @@
-"""What is sent: messages of every kind and in every disorder, as hypothesis draws them."""
+"""Messages of every kind, valid and damaged, drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 
 @dataclass(frozen=True)
 class _Nested:
-    """Brackets in brackets, deeper than some recursion takes."""
+    """Nested brackets, deeper than the recursion limit."""
 
     depth: int
     opening: str
@@ -127,7 +127,7 @@ def _changed(message: Any, place: tuple[Any, ...], change: Callable[[Any, Any], 
 
 @st.composite
 def _damaged(draw: st.DrawFn, originals: Sequence[Any]) -> str:
-    """A message as JSON, in which up to three values are others, missing or there twice."""
+    """A message as JSON, with up to three values changed, missing or duplicated."""
     message = json.loads(json.dumps(draw(st.sampled_from(originals))))
     for _ in range(draw(st.integers(0, 3))):
         place = draw(st.sampled_from(list(_places(message))))
@@ -151,7 +151,7 @@ def _damaged(draw: st.DrawFn, originals: Sequence[Any]) -> str:
 
 
 def _as_text(draw: st.DrawFn, text: str) -> str:
-    """The text of a message as nobody would write it: cut short, with a name twice, nested, or very long."""
+    """A damaged message: cut short, with a duplicate name, nested, or very long."""
     match draw(st.integers(0, 24)):
         case 0:
             return text[: draw(st.integers(0, len(text)))]
@@ -184,7 +184,7 @@ def _wrapped(text: str, times: int) -> str:
 
 
 def _as_sqs_takes_it(text: str) -> str:
-    """At most as large as the queue takes, of no other characters than SQS does."""
+    """At most as large as the queue accepts, and only with characters that SQS accepts."""
     sendable = text if is_sendable(text) else "".join(c if is_sendable(c) else "?" for c in text)
     return sendable.encode()[:_LARGEST_BODY].decode("utf-8", "ignore") or " "
 

@@ -1,4 +1,4 @@
-"""The fault of each alarm: made for real, and what it makes measurable. ``test_alarms.py`` says what is not real."""
+"""Cause the fault of each alarm, and measure it. ``test_alarms.py`` says what is not real."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ THOUSANDS = 6000
 
 @dataclass(frozen=True)
 class Scene:
-    """Where a fault is made, since when, and the alarm that it is made for."""
+    """The stack with a fault, the time since which it exists, and its alarm."""
 
     stack: Stack
     config: LocalConfig
@@ -57,7 +57,7 @@ class Scene:
         return self.stack.outputs[name]
 
     def metrics_in_log(self, function: str, *, at_least: float = 1) -> list[Datum]:
-        """What a function has logged of the alarm's metric since the scene began, once it is that much."""
+        """What a function has logged of the alarm's metric since the fault began, once there is enough."""
         return poll(
             lambda: [
                 datum
@@ -105,7 +105,7 @@ def nobody_reads(scene: Scene) -> Iterable[Datum]:
 
 
 def _measured_while_waiting(scene: Scene, queue_url: str) -> list[Datum]:
-    """The queue's metrics once they are, compressed, beyond every threshold: some seconds later."""
+    """The queue's metrics, in compressed time, once they exceed every threshold: some seconds later."""
 
     def values() -> list[Datum]:
         if not count_messages(scene.stack, queue_url)[0]:  # the first may go to what was receiving already
@@ -137,7 +137,7 @@ def broken_order(scene: Scene) -> Iterable[Datum]:
 
 
 def broken_reader(scene: Scene) -> Iterable[Datum]:
-    """The results' reader gives a result back five times."""
+    """The reader of the results returns a result five times."""
     queue_url, aside_url = scene.output("ResultsQueueUrl"), scene.output("ResultsDeadLetterQueueUrl")
     scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
 
@@ -159,7 +159,7 @@ def broken_message(scene: Scene) -> Iterable[Datum]:
 
 
 def died_at_work(scene: Scene) -> Iterable[Datum]:
-    """A function died with two tasks, and their messages show again some minutes after."""
+    """A function died with two tasks, and their messages become visible again some minutes later."""
     key = new_key("without an ending")
     upload(scene.stack, key, SMALL)
     task_ids = [f"held-{uuid4().hex}" for _ in range(2)]
@@ -184,7 +184,7 @@ def died_at_work(scene: Scene) -> Iterable[Datum]:
 
 @contextmanager
 def outage(config: LocalConfig, service: str) -> Iterator[None]:
-    """Let a service of AWS answer the functions nothing but 500 inside the block."""
+    """Make a service of AWS answer the functions only 500 inside the block."""
     aws_emulator.set_faults(config, {service: {"500 before": 1.0}})
     try:
         yield
@@ -193,7 +193,7 @@ def outage(config: LocalConfig, service: str) -> Iterator[None]:
 
 
 def images_without_s3(scene: Scene) -> Iterable[Datum]:
-    """S3 fails while photos come."""
+    """S3 fails while photos arrive."""
     with outage(scene.config, "s3"):
         task_ids = [upload(scene.stack, new_key(), SMALL)[1] for _ in range(10)]
         data = scene.metrics_in_log("ProcessImageFunctionName", at_least=10)
@@ -203,7 +203,7 @@ def images_without_s3(scene: Scene) -> Iterable[Datum]:
 
 
 def orders_without_dynamodb(scene: Scene) -> Iterable[Datum]:
-    """DynamoDB fails while orders come."""
+    """DynamoDB fails while orders arrive."""
     product = test_orders.new_product(scene.stack, 10)
     with outage(scene.config, "dynamodb"):
         order_ids = [test_orders.send(scene.stack, test_orders.order(product)) for _ in range(10)]
@@ -214,7 +214,7 @@ def orders_without_dynamodb(scene: Scene) -> Iterable[Datum]:
 
 
 def crash(function: str, event: Any, qualifier: str = "$LATEST") -> Fault:
-    """The function gets what it was not written for, and raises."""
+    """The function gets an event of another kind, and raises."""
 
     def fault(scene: Scene) -> Iterable[Datum]:
         answer = scene.stack.lambda_.invoke(
@@ -262,7 +262,7 @@ def order_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
 
 
 def relay_role_without_a_permission(scene: Scene) -> Iterable[Datum]:
-    """The function may send nowhere."""
+    """The function may not send to any queue."""
     event = (ROOT / "events" / "rabbitmq_orders.json").read_bytes()
     with not_allowed(scene.stack, "RelayRabbitMqRole", "sqs:SendMessage"):
         answer = scene.stack.lambda_.invoke(FunctionName=scene.output("RelayRabbitMqFunctionName"), Payload=event)

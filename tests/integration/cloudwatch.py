@@ -1,4 +1,4 @@
-"""Feed CloudWatch with what AWS would publish of the deployed stack and the emulator does not, and see the alarms.
+"""Feed CloudWatch with the metrics that AWS would publish and the emulator does not, and read the alarms.
 
 What is fed was measured: the metrics that a function wrote into its log (EMF), the attributes of a queue, what the
 emulator publishes of invocations. Where nothing here measures it, a test writes out what AWS would publish. Only what
@@ -29,7 +29,7 @@ _MOST_RECEIVES_IN_THE_AGE = 2
 
 @dataclass(frozen=True)
 class Metric:
-    """What CloudWatch knows a metric by."""
+    """What identifies a metric in CloudWatch."""
 
     namespace: str
     name: str
@@ -127,7 +127,7 @@ class CloudWatch:
         self._put(Datum(Metric("Tests", "Tick", frozenset()), [1.0], "Count"), time())
 
     def from_log(self, function_name: str, since: float) -> Iterator[Datum]:
-        """What a function wrote into its log as metrics, in the embedded metric format.
+        """Metrics that a function wrote into its log, in the embedded metric format.
 
         https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
         """
@@ -144,7 +144,7 @@ class CloudWatch:
                         )
 
     def from_queue(self, queue_url: str, *, message_counts: int = 1, second_counts: int = 1) -> list[Datum]:
-        """What SQS publishes of a queue, measured now.
+        """The metrics that SQS publishes about a queue, measured now.
 
         https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
 

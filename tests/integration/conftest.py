@@ -1,4 +1,4 @@
-"""Which of the tests on a laptop stack run where, and in which order."""
+"""The order of the tests on a laptop stack, and their distribution over processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Schedule
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest first, and leave out what needs RabbitMQ where there is none."""
+    """Put the longest tests first, and skip those that need RabbitMQ if it is missing."""
     order = {name: number for number, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     if not rabbitmq.installed():

@@ -1,4 +1,4 @@
-"""What the deployed functions and the API may do, changed for a while."""
+"""Change the permissions of the deployed functions and the API for a while."""
 
 from __future__ import annotations
 

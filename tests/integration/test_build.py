@@ -1,4 +1,4 @@
-"""What `sam build` left to be deployed."""
+"""The output of `sam build`."""
 
 from __future__ import annotations
 

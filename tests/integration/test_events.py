@@ -1,4 +1,4 @@
-"""Every file of events/ works as it is against a stack that make up has prepared."""
+"""Every file of events/ works unchanged on a stack that `make up` started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.stack import Stack
 
 EVENTS = PROJECT / "events"
 OTHER_QUEUE = "arn:aws:sqs:eu-central-1:000000000000:other"
-# What becomes of the messages of each file, in any order; a message that another file has too may be a duplicate.
+# The outcomes of each file's messages, in any order; a message that another file has too may be a duplicate.
 # The relay ends every batch with the line "Relayed" and its counts.
 RESULTS = {
     "order_decimal_amounts": ["Completed"],

@@ -1,4 +1,4 @@
-"""What cannot be done is moved to the dead-letter queue at once with its reason; what may work later is tried again."""
+"""A permanent fault becomes a dead letter at once, with its reason; a transient one is retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A photo's way over HTTP: a signed form, an upload, the record with its addresses, the index, and its end."""
+"""A photo over HTTP: a signed form, an upload, the record with its URLs, the index, the deletion."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ RABBITMQ = [
 
 @dataclass(frozen=True)
 class Sent:
-    """The orders that were sent, by case, and the products that only they are of."""
+    """The orders that were sent, by case, and their products, which no other test uses."""
 
     orders: dict[str, str]
     print: str

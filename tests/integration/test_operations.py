@@ -119,7 +119,7 @@ def test_a_dead_letter_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wron
 
 @pytest.fixture
 def dead_results(stack: Stack) -> Iterator[set[str]]:
-    """Forty results that their reader gave back too often; nothing of them stays."""
+    """Forty results that their reader returned too often; the test removes them all."""
     stack.sqs.purge_queue(QueueUrl=stack.outputs[DEAD_RESULTS])  # of those that other tests have left
     ids = {uuid4().hex for _ in range(40)}
     for id_ in ids:

@@ -56,7 +56,7 @@ def send(stack: Stack, message: dict[str, Any], **attributes: str) -> str:
 
 
 def wait_for(stack: Stack, order_id: str) -> dict[str, Any]:
-    """The order at its end."""
+    """The finished order."""
     item = wait_for_orders(stack, [order_id], seconds=SECONDS).get(order_id)
     assert item is not None, "the order was never received"
     assert item["state"] in ("COMPLETED", "REJECTED"), item

@@ -1,4 +1,4 @@
-"""Pictures of awkward kinds through the deployed stack: what each becomes, and the reason of each that is refused."""
+"""Unusual pictures through the deployed stack: how each is rendered, or why it is refused."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class FakeLambda:
 
 
 def _bodies(events: Sequence[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Body of each message that came, and whether for the first time."""
+    """The body of each delivered message, and whether it was delivered for the first time."""
     return [
         (base64.b64decode(message["data"]).decode(), not message["redelivered"])
         for event in events
@@ -119,7 +119,7 @@ def _depths(config: LocalConfig) -> dict[str, int]:
 
 
 def _take(config: LocalConfig, queue: str) -> list[tuple[str, dict[str, Any]]]:
-    """Body and headers of everything on a queue, which is empty then."""
+    """Empty a queue; return the body and headers of each message."""
     with open_channel(config.rabbitmq_url) as channel:
         taken = []
         while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:

@@ -1,4 +1,4 @@
-"""Send things into the deployed stack and wait for their end."""
+"""Send photos and tasks to the deployed stack and wait for their outcome."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def send(stack: Stack, body: dict[str, Any] | str) -> str:
 
 
 def s3_record(stack: Stack, key: str, version_id: str, event_time: str = "2026-01-01T00:00:00.000Z") -> dict[str, Any]:
-    """What S3 notifies of an upload; ``key`` as S3 writes it, URL-encoded."""
+    """S3's notification of an upload; ``key`` is URL-encoded, as S3 writes it."""
     return {
         "eventVersion": "2.1",
         "eventSource": "aws:s3",

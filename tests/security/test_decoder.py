@@ -1,4 +1,4 @@
-"""An attacker whose file has taken its decoder over: every way out of the process fails."""
+"""An attacker whose file has taken over its decoder: every attempt to leave the process fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _attack(attack: Callable[[], object], told: int, first: Callable[[], object]
 
 
 def _call(name: str, *arguments: object) -> None:
-    """Call the C library as injected code does."""
+    """Call the C library as injected code would."""
     if getattr(_LIBC, name)(*arguments) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -221,7 +221,7 @@ def _start_a_thread() -> None:
 
 
 class TestWithoutAFilter:
-    """Where the kernel filters no system calls, as on macOS."""
+    """On systems without a filter of system calls, such as macOS."""
 
     @pytest.fixture(autouse=True)
     def no_filter(self, monkeypatch: pytest.MonkeyPatch) -> None:

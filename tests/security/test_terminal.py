@@ -1,4 +1,4 @@
-"""What strangers write reaches a person's terminal as text, and nothing that the terminal obeys."""
+"""Untrusted text reaches a terminal as text, never as control sequences."""
 
 from __future__ import annotations
 

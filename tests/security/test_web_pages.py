@@ -1,4 +1,4 @@
-"""A web page in the person's browser, or a program without the stack's keys, gets nowhere with the laptop stack."""
+"""The laptop stack refuses web pages in the user's browser, and programs without the stack's keys."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def alarms_tell_when_they_begin_and_end(template: Template) -> list[str]:
     ]
 
 
-def alarms_say_what_they_mean_and_where_to_read_on(template: Template) -> list[str]:
+def alarms_explain_themselves_and_link_to_the_runbook(template: Template) -> list[str]:
     """In one sentence, then by a link to the heading of their own in the runbook.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Best_Practice_Recommended_Alarms_AWS_Services.html
@@ -136,7 +136,7 @@ def metrics_belong_to_one_stack(template: Template) -> list[str]:
     ]
 
 
-def alarms_and_dashboards_use_metrics_that_there_are(template: Template) -> list[str]:
+def alarms_and_dashboards_use_emitted_metrics(template: Template) -> list[str]:
     """An alarm on a metric that nothing emits is silent forever.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/cloudwatch_concepts.html#Dimension
@@ -200,7 +200,7 @@ def functions_have_alarms(template: Template) -> list[str]:
     return findings
 
 
-def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) -> list[str]:
+def functions_that_retry_messages_have_an_alarm(template: Template) -> list[str]:
     """Which no single message reaches. A queue's age leaves out what was received three times and not deleted.
 
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-available-cloudwatch-metrics.html
@@ -221,7 +221,7 @@ def functions_that_give_messages_back_have_an_alarm_on_that(template: Template) 
     return findings
 
 
-def composite_alarms_look_at_alarms_that_there_are(template: Template) -> list[str]:
+def composite_alarms_use_existing_alarms(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutCompositeAlarm.html"""
     findings = []
     for name, values in properties(template, COMPOSITE_ALARM).items():

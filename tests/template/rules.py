@@ -405,7 +405,7 @@ def brokers_take_their_user_from_a_generated_secret(template: Template) -> list[
     return findings
 
 
-def functions_know_the_way_of_every_queue_that_is_read_for_them(template: Template) -> list[str]:
+def functions_have_a_route_for_every_queue_that_is_read_for_them(template: Template) -> list[str]:
     """A queue is by default called what it brings.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
@@ -420,8 +420,10 @@ def functions_know_the_way_of_every_queue_that_is_read_for_them(template: Templa
             for _, of, values in mq_mappings(template)
             if of == function
         }
-        findings += [f"{function} knows no way from {source}" for source in sorted(read - routes.keys())]
-        findings += [f"{function} knows a way from {source}, not read" for source in sorted(routes.keys() - read)]
+        findings += [f"{function} has no route for {source}" for source in sorted(read - routes.keys())]
+        findings += [
+            f"{function} has a route for {source}, which is not read" for source in sorted(routes.keys() - read)
+        ]
         findings += [
             f"{function} goes from {parameter} to {to}"
             for source, to in routes.items()
@@ -455,7 +457,7 @@ def functions_may_read_their_broker(template: Template) -> list[str]:
     return findings
 
 
-def what_a_broker_mapping_keeps_for_life_is_guarded(template: Template) -> list[str]:
+def immutable_settings_of_broker_mappings_are_guarded(template: Template) -> list[str]:
     """Lambda's update of a mapping takes no queue, no virtual host, and no empty batch window.
 
     https://docs.aws.amazon.com/lambda/latest/api/API_UpdateEventSourceMapping.html
@@ -563,7 +565,7 @@ def existing_buckets_announce_images_and_deletions(template: Template) -> list[s
 # Functions and layers
 
 
-def functions_have_their_import_path_in_lambda_too(template: Template) -> list[str]:
+def functions_keep_their_import_path_in_lambda(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html"""
     return [
         f"{name} has no handler at {values['Handler']}"
@@ -614,7 +616,7 @@ def layers_are_those_of_the_template(template: Template) -> list[str]:
     return foreign + [f"{name} is used by no function" for name in layers if {"Ref": name} not in [x for _, x in used]]
 
 
-def functions_are_told_exactly_what_their_settings_read(template: Template) -> list[str]:
+def functions_get_exactly_what_their_settings_read(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
     findings = []
     for name, values in properties(template, FUNCTION).items():
@@ -808,7 +810,7 @@ def functions_behind_methods_let_that_api_alone_call_them(template: Template) ->
     return findings
 
 
-def methods_encode_every_value_that_they_hand_on(template: Template) -> list[str]:
+def methods_encode_every_value_that_they_pass_on(template: Template) -> list[str]:
     """A value that is not encoded brings parameters of its own with it: another action, another queue.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
@@ -907,7 +909,7 @@ def roles_name_their_resources(template: Template) -> list[str]:
     return findings
 
 
-def producers_put_uploads_and_read_what_became_of_them(template: Template) -> list[str]:
+def producers_may_only_upload_and_read(template: Template) -> list[str]:
     """And nothing else. S3 uses the key of the uploads for them.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
@@ -1006,7 +1008,7 @@ def roles_allow_all_that_is_done(template: Template) -> list[str]:
     return findings
 
 
-def roles_reach_exactly_what_their_function_is_told_of(template: Template) -> list[str]:
+def roles_reach_exactly_what_their_function_uses(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/IAM/latest/UserGuide/best-practices.html#grant-least-privilege"""
     findings = []
     for function, values in properties(template, FUNCTION).items():
@@ -1029,7 +1031,7 @@ def roles_reach_exactly_what_their_function_is_told_of(template: Template) -> li
 # Tables
 
 
-def tasks_are_forgotten_by_the_attribute_that_the_code_writes(template: Template) -> list[str]:
+def tasks_expire_by_the_attribute_that_the_code_writes(template: Template) -> list[str]:
     """https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html"""
     code = (ROOT / "functions/process_image/tasks_table.py").read_text()
     written = set(re.findall(r"(\w+) = :expires_at\b", code))
@@ -1070,7 +1072,7 @@ def finished_orders_are_remembered_longer_than_their_messages(template: Template
 # What stays when the stack goes
 
 
-def what_stands_nowhere_else_is_retained(template: Template) -> list[str]:
+def irreplaceable_resources_are_retained(template: Template) -> list[str]:
     """Buckets, dead-letter queues, brokers with their passwords, and tables that hold more than finished tasks.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/aws-attribute-updatereplacepolicy.html

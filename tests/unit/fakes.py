@@ -1,4 +1,4 @@
-"""The outside in memory: adapters that keep the contracts of the real ones, and fail or die where a test says.
+"""Adapters in memory that keep the contracts of the real ones, and fail or die where a test says.
 
 `test_adapters` runs the same contract tests over these and over the real ones.
 """
@@ -361,7 +361,7 @@ class FakeDeadLetters:
 
 @dataclass
 class World:
-    """Everything that outlives a worker: buckets, tables, queues and the clock."""
+    """Everything that survives a worker: buckets, tables, queues and the clock."""
 
     uploads: dict[str, list[UploadedVersion]] = field(default_factory=dict)
     renditions: dict[str, StoredObject] = field(default_factory=dict)
@@ -400,7 +400,7 @@ class World:
         rendition_set: RenditionSet = TWO_SIZES,
         keep_location: bool = False,
     ) -> Dependencies:
-        """What one worker sees of the world."""
+        """One worker's view of the world."""
         calls = calls or Calls()
         return Dependencies(
             uploads_bucket=BUCKET,
@@ -429,7 +429,7 @@ class World:
         rendition_set: RenditionSet = TWO_SIZES,
         keep_location: bool = False,
     ) -> Outcome:
-        """Let a worker that has ``seconds`` to live take a body with one task."""
+        """Let a worker with ``seconds`` left process a body with one task."""
         (task,) = read_body(body)
         dependencies = self.dependencies(calls, rendition_set=rendition_set, keep_location=keep_location)
         return process(task, Deadline(self.now() + seconds), dependencies=dependencies, redriven=redriven)

@@ -66,17 +66,17 @@ def nclx(primaries: int, transfer: int, matrix: int = 6, *, full_range: bool = T
 
 
 def turned(angle: int) -> bytes:
-    """Have a picture turned against the clock, by so many right angles."""
+    """Turn a picture counter-clockwise, in right angles."""
     return box(b"irot", bytes([angle]))
 
 
 def mirrored(axis: int) -> bytes:
-    """Have a picture mirrored: 0 top to bottom, 1 left to right."""
+    """Mirror a picture: 0 top to bottom, 1 left to right."""
     return box(b"imir", bytes([axis]))
 
 
 def cropped(width: int, height: int, across: tuple[int, int] = (0, 1), down: tuple[int, int] = (0, 1)) -> bytes:
-    """Have a picture cropped, around its middle moved by fractions of pixels."""
+    """Crop a picture around its middle, moved by fractions of pixels."""
     return box(b"clap", struct.pack(">8i", width, 1, height, 1, *across, *down))
 
 
@@ -108,7 +108,7 @@ def with_properties(data: bytes, *properties: bytes, without: Sequence[bytes] = 
 
 
 def _moved_items(data: bytes, behind: int, by: int) -> bytes:
-    """Correct where items stand that have moved."""
+    """Correct the offsets of items that have moved."""
     meta = next(found for found in boxes(data, 0, len(data)) if found.kind == b"meta")
     iloc = next(found for found in boxes(data, meta.start + 4, meta.end) if found.kind == b"iloc")
     sizes = int.from_bytes(data[iloc.start + 4 : iloc.start + 6])

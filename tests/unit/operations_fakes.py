@@ -1,4 +1,4 @@
-"""Queues in memory as SQS keeps them, and a process that may die, or lose the network, at any call."""
+"""Queues in memory with the behaviour of SQS, and a process that may die, or lose the network, at any call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Killed(BaseException):
 
 @dataclass
 class QueuedMessage:
-    """A message that stands in a queue."""
+    """A message in a queue."""
 
     message_id: str
     body: str

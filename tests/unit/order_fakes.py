@@ -206,19 +206,19 @@ class OrderWorld:
     _lock: RLock = field(default_factory=RLock)
 
     def stock(self, available: Mapping[str, int]) -> None:
-        """Put products on the shelf."""
+        """Add stock of products."""
         for product_id, quantity in available.items():
             self.inventory[product_id] = {"available": quantity, "reserved": 0, "sold": 0}
             self.stocked[product_id] = quantity
 
     def write_off_reserved(self, product_id: str) -> None:
-        """Somebody finds by hand that all the reserved stock of a product is broken."""
+        """A person writes off all reserved stock of a product."""
         counters = self.inventory[product_id]
         self.stocked[product_id] -= counters["reserved"]
         counters["reserved"] = 0
 
     def dependencies(self, calls: Calls | None = None) -> Dependencies:
-        """What one worker sees of the world."""
+        """One worker's view of the world."""
         calls = calls or Calls()
         return Dependencies(
             orders=FakeOrders(self.orders, self.inventory, calls, self._lock),
@@ -236,14 +236,14 @@ class OrderWorld:
         deadline: Deadline | None = None,
         redriven: bool = False,
     ) -> Outcome:
-        """Let a worker that has ``seconds`` to live take a message."""
+        """Let a worker with ``seconds`` left process a message."""
         (task,) = read_body(body)
         return process(
             task, deadline or Deadline(time() + seconds), dependencies=self.dependencies(calls), redriven=redriven
         )
 
     def deliver_and_die_before(self, call: str, body: str) -> None:
-        """Let a worker take a message that is killed at a call to the outside."""
+        """Let a worker process a message, and kill it at a call."""
 
         def die(name: str) -> None:
             if name == call:
@@ -295,7 +295,7 @@ class Worker:
     Attributes
     ----------
     end:
-        The outcome, or what it died of; None as long as it lives.
+        The outcome, or the error that ended it; None while it runs.
     """
 
     def __init__(self, world: OrderWorld, body: str) -> None:
@@ -315,7 +315,7 @@ class Worker:
         return self.end is None
 
     def step(self, trouble: Trouble | None = None) -> None:
-        """Make the next call, and go on until the one after it."""
+        """Make the next call, and continue until the one after it."""
         self._calls.turns.put(trouble)
         self._calls.waiting.get(timeout=10)
         if isinstance(self.end, BaseException) and not isinstance(self.end, TransientFault | Killed):

@@ -25,7 +25,7 @@ KEY = "sk_test_misbehaving"
 
 
 class Dropped(Exception):
-    """The connection is to break."""
+    """The connection must break."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Asked:
 class PaymentServer:
     """``payments`` as Stripe shows them; ``charges`` and ``refunds`` count by payment what the bank was asked for.
 
-    ``troubles``: what goes wrong, by what is asked for, in this order; then all is well.
+    ``troubles``: the faults of the next requests of each kind, in this order; later ones succeed.
     """
 
     url: str = ""

@@ -1,4 +1,4 @@
-"""The relay's outside in memory, and the events that RabbitMQ messages come in."""
+"""The relay's queues in memory, and events with RabbitMQ messages."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class FakeDeadLetterQueue:
 
 @dataclass(frozen=True)
 class SentMessage:
-    """What stands in a queue."""
+    """A message in a queue."""
 
     body: str
     attributes: Mapping[str, str]

@@ -36,7 +36,7 @@ def refusal(code: str) -> ClientError:
 
 @dataclass
 class FakeAccount:
-    """What an account answers; each attribute is one thing that a check looks at."""
+    """The answers of an account; each attribute is read by one check."""
 
     concurrency: int = 1000
     role: str = "arn:aws:iam::123456789012:role/api-gateway-logs"

@@ -109,7 +109,7 @@ def dynamodb_images(dynamodb: DynamoDBClient) -> DynamoDbImages:
 
 
 class TestTasks:
-    """What any tasks table keeps, the fake and the real one."""
+    """The contract of the tasks table, for the fake and the real one."""
 
     @pytest.fixture(params=["fake", "DynamoDB"])
     def tasks(self, request: pytest.FixtureRequest, clock: Clock) -> Tasks:
@@ -349,7 +349,7 @@ KEY: Final = "photos/Käthe 1.jpg"
 
 
 class TestImages:
-    """What any images table keeps, the fake and the real one."""
+    """The contract of the images table, for the fake and the real one."""
 
     @pytest.fixture(params=["fake", "DynamoDB"])
     def images(self, request: pytest.FixtureRequest) -> Images:

@@ -1,4 +1,4 @@
-"""First come, first served: what admission promises to ten images that share memory and vCPU."""
+"""Admission: ten images share memory and vCPU, first come, first served."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Worker:
 
 
 class Batch:
-    """Workers that come one after the other."""
+    """Workers that start one after the other."""
 
     def __init__(self, admission: Admission, deadline: Deadline, pool: ThreadPoolExecutor) -> None:
         self.admission, self.deadline, self.pool = admission, deadline, pool

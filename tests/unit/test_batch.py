@@ -44,7 +44,7 @@ MAX_RECEIVES = 5
 
 
 class NoTime:
-    """A renderer whose vCPU is taken for as long as the function has."""
+    """A renderer whose vCPU is busy until the function's time is over."""
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         raise NotBegun("5 s are left.")
@@ -66,7 +66,7 @@ def pool() -> Iterator[Executor]:
 
 @dataclass
 class Told:
-    """What a handler told SQS and the log."""
+    """What a handler sent to SQS and the log."""
 
     shown_again: list[tuple[str, float]] = field(default_factory=list)
     reports: list[tuple[ImageAttempt, float, bool]] = field(default_factory=list)
@@ -101,7 +101,7 @@ def message_of(body: str, dependencies: Dependencies) -> ReceivedMessage[ImageTa
 
 
 def take(messages: ImageHandler, *records: SQSRecord, seconds: float = 50) -> list[BaseException | None]:
-    """Take the messages side by side; returns for each what it raised."""
+    """Process the messages in parallel; returns for each what it raised."""
     deadline = Deadline(time() + seconds)
 
     async def take_all() -> list[BaseException | None]:

@@ -1,4 +1,4 @@
-"""The arithmetic of `make bench`: what its page and its exit code rest on."""
+"""The arithmetic behind the page and the exit code of `make bench`."""
 
 from __future__ import annotations
 

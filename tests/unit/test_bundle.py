@@ -1,4 +1,4 @@
-"""What `sam build` runs: code with bytecode that is taken where nothing can be written."""
+"""The build that `sam build` runs: code with bytecode that works on a read-only file system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """All programs that there are: none yet."""
+    """The folder of all programs, empty at first."""
     folder = tmp_path / "path"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))

@@ -1,4 +1,4 @@
-"""The demo's tables fit the terminal, and nothing of them is cut off."""
+"""The demo's tables fit the terminal, and nothing is cut off."""
 
 from __future__ import annotations
 

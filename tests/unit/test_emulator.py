@@ -18,7 +18,7 @@ from local.emulators import aws_emulator
 
 
 def _changed(program: Path, *, seconds_after_start: float) -> psutil.Process:
-    """A process, and its program changed so long after it was started."""
+    """A process whose program was changed some time after its start."""
     process = psutil.Process()
     program.touch()
     os.utime(program, times=(0, process.create_time() + seconds_after_start))

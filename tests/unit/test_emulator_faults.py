@@ -1,4 +1,4 @@
-"""`local/emulators/ministack_faults.py`: what of the functions' calls fails, and how a client of AWS reads it."""
+"""`local/emulators/ministack_faults.py`: which calls of the functions fail, and how an AWS client sees it."""
 
 from __future__ import annotations
 

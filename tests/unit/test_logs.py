@@ -1,4 +1,4 @@
-"""What the logs must never tell, and that no message can write a line of its own into them."""
+"""The logs never contain personal data or secrets, and no message can forge a line in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The poller: the events that it makes, what it gathers in a batch, and what becomes of one that fails."""
+"""The poller: its events, its batches, and what happens to a batch that fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FakeChannel:
 
     @property
     def left(self) -> list[bytes]:
-        """What a consumer that came next would get."""
+        """The messages that the next consumer would get."""
         return [*self._held.values(), *(body for body, _ in self._waiting)]
 
     def basic_qos(self, *, prefetch_count: int) -> None:

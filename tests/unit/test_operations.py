@@ -1,4 +1,4 @@
-"""What a person on call is shown, and which stack is meant."""
+"""What the commands show a person on call, and of which stack."""
 
 from __future__ import annotations
 

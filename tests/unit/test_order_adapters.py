@@ -1,4 +1,4 @@
-"""What the orders' tables and topic keep: the contract over the fake and the real ones, and the real ones' own ways."""
+"""The orders' tables and topic: a contract for the fake and the real ones, and the details of the real ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMIT = Change(State.COMMITTED, {"sold": 2}, StockMove("reserved", "sold", (("f
 
 @dataclass(frozen=True)
 class Shop:
-    """Orders with their shelves: ``stock`` fills one, ``counters`` looks at it."""
+    """Orders with an inventory: ``stock`` adds products, ``counters`` reads them."""
 
     orders: Orders
     stock: Callable[[str, int], None]
@@ -122,7 +122,7 @@ class TestRetention:
 
 
 class TestOrders:
-    """What any orders table keeps, the fake and the real one."""
+    """The contract of the orders table, for the fake and the real one."""
 
     def test_a_new_order_is_received(self, shop: Shop) -> None:
         record = shop.orders.receive(ORDER)

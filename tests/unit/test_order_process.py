@@ -418,7 +418,7 @@ TELLS_OF = {"OrderCompleted": {State.COMMITTED, State.COMPLETED}, "OrderRejected
 
 
 def assert_nothing_is_wrong(world: OrderWorld) -> None:
-    """What holds at every moment, whoever is in the middle of whatever."""
+    """What holds at every moment, also between the steps of any worker."""
     for product, counters in world.inventory.items():
         assert min(counters.values()) >= 0
         assert sum(counters.values()) == world.stocked[product]
@@ -518,7 +518,7 @@ CASES = {
     "a hundred, declined": Case(order_body(items=A_HUNDRED, card=DECLINED_CARD), Result.REJECTED),
     "a hundred, stock lost": Case(order_body(items=A_HUNDRED), Result.REJECTED, its_frames_are_lost_after_the_charge),
 }
-"""Every way that one order can go."""
+"""Every course of one order."""
 
 
 def each_call(case: Case, *before: tuple[Trouble, int]) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""What an upload is, told from its header; what is refused, and in which words."""
+"""An upload is identified by its header, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reject is judged by the relay's own rules, with the routes that the deployed relay has by now."""
+"""A redrive checks dead letters by the relay's rules, with the current routes of the deployed relay."""
 
 from __future__ import annotations
 

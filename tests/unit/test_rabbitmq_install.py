@@ -1,4 +1,4 @@
-"""RabbitMQ is found where it is, and brought into .local where it is missing; what fails is said in one line."""
+"""RabbitMQ is found, or installed into .local if it is missing; a failure is reported in one line."""
 
 from __future__ import annotations
 

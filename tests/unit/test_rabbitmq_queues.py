@@ -1,4 +1,4 @@
-"""The command that declares queues: whom it trusts with the password, and what it asks of a broker."""
+"""The command that declares queues: where it sends the password, and what it declares."""
 
 from __future__ import annotations
 

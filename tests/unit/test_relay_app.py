@@ -1,4 +1,4 @@
-"""The deployed relay from event to queues, and what the outside learns of it."""
+"""The deployed relay from event to queues, with its metrics and logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The event files: their shape, and what becomes of each message."""
+"""The event files: their shape, and the outcome of each message."""
 
 from __future__ import annotations
 

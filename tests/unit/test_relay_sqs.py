@@ -1,4 +1,4 @@
-"""The relay's way out, over an SQS in memory."""
+"""The relay's queues, with SQS in memory."""
 
 from __future__ import annotations
 

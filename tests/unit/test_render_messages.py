@@ -1,4 +1,4 @@
-"""What a process that decoded a stranger's file says is believed only if our own code could have said it."""
+"""A message from a process that decoded an untrusted file is accepted only if Darkroom's code could have sent it."""
 
 from __future__ import annotations
 
