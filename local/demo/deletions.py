@@ -68,7 +68,7 @@ def send_in(deployed: Stack) -> list[ShownDeletion]:
 
 
 def delete_and_undelete(deployed: Stack, shown: Sequence[ShownDeletion], console: Console) -> None:
-    """Delete both once they are published, undelete one, and fill in what became of them."""
+    """Delete both once they are published, undelete one, and fill in the outcomes."""
     s3, bucket = deployed.s3, deployed.outputs["UploadsBucketName"]
     with console.status("Deleting and undeleting ..."):
         for row in shown:
