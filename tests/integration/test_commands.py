@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import requests
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.errors import ObjectGone, ServiceUnavailable
 from rich.console import Console
@@ -80,6 +81,9 @@ def test_the_demo_runs_again_and_takes_a_folder_of_photos(
         assert name in _said(console)
     pictures = {path.name for path in (config.folder / "report" / "pictures").iterdir()}
     assert {"mine [copy].jpg-thumb.webp", "mine [copy].heic-thumb.webp"} <= pictures
+    # and the page for uploads is served
+    assert config.web_url in _said(console)
+    assert "Photos to upload" in requests.get(config.web_url, timeout=10).text
 
 
 @pytest.mark.parametrize(
