@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import platform
 import resource
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -218,6 +220,84 @@ def _start_a_thread() -> None:
     thread = Thread(target=int)
     thread.start()
     thread.join()
+
+
+class TestTheProgramForArm64:
+    """What the kernel would decide there, by reading the program as it does."""
+
+    ARM64 = 0xC00000B7
+
+    def decide(self, number: int, *arguments: int, architecture: int = ARM64) -> int | str:
+        """Return "allowed", or the error of a system call."""
+        program = sandbox._program(1, self.ARM64)
+        call = struct.pack("IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
+        at, value = 0, 0
+        while True:
+            code, if_true, if_false, operand = struct.unpack_from("HBBI", program, 8 * at)
+            at += 1
+            match code:
+                case 0x20:
+                    (value,) = struct.unpack_from("I", call, operand)
+                case 0x15:
+                    at += if_true if value == operand else if_false
+                case 0x35:
+                    at += if_true if value >= operand else if_false
+                case 0x45:
+                    at += if_true if value & operand else if_false
+                case 0x06:
+                    return "allowed" if operand == 0x7FFF0000 else operand & 0xFFFF
+                case _:
+                    pytest.fail(f"unknown instruction {code:#x}")
+
+    @pytest.mark.parametrize(
+        "number",
+        [56, 437, 198, 199, 203, 221, 281, 279, 117, 270, 438, 425, 280, 282, 241, 219, 97, 35, 38, 29],
+        ids=[
+            "openat",
+            "openat2",
+            "socket",
+            "socketpair",
+            "connect",
+            "execve",
+            "execveat",
+            "memfd_create",
+            "ptrace",
+            "process_vm_readv",
+            "pidfd_getfd",
+            "io_uring_setup",
+            "bpf",
+            "userfaultfd",
+            "perf_event_open",
+            "keyctl",
+            "unshare",
+            "unlinkat",
+            "renameat",
+            "ioctl",
+        ],
+    )
+    def test_it_denies_the_numbers_of_arm64(self, number: int) -> None:
+        assert self.decide(number) == errno.EPERM
+
+    @pytest.mark.parametrize("number", [63, 64, 98, 113, 206, 207, 212, 214, 222, 226, 93, 94], ids=str)
+    def test_it_allows_what_decoding_needs(self, number: int) -> None:
+        """Such as read, write, futex, sendto, recvfrom, brk, mmap and exit."""
+        assert self.decide(number) == "allowed"
+
+    def test_it_looks_at_arguments(self) -> None:
+        clone, kill, prlimit64, fcntl_, itself = 220, 129, 261, 25, 0xFFFFFFFF
+        assert self.decide(clone, 0x3D0F00) == "allowed"  # a thread
+        assert self.decide(clone, 17) == errno.EPERM
+        assert self.decide(kill, itself) == "allowed"  # the place of the process's id
+        assert self.decide(kill, 1) == errno.EPERM
+        assert self.decide(prlimit64, 0) == "allowed"
+        assert self.decide(prlimit64, 1) == errno.EPERM
+        assert self.decide(fcntl_, 1, 3) == "allowed"
+        assert self.decide(fcntl_, 1, 8) == errno.EPERM
+
+    def test_it_knows_no_other_architecture_and_no_newer_call(self) -> None:
+        assert self.decide(63, architecture=0x40000028) == errno.EPERM  # 32-bit ARM
+        assert self.decide(451) == errno.ENOSYS
+        assert self.decide(435) == errno.ENOSYS  # clone3
 
 
 class TestWithoutAFilter:
