@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from functions.process_image.rendition_set import RenditionSet, RenditionSpec, l
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "memory.json"
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "rendering-memory.md"
 _DEFAULT_SET = Path(__file__).resolve().parents[2] / "functions" / "process_image" / "renditions.toml"
+_HEIC_ENCODER = Path(__file__).resolve().parents[2] / ".local" / "bench-photos" / "encoder"
 _LIMITS = Limits(max_bytes=500_000_000, max_pixels=100_000_000, max_frames=300)
 #: Noise is made once, of this size, and repeated.
 _TILE = 500
@@ -70,7 +72,9 @@ def cases() -> Iterator[Case]:
             yield Case(f"{size} {kind}")
     for kind in ("420 jpeg", "420 progressive jpeg", "png", "420 avif"):
         yield Case(f"48mp {kind}")
-    for encoder in ("webp 0", "webp 4", "jpeg", "png", "avif 0", "avif 2", "avif 3"):
+    for file in ("2mp 420 heic", "12mp 420 heic", "2mp rgba 420 heic"):
+        yield Case(file)
+    for encoder in ("webp 0", "webp 4", "jpeg", "png", "avif 0", "avif 2", "avif 3", "avif 4"):
         for kind in ("420 jpeg", "rgba png"):
             yield Case(f"12mp {kind}", f"one 1920 {encoder}")
     for encoder in ("webp 4", "avif 0"):
@@ -100,6 +104,8 @@ def file_of(words: str) -> bytes:
     has, image_format = kind.__contains__, kind[-1]
     deep = next((word for word in kind if word.endswith("bit")), "8bit")
     image = _noisy(*_SIZES[size], alpha=has("rgba"), deep=deep != "8bit")
+    if image_format == "heic":
+        return _heic(image)
     saved: dict[str, dict[str, Any]] = {
         "jpeg": {"Q": 90, "interlace": has("progressive"), "subsample_mode": "off" if has("444") else "on"},
         "png": {"interlace": has("interlaced"), "compression": 1},
@@ -114,6 +120,18 @@ def file_of(words: str) -> bytes:
         },
     }
     return bytes(image.write_to_buffer(f".{image_format}", **saved[image_format]))
+
+
+def _heic(image: Any) -> bytes:
+    """Encode with the encoder that `make bench` installs in a folder of its own."""
+    sys.path.append(str(_HEIC_ENCODER))
+    import_module("pillow_heif").register_heif_opener()
+    buffer = io.BytesIO()
+    pixels = Image.frombytes(
+        "RGB" if image.bands == 3 else "RGBA", (image.width, image.height), image.write_to_memory()
+    )
+    pixels.save(buffer, "HEIF", quality=60, enc_params={"preset": "ultrafast"})
+    return buffer.getvalue()
 
 
 def _noisy(width: int, height: int, *, alpha: bool, deep: bool) -> Any:

@@ -696,6 +696,25 @@ class TestGif:
             assert again.getpoint(size[0] - 1, size[1] - 1) is not None
         assert shown_frames == [0, 2]
 
+    @pytest.mark.parametrize(
+        ("canvas", "places", "expected"),
+        [
+            ((10, 8), [(0, 0, 20, 16)], (20, 16)),
+            ((10, 8), [(4, 4, 20, 16)], (24, 20)),
+            ((10, 30), [(0, 0, 20, 16)], (20, 30)),
+            ((0, 0), [(0, 0, 20, 16)], (20, 16)),
+            ((10, 8), [(0, 0, 20, 16), (0, 0, 10, 8)], (20, 16)),
+            ((10, 8), [(2, 2, 8, 6), (0, 0, 30, 30)], (10, 8)),
+        ],
+    )
+    def test_the_first_frame_enlarges_a_canvas_that_is_too_small(
+        self, canvas: tuple[int, int], places: list[tuple[int, int, int, int]], expected: tuple[int, int]
+    ) -> None:
+        data = gif(canvas, [Frame(place, (1,) * place[2] * place[3]) for place in places])
+
+        assert {frame.size for frame in frames_of(data)} == {expected}
+        assert identify(data, LIMITS).has_alpha is (places[0] != (0, 0, *expected))
+
     def test_a_file_that_needs_no_such_frame_is_not_copied(self) -> None:
         data = gif((40, 30), [Frame((0, 0, 40, 30), (1,), 0), Frame((0, 0, 40, 30), (2,), 1)])
         assert with_transparent_canvas(data)[0] is data

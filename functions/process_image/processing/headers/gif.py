@@ -5,6 +5,7 @@ https://www.w3.org/Graphics/GIF/spec-gif89a.txt
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -41,11 +42,6 @@ class Frame:
     disposal: int
     has_transparency: bool
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return int.from_bytes(self.rectangle[4:6], "little"), int.from_bytes(self.rectangle[6:8], "little")
-
 
 def read(data: bytes, max_frames: int) -> Header:
     """Count a GIF's frames.
@@ -75,14 +71,15 @@ def read(data: bytes, max_frames: int) -> Header:
 
 
 def screen(data: bytes, first: Frame) -> tuple[int, int]:
-    """Return the size of the canvas in pixels, or of the first frame if the file states none."""
-    width, height = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
-    return (width, height) if width and height else first.size
+    """Return the size of the canvas in pixels: as the file states, or larger if its first frame is."""
+    left, top, width, height = struct.unpack("<4H", first.rectangle)
+    stated_width, stated_height = struct.unpack_from("<2H", data, 6)
+    return max(stated_width, left + width), max(stated_height, top + height)
 
 
 def shows_canvas(data: bytes, found: list[Frame]) -> bool:
     """Return whether the canvas is visible in any frame. Browsers show it transparent, not in its colour."""
-    covered = found[0].rectangle == b"\0\0\0\0" + data[6:10]
+    covered = found[0].rectangle == struct.pack("<4H", 0, 0, *screen(data, found[0]))
     is_cleared = any(_is_cleared(number, frame) for number, frame in enumerate(found[:-1]))
     return not covered or is_cleared or any(frame.has_transparency for frame in found)
 
