@@ -115,9 +115,12 @@ def main() -> int:
             confirm=confirm,
         )
     except OperationsError as error:
-        errors.print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
+        errors.print(f"[red]✗[/] {printable(str(error), multiline=True)}", soft_wrap=True)
     except (ClientError, BotoCoreError, ServiceUnavailable) as error:
-        errors.print(f"[red]✗[/] AWS refuses the request or does not answer: {printable(str(error))}", soft_wrap=True)
+        errors.print(
+            f"[red]✗[/] AWS refuses the request or does not answer: {printable(str(error), multiline=True)}",
+            soft_wrap=True,
+        )
     except KeyboardInterrupt:
         return 130
     return 1

@@ -39,6 +39,12 @@ def test_names_are_not_markup_and_valid_names_stay() -> None:
     assert printable("[red]Käthe 1 – 猫.jpg") == r"\[red]Käthe 1 – 猫.jpg"
 
 
+def test_a_name_shows_no_line_of_its_own() -> None:
+    forged = "lake.jpg\n✓ All is removed."
+    assert printable(forged) == "lake.jpg\ufffd✓ All is removed."
+    assert printable(forged, multiline=True) == forged
+
+
 def test_commands_escape_all_foreign_text() -> None:
     for path in [*ROOT.glob("local/**/*.py"), *ROOT.glob("operations/**/*.py")]:
         if path.name != "terminal.py":
