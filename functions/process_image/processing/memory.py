@@ -71,7 +71,7 @@ _ENCODERS = {
         averaged_alpha_bytes=36,
     ),
     "jpeg": _Encoder((7,), (0.05,), alpha_bytes=14),
-    "png": _Encoder((2.5,), (0.12,), alpha_bytes=9),
+    "png": _Encoder((4.5,), (0.12,), alpha_bytes=15),
     "avif": _Encoder(
         (22.5, 22.5, 22.5, 22.5, 36), (0.12, 0.17, 0.26, 0.4, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1
     ),
