@@ -230,6 +230,19 @@ def test_answers_null_where_there_is_no_message(api: Api, path: str, queue: str)
     assert answer.json()["ReceiveMessageResponse"]["ReceiveMessageResult"] == {"messages": None}
 
 
+@pytest.mark.parametrize("path", ["/dead-letters/orders"])
+def test_dead_letters_of_the_largest_size_fit_into_an_answer(api: Api, path: str, queue: str) -> None:
+    # given dead letters as large as they can be, of which JSON makes three times as much
+    largest = "ü" * (1016 * 1024 // 2)
+    api.put(queue, *[largest] * 4)
+
+    answer = api.call("GET", path, params={"MaxNumberOfMessages": "10"})
+
+    messages = answer.json()["ReceiveMessageResponse"]["ReceiveMessageResult"]["messages"]
+    assert [message["Body"] for message in messages] == [largest] * 3
+    assert len(json.dumps(answer.json())) < 10_000_000
+
+
 def test_ignores_unknown_parameters(api: Api) -> None:
     known = {"WaitTimeSeconds": "0"}
     headers = {"MaxNumberOfMessages": "none", "VisibilityTimeout": "none"}  # a template could take these, too

@@ -109,6 +109,7 @@ CAUSES = {code: cause for cause, codes in _CODES_BY_CAUSE.items() for code in co
 
 #: Decline codes that are not about the customer's card. All others are.
 DECLINES = {
+    "authentication_not_handled": Cause.CONFIRMATION,
     "authentication_required": Cause.CONFIRMATION,
     "mobile_device_authentication_required": Cause.CONFIRMATION,
     "test_mode_live_card": Cause.KEY,

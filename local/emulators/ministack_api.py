@@ -92,8 +92,19 @@ def _quote_what_templates_take_from_json(gateway: Any) -> None:
 
 
 def _leave_out_what_a_condition_refuses(gateway: Any) -> None:
-    """Let templates have ``#if(reference)...#end``, not nested. MiniStack writes the directive as text."""
-    render = gateway._vtl_render  # noqa: SLF001
+    """Let templates have ``#if(...)...#end``, not nested. MiniStack writes the directive as text.
+
+    A condition is a reference or ``a == b``, or several of them with ``||``.
+    """
+    render, value_of = gateway._vtl_render, gateway._vtl_value  # noqa: SLF001
+
+    def is_true(condition: str, state: Any) -> bool:
+        for part in condition.split("||"):
+            left, equals, right = (side.strip() for side in part.partition("=="))
+            value = value_of(left, state)
+            if value is not None and (not equals or value == value_of(right, state)):
+                return True
+        return False
 
     def patched(text: str, state: Any) -> str:
         before, directive, rest = text.partition("#if")
@@ -101,7 +112,7 @@ def _leave_out_what_a_condition_refuses(gateway: Any) -> None:
             return str(render(text, state))
         done = render(before, state)  # first: it may set what the condition asks for
         close = gateway._vtl_close_paren(rest, 0)  # noqa: SLF001
-        holds = gateway._vtl_value(rest[1:close], state) is not None  # noqa: SLF001
+        holds = is_true(rest[1:close], state)
         block, _, after = rest[close + 1 :].partition("#end")
         return f"{done}{render(block, state) if holds else ''}{patched(after, state)}"
 

@@ -21,8 +21,14 @@ Answer = tuple[int, Any, Message]
 class Caller:
     """Calls the API with one person's credentials, or unsigned with none."""
 
-    def __init__(self, stack: Stack, credentials: Credentials | None, key: str | None = None) -> None:
-        self._stack, self._credentials = stack, credentials
+    def __init__(
+        self,
+        stack: Stack,
+        credentials: Credentials | None,
+        key: str | None = None,
+        signer: type[SigV4Auth] = SigV4Auth,
+    ) -> None:
+        self._stack, self._credentials, self._signer = stack, credentials, signer
         self._key = stack.outputs["ApiKey"] if key is None else key
 
     def __call__(
@@ -40,7 +46,7 @@ class Caller:
         headers = {"x-api-key": self._key} | ({"Content-Type": content_type} if data is not None else {})
         request = AWSRequest(method, url, headers, data)
         if self._credentials:
-            SigV4Auth(self._credentials, "execute-api", self._stack.region).add_auth(request)
+            self._signer(self._credentials, "execute-api", self._stack.region).add_auth(request)
         try:
             signed = Request(url, data, dict(request.headers.items()), method=method)  # noqa: S310 # a loopback address
             with urlopen(signed, timeout=30) as answer:  # noqa: S310

@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from local.inventory import set_stock
@@ -282,6 +285,37 @@ def test_a_request_signed_with_a_wrong_secret_is_refused(
     assert right
     error = error_of(Caller(stack, Credentials(right.access_key, "another"))("GET", "/results"), 403)
     assert error["code"] == "INVALID_SIGNATURE"
+
+
+class _OfAnUnsortedQuery(SigV4Auth):  # type: ignore[misc]
+    def canonical_query_string(self, request: AWSRequest) -> str:
+        return urlsplit(request.url).query
+
+
+class _OfAnotherQuery(SigV4Auth):  # type: ignore[misc]
+    def canonical_query_string(self, request: AWSRequest) -> str:
+        return "MaxNumberOfMessages=1&WaitTimeSeconds=1"
+
+
+class _OfAnotherPath(SigV4Auth):  # type: ignore[misc]
+    def canonical_request(self, request: AWSRequest) -> str:
+        return str(super().canonical_request(request)).replace("/results", "/dead-letters/orders", 1)
+
+
+@pytest.mark.parametrize("signer", [_OfAnUnsortedQuery, _OfAnotherQuery, _OfAnotherPath])
+@pytest.mark.parametrize("owner", [True, False], ids=["owner", "user"])
+def test_a_signature_of_another_request_is_refused(
+    owner: bool,
+    signer: type[SigV4Auth],
+    stack: Stack,
+    caller_with: Callable[[list[dict[str, Any]]], Caller],
+) -> None:
+    allowed = caller_with([{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}])
+    credentials = owner_of(stack) if owner else allowed._credentials
+    query = {"WaitTimeSeconds": 0, "MaxNumberOfMessages": 1}  # SigV4 signs it sorted, however it is sent
+    assert Caller(stack, credentials)("GET", "/results", **query)[0] == 200
+    status, _, _ = Caller(stack, credentials, signer=signer)("GET", "/results", **query)
+    assert status == 403
 
 
 def test_a_request_without_an_api_key_is_refused(stack: Stack, call: Caller) -> None:

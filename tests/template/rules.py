@@ -816,8 +816,14 @@ def methods_encode_every_value_that_they_pass_on(template: Template) -> list[str
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-mapping-template-reference.html
     """
     findings = []
-    directives = re.compile(r"#set\(\$query = \$input\.params\(\)\.querystring\)|#if\(\$query\.get\('\w+'\)\)|#end")
-    value = re.compile(r"(\w+)=\$util\.urlEncode\((?:\$query|\$input\.params\(\)\.querystring)\.get\('(\w+)'\)\)")
+    directives = re.compile(
+        r"#set\(\$query = \$input\.params\(\)\.querystring\)|#if\(\$query\.get\('\w+'\)\)|#end"
+        r"|#set\(\$most = (?:\$query\.get\('MaxNumberOfMessages'\)|'\d')\)"
+        r"|#if\((?:\$most(?: == '\d+')?(?: \|\| )?)+\)"
+    )
+    value = re.compile(
+        r"(\w+)=\$util\.urlEncode\((?:(?:\$query|\$input\.params\(\)\.querystring)\.get\('(\w+)'\)|\$most)\)"
+    )
     for _, method, operation in operations(template):
         integration = integration_of(operation)
         if queue_of(integration) is None:
@@ -827,7 +833,7 @@ def methods_encode_every_value_that_they_pass_on(template: Template) -> list[str
         templates = integration.get("requestTemplates", {}).values()
         for part in [p for text in templates for p in directives.sub("", text).split("&")]:
             if found := value.fullmatch(part):
-                handed_on |= {found[1]} if found[1] == found[2] else {part}
+                handed_on |= {found[1]} if found[1] == (found[2] or "MaxNumberOfMessages") else {part}
             elif not re.fullmatch(r"Action=\w+|MessageBody=\$util\.urlEncode\(\$input\.body\)", part):
                 handed_on.add(part)
         handed_on |= integration.get("requestParameters", {}).keys() - {"integration.request.header.Content-Type"}

@@ -12,7 +12,7 @@ from stripe._api_requestor import _APIRequestor
 
 from functions.process_order.stripe_errors import CAUSES, Cause, cause_of, words_of
 
-# https://docs.stripe.com/declines/codes
+# The 50 of https://docs.stripe.com/declines/codes, and live_mode_test_card and test_mode_live_card of older versions.
 DECLINE_CODES = """
     approve_with_id call_issuer card_not_supported card_velocity_exceeded currency_not_supported do_not_honor
     do_not_try_again duplicate_transaction expired_card fraudulent generic_decline incorrect_address
@@ -25,6 +25,7 @@ DECLINE_CODES = """
     testmode_decline transaction_not_allowed try_again_later withdrawal_count_limit_exceeded
 """.split()  # noqa: SIM905
 NOT_CARDS = {
+    "authentication_not_handled": Cause.CONFIRMATION,
     "authentication_required": Cause.CONFIRMATION,
     "mobile_device_authentication_required": Cause.CONFIRMATION,
     "test_mode_live_card": Cause.KEY,
@@ -65,6 +66,10 @@ def test_a_decline_is_of_the_card_unless_we_used_the_wrong_key(decline_code: str
             Cause.KEY,
         ),
         (raised(404, **MISSING, message="No such PaymentMethod: 'pm_1'"), Cause.DATA),
+        (
+            raised(param="payment_method", message="The payment method supplied (pm_1) does not belong to a Customer."),
+            Cause.OURS,
+        ),
         (raised(404, **MISSING, message="No such x; a similar object exists in live mode, but a test ..."), Cause.KEY),
         (raised(404, code="resource_missing", param="intent", message="No such payment_intent"), Cause.OURS),
         (raised(param="payment_method", message="It was detached. It may not be used again."), Cause.DATA),
