@@ -272,10 +272,9 @@ class TestTheTasksTable:
         assert item["attempts"] == "2"
         assert not {"outcome", "error_code", "processed_at"} & set(item)
 
-    def test_a_claim_whose_answer_was_lost_is_kept_when_boto3_asks_again(
-        self, tasks: DynamoDbTasks, clock: Clock
-    ) -> None:
-        # given a client whose first request arrives twice, as when boto3 retries after a lost answer
+    @staticmethod
+    def _lose_the_next_answer(tasks: DynamoDbTasks) -> None:
+        """Send the next request twice, as boto3 does when it gets no answer."""
         sent: list[Any] = []
 
         def send_twice(params: Any, **_: Any) -> None:
@@ -284,9 +283,37 @@ class TestTheTasksTable:
                 tasks.dynamodb._make_api_call("UpdateItem", params)  # type: ignore[attr-defined]
 
         tasks.dynamodb.meta.events.register("provide-client-params.dynamodb.UpdateItem", send_twice)
+
+    def test_a_claim_whose_answer_was_lost_is_kept_when_boto3_asks_again(
+        self, tasks: DynamoDbTasks, clock: Clock
+    ) -> None:
+        self._lose_the_next_answer(tasks)
         claim = tasks.claim(TASK, until=clock.now + 60, again=False)
         assert claim
         assert (claim.attempt, claim.taken_over) == (1, False)
+
+    def test_a_task_whose_finish_was_not_answered_is_finished_when_boto3_asks_again(
+        self, tasks: DynamoDbTasks, clock: Clock
+    ) -> None:
+        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
+        assert claim
+        self._lose_the_next_answer(tasks)
+        tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
+        item = self.item(tasks)
+        assert (item["state"], item["outcome"], item["error_code"]) == ("DONE", "DeadLettered", "NotAnImage")
+
+    def test_a_task_that_another_delivery_finished_is_not_taken_for_an_own_one(
+        self, tasks: DynamoDbTasks, clock: Clock
+    ) -> None:
+        # given a claim that ran out, whose task another delivery has finished
+        slow = tasks.claim(TASK, until=clock.now, again=False)
+        quick = tasks.claim(TASK, until=clock.now + 60, again=False)
+        assert slow
+        assert quick
+        tasks.finish(quick, Result.PROCESSED, None)
+        # then it cannot finish the task
+        with pytest.raises(ServiceUnavailable):
+            tasks.finish(slow, Result.PROCESSED, None)
 
     def test_an_error_is_a_transient_fault(self) -> None:
         client = boto3.client("dynamodb", region_name=REGION)
