@@ -156,8 +156,8 @@ env: ## print the stack's address and outputs, for eval in a shell
 demo: setup ## start the stack, process photos, orders and messages, write a report page (PHOTOS=folder for your own)
 	@$(RUN) -m local demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
-chaos: setup ## run all flows while functions die and services fail, then audit (FLOW=images, orders, rabbitmq; ITEMS=200)
-	@$(RUN) -m local chaos --flow $(or $(FLOW),all) --items $(or $(ITEMS),200)
+chaos: setup ## run all flows while functions die and services fail, then audit (FLOW=images, orders, rabbitmq; ITEMS=200 MISTAKES=0)
+	@$(RUN) -m local chaos --flow $(or $(FLOW),all) --items $(or $(ITEMS),200) $(if $(filter 0,$(MISTAKES)),--without-mistakes)
 
 rabbitmq-queues: setup ## declare the RabbitMQ queues on your broker (URL=amqps://user@host:5671 QUEUES="..." REDRIVE=1)
 	@$(RUN) -m operations rabbitmq-queues --url "$(URL)" $(if $(QUEUES),--queues $(QUEUES)) $(if $(REDRIVE),--redrive)

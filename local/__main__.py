@@ -46,7 +46,9 @@ def main() -> int:
             case "demo":
                 return demo.run(config, console, arguments.photos)
             case "chaos":
-                return chaos.run(config, console, arguments.flow, arguments.items)
+                return chaos.run(
+                    config, console, arguments.flow, arguments.items, with_mistakes=not arguments.without_mistakes
+                )
             case "invoke":
                 return sample_events.invoke(stack.load(config), console, arguments.event)
             case "sam":
@@ -76,6 +78,7 @@ def _parse() -> argparse.Namespace:
     chaos_parser = commands.add_parser("chaos", help="run all flows while functions die and services fail, then audit")
     chaos_parser.add_argument("--flow", choices=chaos.CHOICES, default="all")
     chaos_parser.add_argument("--items", type=_positive, default=200)
+    chaos_parser.add_argument("--without-mistakes", action="store_true", help="no operator who makes mistakes")
     invoke_parser = commands.add_parser("invoke", help="a deployed function with an event of events/, without Docker")
     invoke_parser.add_argument("event", type=Path, help="a file, such as events/s3.json")
     sam_parser = commands.add_parser("sam", help="run a SAM command against the laptop stack")

@@ -176,7 +176,7 @@ class DynamoDbOrders:
             for counter in (stock.taken_from, stock.added_to):
                 value = item.get(counter)
                 if item and "N" not in (value or ({} if counter == stock.taken_from else {"N": "0"})):
-                    found = f"{next(iter(value.values()))!r}, which is not a number" if value else "missing"
+                    found = f"{_written(value)}, which is not a number" if value else "missing"
                     raise StockRecordInvalid(
                         f"Product {product}: {counter} is {found} in the inventory table {self.inventory_table}."
                         " Fix the record and redrive."
@@ -294,3 +294,7 @@ def _record_of(item: Mapping[str, Any]) -> OrderRecord:
         payment_id=values.get("payment_id"),
         rejection=Rejection(RejectionCode(rejection["code"]), rejection["reason"]) if rejection else None,
     )
+
+
+def _written(value: Mapping[str, Any]) -> str:
+    return "null" if "NULL" in value else repr(next(iter(value.values())))

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import re
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,9 +26,19 @@ _NOT_SENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,;:+]+")
-_COMPRESSIONS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "zlib": "deflate", "base64": "base64"}
-_NO_ENCODING = {"", "identity", "none", "7bit", "8bit", "binary", "plain"}
+_COMPRESSIONS = {
+    "gzip": "gzip",
+    "x-gzip": "gzip",
+    "deflate": "deflate",
+    "zlib": "deflate",
+    "base64": "base64",
+    "zip": "zip",  # Spring's ZipPostProcessor: an archive of one file
+}
+_NO_ENCODING = {"", "identity", "none", "null", "7bit", "8bit", "8bitmime", "binary", "plain", "raw", "text"}
+_NO_ENCODING |= {"json", "application/json"}  # a content-type in the wrong property
 _GZIP = b"\x1f\x8b"
+# LookupError: an empty archive; RuntimeError: an encrypted one, or a compression that Python does not know.
+_NOT_UNPACKED = (EOFError, OSError, ValueError, LookupError, RuntimeError, zlib.error, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def _charset(name: str, about: str = "") -> str:
         found = codecs.lookup(name)
         "".encode(name)  # not a codec from bytes to bytes
     except (LookupError, ValueError, TypeError) as error:
-        known = "known are gzip, deflate, base64, the names of charsets, and none"
+        known = "known are gzip, deflate, zip, base64, the names of charsets, and none"
         raise MalformedMessage(f"{about}{name[:100]!r} is no charset; {known}.") from error
     return "utf-8" if found.name == "ascii" else found.name  # a superset of ASCII
 
@@ -110,8 +121,11 @@ def _unpacked(data: bytes, compression: str) -> bytes:
                 return gzip.GzipFile(fileobj=io.BytesIO(data)).read(LARGEST_MESSAGE + 1)
             case "deflate":
                 return _inflated(data)
+            case "zip":
+                with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open(archive.namelist()[0]) as file:
+                    return file.read(LARGEST_MESSAGE + 1)
         return base64.b64decode(data, validate=False)
-    except (EOFError, OSError, ValueError, zlib.error) as error:
+    except _NOT_UNPACKED as error:
         raise MalformedMessage(f"The body is not the {compression} that its content-encoding says: {error}.") from error
 
 

@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from local import stack
 from local.chaos import images as chaos_images
+from local.chaos import mistakes
 from local.chaos import orders as chaos_orders
 from local.chaos import rabbitmq as chaos_rabbitmq
 from local.chaos import report as chaos_report
@@ -50,21 +51,32 @@ _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
 }
 # Faults that pass by themselves: a message that met one too often succeeds after a redrive.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
+_REDRIVEN = (*sorted(_TRANSIENT), *mistakes.CODES, NO_CODE)
 _REDRIVEN_A_SECOND = 100
 # Longer than the poller may hold a batch that fails again and again: the broker does not count it as waiting.
 _SECONDS_OF_SILENCE = 90
 _ROUNDS_OF_REDRIVING = 3
 
 
-def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
+def run(config: LocalConfig, console: Console, flow: str, items: int, *, with_mistakes: bool = True) -> int:
     """Inject faults into one flow, or all at once, and print the audit; returns 0 only if the sums are right.
 
-    Raises LaptopError.
+    Parameters
+    ----------
+    with_mistakes:
+        Whether an operator also makes mistakes that hold orders back.
+
+    Raises
+    ------
+    LaptopError
+        The stack does not start.
     """
     deployed = stack.up(config, console)
     started = time()
     chance = random.Random(items)  # noqa: S311 # the same faults in every run, so that a failure can be reproduced
     faults = FaultInjector(config, chance, min(items / _ITEMS_PER_SECOND_OF_OUTAGE, _LONGEST_OUTAGE))
+    name_of_run = f"chaos-{started:.0f}"
+    operator = mistakes.Operator(config, deployed, name_of_run, faults.done) if with_mistakes else None
     counts = _split(flow, items)
     for _ in take_results(deployed):
         pass  # drops the messages of earlier runs
@@ -73,17 +85,14 @@ def run(config: LocalConfig, console: Console, flow: str, items: int) -> int:
             until_the_end.enter_context(short_visibility(deployed, deployed.outputs[queue]))
         listener = until_the_end.enter_context(listening(deployed))
         with console.status("Uploading photos and writing messages ..."):
-            flows = [_PREPARE[name](deployed, f"chaos-{started:.0f}", count, chance) for name, count in counts.items()]
+            flows = [_PREPARE[name](deployed, name_of_run, count, chance) for name, count in counts.items()]
         with faults.failing():
-            _run_through(deployed, config, flows, _plan(faults, counts, chance), console)
+            _run_through(deployed, config, flows, _plan(faults, operator, counts, chance), console)
         redriven = redrive(deployed, config, console)
         seen = _see(deployed, flows, listener.listen)
     audits = {each.name: each.audit(seen) for each in flows}
     disturbed = dict(sorted(faults.done.items()))
-    disturbed |= {
-        f"moved to the dead-letter queue after the last receive, error code {code}, and redriven": n
-        for code, n in redriven.items()
-    }
+    disturbed |= {f"dead letters with error code {code}, redriven at the end": n for code, n in redriven.items()}
     failed = {name: dict(kinds) for name, kinds in sorted(faults.failed_calls.items())}
     return chaos_report.show(config, console, audits, disturbed, failed, round(time() - started))
 
@@ -97,7 +106,7 @@ def _split(flow: str, items: int) -> dict[str, int]:
 
 
 def _plan(
-    faults: FaultInjector, counts: Mapping[str, int], chance: random.Random
+    faults: FaultInjector, operator: mistakes.Operator | None, counts: Mapping[str, int], chance: random.Random
 ) -> list[tuple[float, Callable[[], None]]]:
     """The faults to inject into these flows, and after which share of the items."""
     outage = faults.aws_outage
@@ -111,6 +120,11 @@ def _plan(
         (0.7, faults.payments_outage, {"orders", "rabbitmq"}),
         (0.8, partial(outage, "sns"), {"orders", "rabbitmq"}),
     ]
+    if operator:
+        plan += [
+            (0.25, operator.replace_the_key, {"orders", "rabbitmq"}),
+            (0.45, operator.lose_products, {"orders", "rabbitmq"}),
+        ]
     kills = min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)
     plan += [(chance.uniform(0.05, 0.9), faults.kill_functions, set(counts)) for _ in range(kills)]
     return sorted(
@@ -175,7 +189,7 @@ def _wait_for_silence(deployed: Stack, config: LocalConfig, is_done: Callable[[]
 
 
 def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[str]:
-    """Redrive the messages that met transient faults until their last receive, with the `redrive` command.
+    """Redrive messages that met a fault which is over, with the `redrive` command.
 
     Returns the number of messages by error code; `none` for those that SQS moved because the function died.
     """
@@ -184,7 +198,7 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
     for _ in range(_ROUNDS_OF_REDRIVING):
         before = redriven.total()
         for dead_letters, (queue, _) in _QUEUES.items():
-            for code in (*sorted(_TRANSIENT), NO_CODE):
+            for code in _REDRIVEN:
                 moved = Moved()
                 command = Redrive(
                     deployed.sqs, deployed.outputs[dead_letters], back_to(deployed.outputs[queue]), code=code

@@ -24,6 +24,8 @@ from local.emulators.processes import Server, check_free
 
 _KEY = "DARKROOM_STRIPE_KEY"  # as run_localstripe.py reads it
 _FAULTS = "/_config/faults"
+#: A key of live mode. Stripe finds nothing of test mode under it.
+WRONG_KEY = "sk_live_wrong"
 stripe.enable_telemetry = False  # it writes an id of this machine into the home folder
 
 

@@ -287,17 +287,17 @@ def test_a_request_signed_with_a_wrong_secret_is_refused(
     assert error["code"] == "INVALID_SIGNATURE"
 
 
-class _OfAnUnsortedQuery(SigV4Auth):  # type: ignore[misc]
+class _OfAnUnsortedQuery(SigV4Auth):
     def canonical_query_string(self, request: AWSRequest) -> str:
-        return urlsplit(request.url).query
+        return urlsplit(str(request.url)).query
 
 
-class _OfAnotherQuery(SigV4Auth):  # type: ignore[misc]
+class _OfAnotherQuery(SigV4Auth):
     def canonical_query_string(self, request: AWSRequest) -> str:
         return "MaxNumberOfMessages=1&WaitTimeSeconds=1"
 
 
-class _OfAnotherPath(SigV4Auth):  # type: ignore[misc]
+class _OfAnotherPath(SigV4Auth):
     def canonical_request(self, request: AWSRequest) -> str:
         return str(super().canonical_request(request)).replace("/results", "/dead-letters/orders", 1)
 
@@ -312,7 +312,10 @@ def test_a_signature_of_another_request_is_refused(
 ) -> None:
     allowed = caller_with([{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}])
     credentials = owner_of(stack) if owner else allowed._credentials
-    query = {"WaitTimeSeconds": 0, "MaxNumberOfMessages": 1}  # SigV4 signs it sorted, however it is sent
+    query: dict[str, Any] = {
+        "WaitTimeSeconds": 0,
+        "MaxNumberOfMessages": 1,
+    }  # SigV4 signs it sorted, however it is sent
     assert Caller(stack, credentials)("GET", "/results", **query)[0] == 200
     status, _, _ = Caller(stack, credentials, signer=signer)("GET", "/results", **query)
     assert status == 403

@@ -208,6 +208,38 @@ def test_money_is_returned_if_the_stock_is_gone_after_the_charge(stack: Stack, l
     assert [event["event_type"] for event in heard(listener, order_id)] == ["OrderRejected"]
 
 
+def test_the_sweep_ends_an_order_that_stands_still_and_reports_a_payment_that_no_order_knows(stack: Stack) -> None:
+    # given an order that no message moves any more, with stock reserved, and that does not know its payment
+    product = new_product(stack, 5)
+    order_id = send(stack, order(product))
+    wait_for(stack, order_id)
+    stack.dynamodb.update_item(
+        TableName=stack.outputs["InventoryTableName"],
+        Key={"product_id": {"S": product}},
+        UpdateExpression="SET reserved = sold, sold = reserved",
+    )
+    stack.dynamodb.update_item(
+        TableName=stack.outputs["OrdersTableName"],
+        Key={"order_id": {"S": order_id}},
+        UpdateExpression="SET #state = :reserved, history = :history, sold = :none REMOVE payment_id",
+        ExpressionAttributeNames={"#state": "state"},
+        ExpressionAttributeValues={
+            ":reserved": {"S": "RESERVED"},
+            ":history": {"L": [{"M": {"state": {"S": "RESERVED"}, "at": {"S": "2026-01-01T00:00:00.000Z"}}}]},
+            ":none": {"N": "0"},
+        },
+    )
+    # when
+    answer = stack.lambda_.invoke(FunctionName=stack.outputs["SweepOrdersFunctionName"])
+    found = json.loads(answer["Payload"].read())
+    # then
+    item = wait_for(stack, order_id)
+    assert (item["state"], item["rejection"]["code"]) == ("REJECTED", "Expired")
+    assert stock(stack, product) == (5, 0, 0)
+    # and what other tests have left may count, too
+    assert min(found["stood_still"], found["unknown_payments"]) >= 1
+
+
 def test_a_wrong_secret_holds_orders_until_the_right_key_is_there(stack: Stack, config: LocalConfig) -> None:
     # given a secret without a Stripe key, and no function that has read another
     secret, product = stack.outputs["PaymentSecretArn"], new_product(stack, 5)

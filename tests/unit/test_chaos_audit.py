@@ -335,25 +335,33 @@ class TestDeadLetters:
     ("flow", "faults"),
     [
         ("images", ["dynamodb", "sqs", "s3", "functions"]),
-        ("orders", ["dynamodb", "payments", "sqs", "payments away", "sns", "functions"]),
-        ("rabbitmq", ["broker", "dynamodb", "payments", "sqs", "s3", "broker", "payments away", "sns", "functions"]),
+        ("orders", ["dynamodb", "key", "payments", "sqs", "products", "payments away", "sns", "functions"]),
+        (
+            "rabbitmq",
+            [
+                *("broker", "dynamodb", "key", "payments", "sqs", "products"),
+                *("s3", "broker", "payments away", "sns", "functions"),
+            ],
+        ),
     ],
 )
 def test_a_flow_alone_gets_all_items_and_the_faults_that_concern_it(flow: str, faults: list[str]) -> None:
     # given faults that only say what they are
     happened: list[str] = []
-    injector = Mock()
+    injector = operator = Mock()
     injector.aws_outage.side_effect = happened.append
     for name, called in {
         "restart_broker": "broker",
         "restart_payments": "payments",
         "payments_outage": "payments away",
         "kill_functions": "functions",
+        "replace_the_key": "key",
+        "lose_products": "products",
     }.items():
         getattr(injector, name).side_effect = partial(happened.append, called)
     # when
     counts = command._split(flow, 50)
-    plan = command._plan(injector, counts, random.Random(1))  # noqa: S311
+    plan = command._plan(injector, operator, counts, random.Random(1))  # noqa: S311
     for _, disturb in plan:
         disturb()
     # then

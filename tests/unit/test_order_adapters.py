@@ -276,7 +276,7 @@ class TestOrdersOnDynamoDb:
         ("item", "reason"),
         [
             ({"available": {"S": "50"}}, "Product frame: available is '50', which is not a number"),
-            ({"available": {"NULL": True}}, "Product frame: available is True, which is not a number"),
+            ({"available": {"NULL": True}}, "Product frame: available is null, which is not a number"),
             ({"available": {"N": "5"}, "reserved": {"S": ""}}, "Product frame: reserved is '', which is not a number"),
             ({"sold": {"N": "1"}}, "Product frame: available is missing"),
         ],

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import zlib
 from dataclasses import replace
 from functools import reduce
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 from darkroom.errors import MalformedMessage, TooLarge
@@ -20,6 +22,15 @@ from tests.unit.events import BUCKET
 from tests.unit.relay_fakes import IMAGE_TASKS, LARGEST, ORDERS, ROUTES, StrictSqs, delivery, event_message, event_of
 
 ZIPPED = gzip.compress("Käthe".encode(), mtime=0)
+
+
+def archive_of(*texts: str) -> bytes:
+    """A zip archive, as Spring's ZipPostProcessor makes it."""
+    packed = io.BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for text in texts:
+            archive.writestr("zipped", text)
+    return packed.getvalue()
 
 
 def the_delivery(message: object) -> Delivery:
@@ -98,9 +109,18 @@ class TestABody:
             with pytest.raises(MalformedMessage, match="not the gzip that its content-encoding says"):
                 delivery(ZIPPED[:length], encoding="gzip").text()
 
+    @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", archive_of("hello")[:-9], archive_of()])
+    def test_that_is_not_the_zip_archive_it_says_is_malformed(self, data: bytes) -> None:
+        with pytest.raises(MalformedMessage, match="not the zip that its content-encoding says"):
+            delivery(data, encoding="zip").text()
+
+    def test_of_an_archive_is_unpacked_up_to_the_limit(self) -> None:
+        with pytest.raises(TooLarge):
+            delivery(archive_of("0" * 100_000_000), encoding="zip").text()
+
     @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "g\0zip", "\ud800", "rot13"])
     def test_of_another_encoding_is_malformed(self, encoding: str) -> None:
-        with pytest.raises(MalformedMessage, match="known are gzip, deflate, base64"):
+        with pytest.raises(MalformedMessage, match="known are gzip, deflate, zip, base64"):
             delivery("x", encoding=encoding).text()
 
     @pytest.mark.parametrize("data", ["Käthe".encode("latin-1"), b"[\xff", b"\xed\xa0\x80", b"[\xc3"])
@@ -119,9 +139,12 @@ class TestABody:
             ("deflate", "", zlib.compress("Käthe".encode())),
             ("deflate", "", zlib.compress("Käthe".encode(), wbits=-15)),
             ("deflate, gzip", "", gzip.compress(zlib.compress("Käthe".encode()), mtime=0)),
+            ("zip:UTF-8", "", archive_of("Käthe")),
             ("base64", "", base64.b64encode("Käthe".encode())),
             ("8bit", "", "Käthe".encode()),
             ("binary", "", "Käthe".encode()),
+            ("8BITMIME", "", "Käthe".encode()),
+            ("application/json", "", "Käthe".encode()),
             ("us-ascii", "", "Käthe".encode()),
             ("", "text/plain; charset=ISO-8859-1", "Käthe".encode("latin-1")),
             ("utf-8", 'application/json;charset="latin1"', "Käthe".encode("latin-1")),

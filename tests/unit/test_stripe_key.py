@@ -20,6 +20,11 @@ WAYS: list[Callable[[str], str]] = [
     lambda text: json.dumps({"stripe": {"keys": [text, text]}}),
     lambda text: f"STRIPE_SECRET_KEY={text}",
     lambda text: f'export STRIPE_API_KEY="{text}"\n',
+    lambda text: f"# stripe\nSTRIPE_PUBLISHABLE_KEY=pk_test_1\nSTRIPE_SECRET_KEY={text}\n",
+    lambda text: f"Bearer {text}",
+    lambda text: f"{{'api_key': '{text}',}}",
+    lambda text: json.dumps(json.dumps({"api_key": text})),
+    lambda text: json.dumps({"Authorization": f"Bearer {text}"}),
 ]
 
 
@@ -39,6 +44,8 @@ def test_a_key_is_found_in_every_common_form(key: str, way: Callable[[str], str]
         ('{"api_key": "pk_test_1"}', "holds JSON with the fields api_key, but no secret key in it, only a publishable"),
         ('{"username": "a", "password": "b"}', "holds JSON with the fields username, password, but no secret key"),
         ('{"a": "sk_test_1", "b": "sk_live_1"}', "holds JSON with the fields a, b, with 2 different keys"),
+        ("old: sk_live_1, new: sk_live_2", "holds text with 2 different keys in it: leave one"),
+        ("c2tfdGVzdF9sYXB0b3A=", "holds text of 20 characters that is no key"),
         ("whsec_abc", "the signing secret of a webhook"),
         ("sk_test_...1234", "a shortened key"),
         ("sk_live_****1234", "a shortened key"),

@@ -10,6 +10,8 @@ from typing import Any
 
 # A secret or a restricted key. Nothing else may go into a header, whose errors repeat what is in it.
 _KEY = re.compile(r"[sr]k_\w+", re.ASCII)
+# A key among other text. One that is cut off is none.
+_KEY_IN_TEXT = re.compile(r"(?<!\w)[sr]k_(?:test|live)_\w+(?!\w|\*|\u2026|\.\.)", re.ASCII)
 _ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][\w.-]*\s*[=:]\s*(.*)", re.DOTALL)
 _MOST_NAMES = 8
 #: The metadata of a payment that names its stack: see `stack_of`.
@@ -21,7 +23,7 @@ class NoKey(Exception):
 
 
 def key_in(secret: str | bytes) -> str:
-    """Take the key out of a secret: alone, quoted, as ``NAME=value``, in a JSON object, as text or binary.
+    """Take the only key out of a secret: alone, in quotes, as ``NAME=value``, in JSON or other text, as text or binary.
 
     Raises
     ------
@@ -34,7 +36,10 @@ def key_in(secret: str | bytes) -> str:
     holder = _parsed(text)
     if isinstance(holder, dict | list):
         return _only_key(holder)
-    raise NoKey(f"holds {_kind(text)}")
+    keys = set(_KEY_IN_TEXT.findall(text))
+    if len(keys) == 1:
+        return str(keys.pop())
+    raise NoKey(f"holds text with {len(keys)} different keys in it: leave one" if keys else f"holds {_kind(text)}")
 
 
 def stack_of(secret_arn: str) -> str:
@@ -67,7 +72,7 @@ def _bare(text: str) -> str:
         text = text.strip().strip("\ufeff\u200b\x00").strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'`":
             text = text[1:-1]
-        elif (assigned := _ASSIGNMENT.fullmatch(text)) and not text.startswith(("{", "[")):
+        elif (assigned := _ASSIGNMENT.fullmatch(text)) and assigned[1] and not text.startswith(("{", "[")):
             text = assigned[1].rstrip(";,")
     return text
 
@@ -81,7 +86,7 @@ def _parsed(text: str) -> Any:
 
 def _only_key(holder: Any) -> str:
     texts = [_bare(value) for value in _leaves(holder)]
-    keys = {text for text in texts if _KEY.fullmatch(text)}
+    keys = {key for text in texts for key in ([text] if _KEY.fullmatch(text) else _KEY_IN_TEXT.findall(text))}
     if len(keys) == 1:
         return keys.pop()
     names = ", ".join(list(holder)[:_MOST_NAMES]) if isinstance(holder, dict) else ""
