@@ -31,7 +31,7 @@ from local.order_events import listening
 from local.outcomes import DeadLetter, count_messages, poll, read_dead_letters, take_results
 from local.stack import Stack
 from operations.flows import FLOWS
-from operations.redrive import NO_CODE, Moved, Pace, Redrive, back_to
+from operations.redrive import NO_CODE, Judge, Moved, Pace, Redrive, back_to
 
 _PREPARE: dict[str, Callable[[Stack, str, int, random.Random], PreparedFlow]] = {
     "images": chaos_images.prepare,
@@ -51,7 +51,7 @@ _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
 }
 # Faults that pass by themselves: a message that met one too often succeeds after a redrive.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
-_REDRIVEN = (*sorted(_TRANSIENT), *mistakes.CODES, NO_CODE)
+_REDRIVEN = {*_TRANSIENT, *mistakes.CODES, NO_CODE}
 _REDRIVEN_A_SECOND = 100
 # Longer than the poller may hold a batch that fails again and again: the broker does not count it as waiting.
 _SECONDS_OF_SILENCE = 90
@@ -198,18 +198,20 @@ def redrive(deployed: Stack, config: LocalConfig, console: Console) -> Counter[s
     for _ in range(_ROUNDS_OF_REDRIVING):
         before = redriven.total()
         for dead_letters, (queue, _) in _QUEUES.items():
-            for code in _REDRIVEN:
-                moved = Moved()
-                command = Redrive(
-                    deployed.sqs, deployed.outputs[dead_letters], back_to(deployed.outputs[queue]), code=code
-                )
-                command.move(command.plan(), pace, moved)
-                redriven[code] += moved.moved
+            command = Redrive(deployed.sqs, deployed.outputs[dead_letters], _if_over(back_to(deployed.outputs[queue])))
+            plan = command.plan()
+            command.move(plan, pace, Moved())
+            redriven.update({code or NO_CODE: group.go for code, group in plan.groups.items()})
         if redriven.total() == before:
             break
         with console.status(f"{redriven.total() - before} messages were redriven ..."):
             _wait_for_silence(deployed, config, lambda: True)
     return +redriven
+
+
+def _if_over(judge: Judge) -> Judge:
+    """Move a dead letter only if its fault is over."""
+    return lambda letter: judge(letter) if (letter.error_code or NO_CODE) in _REDRIVEN else "It would fail again."
 
 
 def _see(deployed: Stack, flows: Sequence[PreparedFlow], listen: Callable[[], Iterable[Mapping[str, Any]]]) -> Seen:
