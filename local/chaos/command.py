@@ -122,8 +122,8 @@ def _plan(
     ]
     if operator:
         plan += [
+            (0.0, operator.lose_products, {"orders", "rabbitmq"}),
             (0.25, operator.replace_the_key, {"orders", "rabbitmq"}),
-            (0.45, operator.lose_products, {"orders", "rabbitmq"}),
         ]
     kills = min(sum(counts.values()) // _ITEMS_PER_KILL, _MOST_KILLS)
     plan += [(chance.uniform(0.05, 0.9), faults.kill_functions, set(counts)) for _ in range(kills)]
