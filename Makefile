@@ -185,8 +185,8 @@ cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=
 cost-page: .local/bench/installed ## write docs/cost.md
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost.page
 
-scaling: .local/bench/installed ## simulate 10,000 to 100 million images a day, and write docs/scaling.md (minutes)
-	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.scaling.page
+scaling: setup ## simulate 10,000 to 100 million images a day, and write docs/scaling.md (minutes)
+	@$(RUN) -m benchmarks.scaling.page
 
 first-byte: setup ## measure from an upload to the first byte of a rendition on the running laptop stack (UPLOADS=100)
 	@$(RUN) -m benchmarks.first_byte $(if $(UPLOADS),--uploads $(UPLOADS))

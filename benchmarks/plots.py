@@ -15,13 +15,8 @@ from matplotlib import pyplot
 
 from benchmarks.cost import calculator as cost
 from benchmarks.cost.function_seconds import Measured
-from benchmarks.scaling.flow_model import Outcome
 
 _OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"
-# One point is the maximum over this many minutes, so that a file has a few kilobytes.
-_MINUTES = 15
-# Labels of the latency axis, by seconds.
-_TIMES = {1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h", 36_000: "10 h", 86_400 * 14: "kept: 14 days"}
 _STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -71,70 +66,6 @@ def plot_memory_sizes(measured: Measured, path: Path) -> None:
             axes.axvline(best, color=_GREY, lw=0.8, ls=":")
             axes.annotate(f"best: {best}", (best, 0), (4, 4), textcoords="offset points", color=_GREY)
             axes.legend(fontsize=8)
-
-
-def plot_backlogs(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
-    """Images waiting over two days, a line for each load: with the template's defaults, and as recommended."""
-    colours = mpl.colormaps["viridis"]
-    with _figure(path, 1, 2, (8, 3.4), sharey=True) as grid:
-        for axes, index, title in zip(grid, (0, 1), ("template's defaults", "as recommended"), strict=True):
-            for number, (name, *pair) in enumerate(outcomes):
-                backlog = pair[index].backlog
-                blocks = [backlog[i : i + _MINUTES] for i in range(0, len(backlog), _MINUTES)]
-                hours = [block[0][0] / 3600 for block in blocks]
-                waiting = [max(images for _, images in block) for block in blocks]
-                is_burst = "hour" in name
-                colour = _SAMPLE if is_burst else colours(number / len(outcomes))
-                axes.plot(hours, waiting, color=colour, lw=1.2, ls="--" if is_burst else "-", label=name)
-            axes.set(xlabel="hours", xlim=(0, 48), xticks=range(0, 49, 6))
-            axes.set_yscale("symlog", linthresh=1)
-            axes.set_ylim(0, 1e9)
-            axes.set_title(title, fontsize=9, loc="left")
-            axes.yaxis.set_major_formatter(lambda value, _: _short(value))
-        grid[0].set_ylabel("images waiting")
-        grid[1].legend(fontsize=8)
-
-
-def plot_latencies(outcomes: Sequence[tuple[str, Outcome, Outcome]], path: Path) -> None:
-    """Time from upload to published, by load: median, p99 and maximum."""
-    names = [name for name, *_ in outcomes]
-    with _figure(path, 1, 2, (8, 3), sharey=True) as grid:
-        for axes, index, title in zip(grid, (0, 1), ("template's defaults", "as recommended"), strict=True):
-            for quantile, colour, label in (
-                ("max", _SAMPLE, "the slowest"),
-                ("p99", _OURS, "99 of 100"),
-                ("p50", _THIRD, "half of them"),
-            ):
-                values = [getattr(pair[index], quantile) for _, *pair in outcomes]
-                axes.plot(names, values, marker="o", ms=4, ls=":", color=colour, label=label)
-            axes.set_yscale("log")
-            axes.set_ylim(1, 3e6)
-            axes.set_yticks(list(_TIMES), list(_TIMES.values()))
-            axes.minorticks_off()
-            axes.set_title(title, fontsize=9, loc="left")
-            axes.tick_params(axis="x", rotation=30)
-        grid[0].set_ylabel("upload to published")
-        grid[1].legend(fontsize=8, loc="upper right")
-
-
-def plot_ramp(curves: Sequence[tuple[str, Sequence[tuple[float, float]]]], path: Path) -> None:
-    """Batches at once, by minutes since the start of a backlog."""
-    with _figure(path, 1, 1, (6, 3)) as axes:
-        for (name, curve), colour in zip(curves, (_SAMPLE, _OURS, _THIRD, _GREY), strict=True):
-            minutes, counts = [second / 60 for second, _ in curve], [count for _, count in curve]
-            axes.plot(minutes, counts, color=colour, label=f"{name}: {counts[-1]:,.0f}")
-        axes.set_yscale("log")
-        axes.set(xlabel="minutes with a backlog", ylabel="batches at once", xlim=(0, None), ylim=(4, 5000))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.minorticks_off()
-        axes.legend(fontsize=8, loc="center right")
-
-
-def _short(value: float) -> str:
-    for unit, size in (("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:,g} {unit}"
-    return f"{value:g}"
 
 
 def plot_rendering(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:

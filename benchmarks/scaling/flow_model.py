@@ -1,8 +1,4 @@
-"""The image flow, S3 -> SQS -> Lambda, under the limits of ``limits.py``: the parts that both simulations share.
-
-``message_flow`` simulates every message; ``fluid_flow`` simulates each second, for loads too large for the other.
-Both run on the smaller loads, and docs/scaling.md shows how far they agree.
-"""
+"""The image flow, S3 -> SQS -> Lambda, under the limits of ``limits.py``; ``message_flow`` simulates every message."""
 
 from __future__ import annotations
 
@@ -86,7 +82,7 @@ class Setting:
     """
 
     name: str
-    maximum_concurrency: int | None = 10
+    maximum_concurrency: int | None = int(LIMITS["concurrency"].value)
     account: int = int(LIMITS["account"].value)
     provisioned: tuple[int, int] | None = None
     prefixes: int = 1
@@ -230,8 +226,8 @@ class Outcome:
     ----------
     latencies:
         Seconds from upload to published, with the number of images.
-    backlog:
-        Images waiting, by second, sampled once a minute.
+    peak_backlog:
+        Most images waiting.
     bites:
         Seconds in which a limit delayed images, by limit.
     poller_hours:
@@ -248,15 +244,10 @@ class Outcome:
     peak_concurrency: float = 0
     poller_hours: float = 0
     ended: float = 0
+    peak_backlog: int = 0
     latencies: list[tuple[float, float]] = field(default_factory=list)
-    backlog: list[tuple[float, float]] = field(default_factory=list)
     bites: dict[str, float] = field(default_factory=dict)
     _quantiles: dict[float, float] = field(default_factory=dict)
-
-    @property
-    def peak_backlog(self) -> float:
-        """Most images waiting."""
-        return max((images for _, images in self.backlog), default=0)
 
     @property
     def mean_batch(self) -> float:

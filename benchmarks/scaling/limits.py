@@ -51,6 +51,7 @@ LIMITS = {
         40_000, "write units a second of a table, until AWS raises it", _DYNAMODB + "ServiceQuotas.html"
     ),
     "dynamodb.key": Limit(1_000, "write units a second of one partition", _DYNAMODB + "bp-partition-key-design.html"),
+    "concurrency": Limit(5, "image functions at once, ProcessImageConcurrency", TEMPLATE),
     "batch": Limit(10, "messages a batch, without a window", TEMPLATE),
     "visibility": Limit(300, "seconds until a dead function's messages come back", TEMPLATE),
     "receives": Limit(10, "receives until a message becomes a dead letter", TEMPLATE),

@@ -100,8 +100,7 @@ class _Simulation:
         outcome = self._outcome
         while True:
             now = self._environment.now
-            if now % 60 == 0:
-                outcome.backlog.append((now, len(self._waiting)))
+            outcome.peak_backlog = max(outcome.peak_backlog, len(self._waiting))
             if self._waiting:
                 outcome.bite(self._pollers.holding_up, 1)
             self._pollers.age(1, backlog=bool(self._waiting), busy=self._busy)

@@ -1,4 +1,4 @@
-"""docs/scaling.md and its plots, from the simulation: `make scaling`. The same seed gives the same page."""
+"""docs/scaling.md, from the simulation: `make scaling`. The same seed gives the same page."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import MB_PER_CPU
 from benchmarks.markdown import wrapped
-from benchmarks.scaling.flow_model import CALM_SECONDS, NOTIFICATION_SECONDS, WARM_SECONDS, Setting
+from benchmarks.scaling.flow_model import CALM_SECONDS, NOTIFICATION_SECONDS, WARM_SECONDS, Outcome
 from benchmarks.scaling.limits import DAY, LIMITS, TEMPLATE
-from benchmarks.scaling.scenarios import DEFAULTS, FAULTS, UNASKED, Result, batches_of, dollars_of, run
+from benchmarks.scaling.scenarios import DEFAULTS, FAULTS, Scenario, batches_of, dollars_of, run
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGE = _ROOT / "docs" / "scaling.md"
-_PLOTS = _ROOT / "docs" / "plots"
 _THROUGHPUT = Path(__file__).parents[1] / "results" / "throughput.json"
 
 
-def page_of(results: Sequence[Result], measured: Measured) -> str:
+Results: TypeAlias = Sequence[tuple[Scenario, Outcome]]
+
+
+def page_of(results: Results, measured: Measured) -> str:
     """docs/scaling.md."""
-    parts = (_settings(results, measured), _outcomes(results, measured), _bites(results), _trust(results, measured))
+    parts = (_settings(results, measured), _outcomes(results, measured), _bites(results), _accuracy(measured))
     return wrapped(line for part in parts for line in part)
 
 
-def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+def _settings(results: Results, measured: Measured) -> Iterator[str]:
     batches, most = batches_of(measured), DEFAULTS.most
     together = most * 10 / batches.seconds(10)
     yield "<!-- Made by `make scaling` from benchmarks/scaling/page.py. Do not edit. -->"
@@ -50,24 +52,21 @@ def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield ""
     yield (
         "For each load, the `ProcessImageConcurrency` at which four of five functions are busy in the busiest hour"
-        " while"
-        " images arrive one by one, and the time that 99 of 100 images then take from upload to published (for loads"
-        " over a million a day: at noon, image by image). Unused concurrency costs nothing."
+        " while images arrive one by one, and the time that 99 of 100 images then take from upload to published (for"
+        " loads over a million a day: at noon). With fewer functions a load falls behind for hours. Unused concurrency"
+        " costs nothing."
     )
     yield ""
-    yield (
-        "| Load | Most uploads a second | ProcessImageConcurrency | Account quota | Prefixes | p99 with the template's"
-        " defaults | p99 with this |"
-    )
-    yield "|---|---:|---:|---:|---:|---:|---:|"
-    for result in results:
-        scenario, setting = result.scenario, result.scenario.recommended
-        concurrency = f"{setting.maximum_concurrency}{'' if result.recommended else ', the default'}"
+    yield "| Load | Most uploads a second | ProcessImageConcurrency | Account quota | Prefixes | p99 |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for scenario, outcome in results:
+        setting = scenario.recommended
+        concurrency = f"{setting.maximum_concurrency}{', the default' if setting.most == DEFAULTS.most else ''}"
         if setting.provisioned:
             concurrency = f"none, but {setting.provisioned[0]} to {setting.provisioned[1]} provisioned pollers"
         yield (
             f"| {scenario.name} | {scenario.peak_rate:,.1f} | {concurrency} | {setting.account:,} |"
-            f" {setting.prefixes} | {_time(result.defaults.p99)} | {_time((result.busiest or result.best).p99)} |"
+            f" {setting.prefixes} | {_time(outcome.p99)} |"
         )
     yield ""
     yield (
@@ -81,7 +80,7 @@ def _settings(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     yield ""
 
 
-def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+def _outcomes(results: Results, measured: Measured) -> Iterator[str]:
     yield "## Results"
     yield ""
     yield (
@@ -89,53 +88,41 @@ def _outcomes(results: Sequence[Result], measured: Measured) -> Iterator[str]:
         " A day has 1.75 times its mean rate at noon and a quarter of it at midnight."
     )
     yield ""
-    yield (
-        "| Load | Setting | p50 | p90 | p99 | slowest | most waiting | at once | images per batch | dead letters |"
-        " not done | USD |"
-    )
-    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
-    for result in results:
-        for outcome in result.outcomes:
-            latencies = " | ".join(_time(outcome.quantile(share)) for share in (0.5, 0.9, 0.99, 1))
-            yield (
-                f"| {result.scenario.name} | {outcome.setting} | {latencies} | {outcome.peak_backlog:,.0f} |"
-                f" {outcome.peak_concurrency:,.0f} | {outcome.mean_batch:.1f} | {outcome.dead:,.0f} |"
-                f" {outcome.waiting:,.0f} | {dollars_of(result.scenario, outcome, measured):,.2f} |"
-            )
+    yield "| Load | p50 | p90 | p99 | slowest | most waiting | at once | images per batch | dead letters | USD |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    for scenario, outcome in results:
+        latencies = " | ".join(_time(outcome.quantile(share)) for share in (0.5, 0.9, 0.99, 1))
+        yield (
+            f"| {_name(scenario)} | {latencies} | {outcome.peak_backlog:,} | {outcome.peak_concurrency:,.0f} |"
+            f" {outcome.mean_batch:.1f} | {outcome.dead:,.0f} | {dollars_of(scenario, outcome, measured):,.2f} |"
+        )
     yield ""
     yield (
         "*At once* is the most concurrent functions. *Dead letters* are messages that met a transient fault ten times:"
         f" {FAULTS.transient:.1%} of attempts at random, {FAULTS.crash:.3%} of batches lose their function, and every"
-        " refusal by S3 or DynamoDB. *Not done* is still in the queue after two days, which keeps it for 14; times are"
-        " those of what was published by then. *USD* is for all images of the day or burst, done or not, without the"
+        " refusal by S3 or DynamoDB. *USD* is for all images of the day or burst, without the"
         " fixed cost of the stack ([cost.md](cost.md)); larger batches wait less and are cheaper."
     )
     yield ""
-    yield "![Images waiting, through the day](plots/scaling-backlog.svg)"
-    yield ""
-    yield "![Time from upload to published, by load](plots/scaling-latency.svg)"
-    yield ""
 
 
-def _bites(results: Sequence[Result]) -> Iterator[str]:
+def _bites(results: Results) -> Iterator[str]:
     yield "## Where each limit bites"
     yield ""
     yield "How long each limit made images wait or refused them, in hours:minutes:seconds."
     yield ""
-    yield "| Load | Setting | |"
-    yield "|---|---|---|"
-    for result in results:
-        for outcome in result.outcomes:
-            longest_first = sorted(outcome.bites.items(), key=lambda bite: -bite[1])
-            bites = "; ".join(f"{name} {_clock(seconds)}" for name, seconds in longest_first if seconds >= 1)
-            yield f"| {result.scenario.name} | {outcome.setting} | {bites or 'none'} |"
+    yield "| Load | |"
+    yield "|---|---|"
+    for scenario, outcome in results:
+        longest_first = sorted(outcome.bites.items(), key=lambda bite: -bite[1])
+        bites = "; ".join(f"{name} {_clock(seconds)}" for name, seconds in longest_first if seconds >= 1)
+        yield f"| {_name(scenario)} | {bites or 'none'} |"
     yield ""
     yield (
         "*Growth of the pollers* is the time that Lambda takes to poll the queue more often: five batches at once when"
-        " messages appear, then this fast while they wait:"
+        f" messages appear, then {LIMITS['pollers.per_minute'].value:.0f} more a minute while they wait, or"
+        f" {LIMITS['provisioned.per_minute'].value:,.0f} with provisioned pollers."
     )
-    yield ""
-    yield "![Batches at once, by minutes with a backlog](plots/scaling-pollers.svg)"
     yield ""
     yield (
         "Never reached: new environments a second, because pollers grow more slowly; a partition of a table,"
@@ -151,40 +138,13 @@ def _bites(results: Sequence[Result]) -> Iterator[str]:
     yield ""
 
 
-def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
+def _accuracy(measured: Measured) -> Iterator[str]:
     yield "## Accuracy"
     yield ""
-    yield (
-        "Up to a million images, SimPy simulates every message. Above that, and for *1,000 at once*, images are a"
-        " fluid in"
-        " slices of a second, with refusals and retries as shares of it, and SimPy simulates the busiest minutes. The"
-        " results of both, messages / fluid:"
-    )
-    yield ""
-    yield "| Load | Setting | p50 | p99 | most waiting | emptied after |"
-    yield "|---|---|---:|---:|---:|---:|"
-    for result in results:
-        for fine, coarse in zip(result.outcomes, result.checks, strict=False):
-            pairs = (
-                *((_time(fine.quantile(share)), _time(coarse.quantile(share))) for share in (0.5, 0.99)),
-                (f"{fine.peak_backlog:,.0f}", f"{coarse.peak_backlog:,.0f}"),
-                (_clock(fine.ended), _clock(coarse.ended)),
-            )
-            yield f"| {result.scenario.name} | {fine.setting} | " + " | ".join(f"{a} / {b}" for a, b in pairs) + " |"
-        if busiest := result.busiest:
-            p50, p99 = (f"{_time(busiest.quantile(q))} / {_time(result.best.quantile(q))}" for q in (0.5, 0.99))
-            lasts = f"busiest {result.scenario.busiest_seconds / 60:.0f} min / whole day"
-            backlog = f"{busiest.peak_backlog:,.0f} / {result.best.peak_backlog:,.0f}"
-            yield f"| {result.scenario.name}, {lasts} | {busiest.setting} | {p50} | {p99} | {backlog} | |"
-    yield ""
-    yield (
-        "The fluid has no two uploads at the same moment. Where there are just enough functions, its p99 is seconds too"
-        " low, or, where larger batches are needed to keep up, a few seconds too high. So read the p99 of 10 M and"
-        " 100 M a day as recommended here, not under *Results*."
-    )
+    yield ("SimPy simulates every message, of loads over a million images only in the busiest minutes.")
     yield ""
     if _THROUGHPUT.exists():
-        yield from _beside_the_laptop()
+        yield from _on_the_laptop()
     yield (
         f"Assumed, because AWS gives no number: S3 notifies of an upload after {NOTIFICATION_SECONDS:.0f} s (AWS:"
         " typically seconds, sometimes a minute or longer); a poller that waits has a message as soon as it is"
@@ -196,7 +156,7 @@ def _trust(results: Sequence[Result], measured: Measured) -> Iterator[str]:
     )
 
 
-def _beside_the_laptop() -> Iterator[str]:
+def _on_the_laptop() -> Iterator[str]:
     """The small end: the laptop stack's own queue processed, measured and simulated."""
     measured = json.loads(_THROUGHPUT.read_text())
     yield (
@@ -219,6 +179,11 @@ def _beside_the_laptop() -> Iterator[str]:
     yield ""
 
 
+def _name(scenario: Scenario) -> str:
+    minutes = "" if scenario.is_whole else f", busiest {scenario.busiest_seconds / 60:.0f} min"
+    return scenario.name + minutes
+
+
 def _time(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.1f} s"
@@ -229,33 +194,15 @@ def _clock(seconds: float) -> str:
     return f"{seconds // 3600:.0f}:{seconds // 60 % 60:02.0f}:{seconds % 60:02.0f}"
 
 
-def ramp(setting: Setting, seconds: int) -> list[tuple[float, float]]:
-    """Batches at once in each second of a backlog that does not end."""
-    return [(second, setting.grown(setting.start, second)) for second in range(seconds + 1)]
-
-
 def main() -> int:
-    """Run every scenario, write the page and its plots; returns the exit code."""
+    """Run every scenario and write the page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling.page", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of all that is left to chance (default 1)")
     seed = parser.parse_args().seed
-    from benchmarks import plots  # matplotlib, which `make bench` installs
-
     measured, console = load(), Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     results = run(measured, seed, console.print)
     _PAGE.write_text(page_of(results, measured))
-    pairs = [(result.scenario.name, result.defaults, result.best) for result in results]
-    plots.plot_backlogs(pairs, _PLOTS / "scaling-backlog.svg")
-    plots.plot_latencies(pairs, _PLOTS / "scaling-latency.svg")
-    largest = next(r.scenario.recommended for r in results if r.scenario.recommended.provisioned)
-    shown = (
-        DEFAULTS,
-        UNASKED,
-        replace(UNASKED, name="no limit of the mapping", maximum_concurrency=None, account=3000),
-        replace(largest, name="provisioned pollers"),
-    )
-    plots.plot_ramp([(setting.name, ramp(setting, 600)) for setting in shown], _PLOTS / "scaling-pollers.svg")
-    console.print(f"Written: {_PAGE.relative_to(_ROOT)} and its plots.")
+    console.print(f"Written: {_PAGE.relative_to(_ROOT)}")
     return 0
 
 

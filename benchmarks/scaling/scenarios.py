@@ -1,13 +1,14 @@
 """The image flow beyond one machine: loads from 10,000 to 100 million images a day, and a burst.
 
-Each is simulated (``flow_model``) with the template's defaults and as recommended, with the seconds measured by
-`benchmarks.cost.function_seconds`, and priced. ``page`` writes the results.
+Each is simulated (``message_flow``) with the recommended setting and the seconds measured by
+`benchmarks.cost.function_seconds`, and priced. Of a load above a million images only the busiest minutes are simulated.
+``page`` writes the results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from benchmarks.cost import calculator as cost
@@ -25,13 +26,10 @@ from benchmarks.scaling.flow_model import (
     day_rate,
     peak_of,
 )
-from benchmarks.scaling.fluid_flow import flow_through
 from benchmarks.scaling.limits import DAY, LIMITS
 from benchmarks.scaling.message_flow import simulate
 
 DEFAULTS = Setting("template's defaults")
-#: The most that AWS grants without a quota increase.
-UNASKED = Setting("1,000 at once", maximum_concurrency=1000)
 FAULTS = Faults(transient=0.001, crash=0.00001)
 # Images that SimPy can simulate one by one within minutes.
 _MOST_FOLLOWED = 1e6
@@ -49,14 +47,18 @@ def recommended_concurrency(rate: float, batches: Batches) -> int:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A load, and the recommended setting. ``fine``: every message can be simulated."""
+    """A load, and the recommended setting."""
 
     name: str
     images: float
     rate: Callable[[float], float]
     lasts: float
     recommended: Setting
-    fine: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every message is simulated, not only those of the busiest minutes."""
+        return self.images <= _MOST_FOLLOWED
 
     @property
     def peak_rate(self) -> float:
@@ -65,22 +67,20 @@ class Scenario:
 
     @property
     def busiest_seconds(self) -> float:
-        """The part that is simulated message by message if the load is too large: half an hour, or a million images."""
+        """The part that is simulated of a large load: half an hour, or a million images."""
         return min(1800, _MOST_FOLLOWED / self.peak_rate)
 
 
 def scenarios(batches: Batches) -> tuple[Scenario, ...]:
     """The loads of docs/scaling.md."""
     days = tuple(
-        _scenario(f"{name} a day", images, day_rate(images), DAY, batches, fine=images <= _MOST_FOLLOWED)
+        _scenario(f"{name} a day", images, day_rate(images), DAY, batches)
         for name, images in (("10 k", 1e4), ("100 k", 1e5), ("1 M", 1e6), ("10 M", 1e7), ("100 M", 1e8))
     )
-    return (*days, _scenario("1 M in an hour", 1e6, burst_rate(1e6, 3600), 3600, batches, fine=True))
+    return (*days, _scenario("1 M in an hour", 1e6, burst_rate(1e6, 3600), 3600, batches))
 
 
-def _scenario(
-    name: str, images: float, rate: Callable[[float], float], lasts: float, batches: Batches, *, fine: bool
-) -> Scenario:
+def _scenario(name: str, images: float, rate: Callable[[float], float], lasts: float, batches: Batches) -> Scenario:
     peak = peak_of(rate, lasts)
     wanted = recommended_concurrency(peak, batches)
     prefixes = max(1, ceil(peak * durations.renditions() / (0.7 * LIMITS["s3.put"].value)))
@@ -96,7 +96,7 @@ def _scenario(
             provisioned=(max(pollers // 10, 2), pollers),
             prefixes=prefixes,
         )
-    return Scenario(name, images, rate, lasts, setting, fine)
+    return Scenario(name, images, rate, lasts, setting)
 
 
 def _round_up(value: float) -> int:
@@ -121,57 +121,18 @@ def use_of(measured: Measured) -> Use:
     )
 
 
-@dataclass(frozen=True)
-class Result:
-    """One scenario's outcomes: with the defaults, as recommended, and with the most that AWS grants at once.
-
-    ``recommended`` is None if the defaults are recommended. If every message was simulated, ``checks`` are the same two
-    outcomes of the fluid model; if not, ``busiest`` is the load's busiest minutes, simulated message by message.
-    """
-
-    scenario: Scenario
-    defaults: Outcome
-    recommended: Outcome | None
-    unasked: Outcome | None
-    checks: tuple[Outcome, ...]
-    busiest: Outcome | None
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """All of them."""
-        return tuple(filter(None, (self.defaults, self.recommended, self.unasked)))
-
-    @property
-    def best(self) -> Outcome:
-        """As recommended."""
-        return self.recommended or self.defaults
-
-
-def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[Result]:
+def run(measured: Measured, seed: int, tell: Callable[[str], None]) -> list[tuple[Scenario, Outcome]]:
     """Run every scenario; ``tell`` is called before each."""
     batches, use = batches_of(measured), use_of(measured)
     results = []
     for scenario in scenarios(batches):
         tell(f"{scenario.name} ...")
-
-        def fluid(setting: Setting, rate: Callable[[float], float] = scenario.rate) -> Outcome:
-            return flow_through(rate, setting, batches, use=use, faults=FAULTS)
-
-        def followed(setting: Setting, of: Scenario = scenario) -> Outcome:
-            uploads = arrivals(of.rate, of.lasts, seed)
-            return simulate(uploads, setting, batches, use=use, faults=FAULTS, seed=seed)
-
-        settings = [DEFAULTS]
-        if replace(scenario.recommended, name=DEFAULTS.name) != DEFAULTS:
-            settings.append(scenario.recommended)
-        model = followed if scenario.fine else fluid
-        outcomes = [model(setting) for setting in settings]
-        checks = tuple(fluid(setting) for setting in settings) if scenario.fine else ()
-        beyond = scenario.peak_rate * batches.seconds(1) > LIMITS["account"].value * 0.2
-        unasked = fluid(UNASKED) if beyond else None
-        busiest = None if scenario.fine else _busiest_minutes(scenario, batches, use, seed)
-        recommended = outcomes[1] if outcomes[1:] else None
-        results.append(Result(scenario, outcomes[0], recommended, unasked, checks, busiest))
+        if scenario.is_whole:
+            uploads = arrivals(scenario.rate, scenario.lasts, seed)
+            outcome = simulate(uploads, scenario.recommended, batches, use=use, faults=FAULTS, seed=seed)
+        else:
+            outcome = _busiest_minutes(scenario, batches, use, seed)
+        results.append((scenario, outcome))
     return results
 
 
@@ -186,5 +147,6 @@ def _busiest_minutes(scenario: Scenario, batches: Batches, use: Use, seed: int) 
 def dollars_of(scenario: Scenario, outcome: Outcome, measured: Measured) -> float:
     """Cost of all its images in eu-central-1, without the stack's fixed costs: of a day, or of the burst."""
     load = cost.Load(images=scenario.images, batch=max(outcome.mean_batch, 1), seconds=scenario.lasts)
-    pollers = PRICES["lambda.poller"].of(outcome.poller_hours, load.region)
+    hours = outcome.poller_hours * (1 if scenario.is_whole else scenario.lasts / scenario.busiest_seconds)
+    pollers = PRICES["lambda.poller"].of(hours, load.region)
     return cost.bill_of_ours(load, measured).running_dollars + pollers

@@ -22,10 +22,10 @@ from benchmarks.scaling.flow_model import (
     burst_rate,
     day_rate,
 )
-from benchmarks.scaling.fluid_flow import flow_through
 from benchmarks.scaling.limits import DAY, LIMITS
 from benchmarks.scaling.message_flow import makespan, simulate
 from benchmarks.scaling.scenarios import DEFAULTS, recommended_concurrency
+from tests.template.template import FUNCTION, QUEUE, ROOT, load, properties
 
 SECOND = Batches(waiting=0, each=1, size=1)
 OURS = Batches(waiting=0.2, each=0.8)
@@ -85,7 +85,6 @@ class TestPollers:
         uploads = [float(n) * 10 for n in range(361)]  # an hour
         paid = simulate(uploads, setting, SECOND)
         assert paid.poller_hours == pytest.approx(6, rel=0.01)
-        assert flow_through(burst_rate(360, 3600), setting, SECOND).poller_hours == pytest.approx(6, rel=0.01)
         assert simulate(uploads, PLENTY, SECOND).poller_hours == 0
 
     def test_grow_only_while_messages_wait(self) -> None:
@@ -134,25 +133,16 @@ class TestNothingIsLost:
         outcome = simulate(uploads, TWO, OURS, faults=self.FAULTS, horizon=horizon)
         assert accounted_for(outcome) == outcome.arrived
 
-    def test_in_the_fluid_model_too(self) -> None:
-        for horizon in (50, 500, DAY):
-            outcome = flow_through(burst_rate(1000, 100), TWO, OURS, faults=self.FAULTS, horizon=horizon)
-            assert accounted_for(outcome) == pytest.approx(outcome.arrived)
-        assert outcome.arrived == pytest.approx(1000)
-
     @given(SETTINGS, BATCHES, ANY_FAULTS, USES, st.integers(1, 150), st.sampled_from([30, 3000, DAY]))
     @some_loads
     def test_for_any_setting_faults_and_limits(
         self, setting: Setting, batches: Batches, faults: Faults, use: Use, images: int, horizon: float
     ) -> None:
         uploads = [n * 0.1 for n in range(images)]
-        fine = simulate(uploads, setting, batches, use=use, faults=faults, horizon=horizon)
-        assert accounted_for(fine) == fine.arrived == images
-        coarse = flow_through(burst_rate(images, 20), setting, batches, use=use, faults=faults, horizon=horizon)
-        assert accounted_for(coarse) == pytest.approx(images)
-        for outcome in (fine, coarse):
-            assert outcome.peak_concurrency <= setting.most * (1 + 1e-9)  # sums of fractions
-            assert sum(count for _, count in outcome.latencies) == pytest.approx(outcome.published)
+        outcome = simulate(uploads, setting, batches, use=use, faults=faults, horizon=horizon)
+        assert accounted_for(outcome) == outcome.arrived == images
+        assert outcome.peak_concurrency <= setting.most
+        assert sum(count for _, count in outcome.latencies) == outcome.published
 
     def test_a_message_is_dead_lettered_after_its_last_receive(self) -> None:
         outcome = simulate([0.0] * 20, TWO, SECOND, faults=Faults(transient=1))
@@ -194,13 +184,10 @@ class TestThrottles:
 
     def test_refused_images_come_back(self) -> None:
         fast = replace(SECOND, each=0.01, size=10)
-        for outcome in (
-            simulate([0.0] * 3000, PLENTY, fast, use=Use(puts=35)),
-            flow_through(burst_rate(3000, 1), PLENTY, fast, use=Use(puts=35)),
-        ):
-            assert outcome.bites["S3 PUT requests"] > 0
-            assert accounted_for(outcome) == pytest.approx(3000)
-            assert outcome.published > 2000
+        outcome = simulate([0.0] * 3000, PLENTY, fast, use=Use(puts=35))
+        assert outcome.bites["S3 PUT requests"] > 0
+        assert accounted_for(outcome) == 3000
+        assert outcome.published > 2000
 
 
 class TestAgainstTheory:
@@ -232,12 +219,10 @@ class TestAgainstTheory:
         # D/D/c: 8 uploads a second, 5 functions of a second each. After t seconds 3 t wait; the last of n waits
         # until all before it are done, n / 5, less the n / 8 that it took to come.
         setting, images = Setting("five", maximum_concurrency=5), 4000
-        fine = simulate([n / 8 for n in range(images)], setting, SECOND)
-        coarse = flow_through(burst_rate(images, images / 8), setting, SECOND)
-        for outcome in (fine, coarse):
-            assert outcome.peak_backlog == pytest.approx(3 * images / 8, rel=0.1)
-            assert outcome.max - NOTIFICATION_SECONDS == pytest.approx(images / 5 - images / 8, rel=0.01)
-            assert outcome.p50 - NOTIFICATION_SECONDS == pytest.approx((images / 5 - images / 8) / 2, rel=0.02)
+        outcome = simulate([n / 8 for n in range(images)], setting, SECOND)
+        assert outcome.peak_backlog == pytest.approx(3 * images / 8, rel=0.1)
+        assert outcome.max - NOTIFICATION_SECONDS == pytest.approx(images / 5 - images / 8, rel=0.01)
+        assert outcome.p50 - NOTIFICATION_SECONDS == pytest.approx((images / 5 - images / 8) / 2, rel=0.02)
 
     def test_a_full_queue_takes_as_long_as_its_rounds(self) -> None:
         assert makespan(100, 4, Batches(waiting=0.5, each=0.1, size=10)) == pytest.approx(3 * 1.5)
@@ -273,17 +258,6 @@ class TestAgainstTheory:
         assert noon == pytest.approx(2 * 3600 * rate(DAY / 2), rel=0.05)
 
 
-class TestTheTwoModels:
-    def test_agree_on_a_burst(self) -> None:
-        rate = burst_rate(6000, 300)
-        fine = simulate(arrivals(rate, 300, seed=1), Setting("ten"), OURS)
-        coarse = flow_through(rate, Setting("ten"), OURS)
-        assert coarse.ended == pytest.approx(fine.ended, rel=0.05)
-        assert coarse.p50 == pytest.approx(fine.p50, rel=0.1)
-        assert coarse.p99 == pytest.approx(fine.p99, rel=0.1)
-        assert coarse.peak_backlog == pytest.approx(fine.peak_backlog, rel=0.1)
-
-
 class TestDeterminism:
     def test_the_same_seed_gives_the_same_outcome(self) -> None:
         def once(seed: int) -> Outcome:
@@ -302,4 +276,13 @@ class TestDeterminism:
 
 def test_the_recommended_concurrency_leaves_a_fifth_free_and_is_never_below_the_default() -> None:
     assert recommended_concurrency(80, SECOND) == 100
-    assert recommended_concurrency(0.1, SECOND) == DEFAULTS.most == 10
+    assert recommended_concurrency(0.1, SECOND) == DEFAULTS.most
+
+
+def test_the_defaults_are_those_of_the_template() -> None:
+    template = load((ROOT / "template.yaml").read_text())
+    queue = properties(template, QUEUE)["ImageTasksQueue"]
+    assert DEFAULTS.most == template["Parameters"]["ProcessImageConcurrency"]["Default"]
+    assert LIMITS["visibility"].value == queue["VisibilityTimeout"]
+    attempts = properties(template, FUNCTION)["ProcessImageFunction"]["Environment"]["Variables"]["MAX_ATTEMPTS"]
+    assert LIMITS["receives"].value == int(attempts)
