@@ -496,6 +496,13 @@ class TestHeif:
 
         assert_near(middles(shown(data)), [grey * 3 for grey in GREYS])
 
+    def test_an_avif_that_is_larger_than_it_says_is_damage(self) -> None:
+        data = saved(quarters((400, 300)), "AVIF")
+        data = data.replace(struct.pack(">II", 400, 300), struct.pack(">II", 40, 30))
+
+        with pytest.raises(DamagedImage):
+            shown(data)
+
     def test_deep_and_monochrome_avif(self) -> None:
         grey: Any = pyvips.Image.new_from_memory(of("H", [v * 257 for v in interleaved(GREYS)]), *SIZE, 1, "ushort")
         for bits in (8, 10, 12):

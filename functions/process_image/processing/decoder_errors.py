@@ -15,6 +15,8 @@ from functions.process_image.photo import Photo
 
 #: How libvips and its decoders report that they got no memory; they have no separate error for it.
 _NO_MEMORY = re.compile("out of memory|insufficient memory|memory allocation|creating thread", re.IGNORECASE)
+#: libheif also calls it a memory error if the coded picture is larger than its container says.
+_OTHER_SIZE = re.compile("exceeds the maximum image size", re.IGNORECASE)
 #: How they report a file that may be intact but is of a kind that they do not decode.
 _UNSUPPORTED = re.compile(
     "not supported|not configured|not implemented|unsupported (?:tiff|jpeg process|image|codec|feature|data)"
@@ -65,7 +67,7 @@ def translate_decoder_errors(photo: Photo, *faults: type[Exception]) -> Iterator
             raise pyvips.Error("tile")
     except faults as error:
         said = str(error)
-        if _NO_MEMORY.search(said):
+        if _NO_MEMORY.search(said) and not _OTHER_SIZE.search(said):
             raise MemoryError from error
         label = INPUT_FORMATS[photo.format].label
         if _UNSUPPORTED.search(said):
