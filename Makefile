@@ -2,6 +2,8 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 UV := requirements/uv.sh
+# Five regions of three partitions: the template deploys in each.
+REGIONS := eu-central-1 us-east-1 ap-southeast-2 cn-north-1 us-gov-west-1
 # How many stacks the integration tests run on side by side.
 STACKS ?= 3
 RUN := PYTHONPATH=layers/common .venv/bin/python
@@ -89,16 +91,18 @@ endef
 failed = echo "$(1) could not be installed; the reason is above. Is there a network? Then run make setup again."; exit 1
 
 check: setup .local/security/installed ## lint, types, template rules, prose, security - no stack, no network
-	@echo "[1/7] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@echo "[2/7] mypy"; .venv/bin/mypy
-	@echo "[3/7] cfn-lint"; .venv/bin/cfn-lint --custom-rules tests/template/cfn_lint_rules.txt template.yaml
-	@echo "[4/7] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
-	@echo "[5/7] checkov, of the template"
+	@echo "[1/9] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@echo "[2/9] mypy"; .venv/bin/mypy
+	@echo "[3/9] cfn-lint"; .venv/bin/cfn-lint --regions $(REGIONS) --custom-rules tests/template/cfn_lint_rules.txt -- template.yaml deployment/deploy-role.yaml
+	@echo "[4/9] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
+	@echo "[5/9] checkov, of the template"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml
-	@echo "[6/7] checkov, of secrets"
+	@echo "[6/9] checkov, of secrets"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework secrets --directory . \
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
-	@echo "[7/7] template rules"; .venv/bin/pytest -q tests/template
+	@echo "[7/9] parliament, of IAM policies"; .local/security/bin/python -W ignore -m tests.template.iam_lint
+	@echo "[8/9] zizmor, of the workflows"; .local/security/bin/zizmor --quiet --offline --min-severity medium --no-progress .github
+	@echo "[9/9] template rules"; .venv/bin/pytest -q -n 2 tests/template
 
 audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI, or else OSV)
 	@sh requirements/audit.sh layers/*/requirements.txt requirements/*.txt

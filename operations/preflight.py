@@ -29,6 +29,7 @@ _ACTIONS = (
     "cloudformation:ExecuteChangeSet",
     "s3:CreateBucket",
     "s3:PutObject",
+    "iam:CreatePolicy",
     "iam:CreateRole",
     "iam:PassRole",
     "lambda:CreateFunction",

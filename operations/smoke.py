@@ -18,6 +18,7 @@ from darkroom.messages import unreadable_task_id
 from rich.console import Console
 from rich.table import Table
 
+from operations import erase
 from operations.dead_letters import QueueScan
 from operations.deployed import DeployedStack
 from operations.status import find_alarm_names, read_alarms
@@ -205,10 +206,15 @@ class Smoke:
     def remove(self) -> list[str]:
         """Remove what the run made; returns what could not be removed, in words."""
         bucket = self.stack.outputs["UploadsBucketName"]
-        versions = self.stack.s3.list_object_versions(Bucket=bucket, Prefix=self.key)
-        for version in [*versions.get("Versions", []), *versions.get("DeleteMarkers", [])]:
-            self.stack.s3.delete_object(Bucket=bucket, Key=self.key, VersionId=version["VersionId"])
-        return [] if self._eventually(self._is_withdrawn) else [f"the record of {self.key} was not withdrawn"]
+        removal = erase.Removal()
+        erase.remove_objects(
+            self.stack, list(erase.uploads(self.stack, erase.Selection(self.key, "", bucket, bucket))), removal
+        )
+        kept = [f"{trace.name} version {trace.version_id}: {reason}" for trace, reason in removal.kept]
+        if not self._eventually(self._is_withdrawn):
+            return [*kept, f"the record of {self.key} was not withdrawn"]
+        self.look_for_result()  # that of the deletion
+        return kept
 
     def _is_withdrawn(self) -> bool:
         """Whether the function has withdrawn the photo: its record is a tombstone and its renditions are gone."""
