@@ -18,7 +18,7 @@ export SAM_CLI_TELEMETRY = 0
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
-  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput fuzz fuzz-guided lock clean
+  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput rerendering fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -197,6 +197,9 @@ first-byte: setup ## measure from an upload to the first byte of a rendition on 
 
 throughput: setup ## measure images per second on the running laptop stack (IMAGES=1000)
 	@$(RUN) -m benchmarks.scaling.throughput $(if $(IMAGES),--images $(IMAGES))
+
+rerendering: setup ## measure live uploads while older photos are rendered again, on the running laptop stack (IMAGES=1000)
+	@$(RUN) -m benchmarks.scaling.rerendering $(if $(IMAGES),--images $(IMAGES))
 
 fuzz: setup ## process damaged photos and messages, and expect no crash (CASES=100000 SEED=7 AGAIN=images/7)
 	@$(RUN) -m tests.fuzz --cases $(or $(CASES),100000) $(if $(SEED),--seed $(SEED)) $(if $(AGAIN),--again $(AGAIN))

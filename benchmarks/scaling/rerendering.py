@@ -35,7 +35,7 @@ from operations.rerender_command import estimate
 
 RESULTS = Path(__file__).parents[1] / "results" / "rerendering.json"
 _LIVE_A_SECOND = 2.0
-_LIVE_ALONE = 200
+_LIVE_ALONE = 100
 _SECONDS_TO_FINISH = 120
 _BY_PACE = re.compile(r"After the first ([\d,]+): (?:(\d+) h )?(\d+) min(?: (\d+) s)? in all")
 
