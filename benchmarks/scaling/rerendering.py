@@ -35,7 +35,7 @@ from operations.rerender_command import estimate
 
 RESULTS = Path(__file__).parents[1] / "results" / "rerendering.json"
 _LIVE_A_SECOND = 2.0
-_LIVE_ALONE = 100
+_LEAST_ALONE = 20
 _SECONDS_TO_FINISH = 120
 _BY_PACE = re.compile(r"After the first ([\d,]+): (?:(\d+) h )?(\d+) min(?: (\d+) s)? in all")
 
@@ -70,7 +70,7 @@ def _measure(deployed: Stack, images: int, console: Console) -> dict[str, Any]:
         older = _upload_older(deployed, f"{run}/older", images)
         killed = _upload_older(deployed, f"{run}/killed", images // 5)
     with console.status("Live uploads alone ..."):
-        alone = _live(deployed, f"{run}/alone", lambda made: made >= _LIVE_ALONE)
+        alone = _live(deployed, f"{run}/alone", lambda made: made >= max(images // 5, _LEAST_ALONE))
     found = plan(deployed, deployed_form(deployed), RerenderOptions(prefix=f"{run}/older", any_name=True))
     by_model = estimate(deployed, found).seconds
     load_average = os.getloadavg()[0]
