@@ -6,6 +6,7 @@ import io
 
 from rich.console import Console
 
+from local.outcomes import take_results
 from local.stack import Stack
 from operations import smoke
 from tests.integration.cloudwatch import CloudWatch
@@ -19,3 +20,5 @@ def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
     assert smoke.run(stack, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
     left = stack.s3.list_object_versions(Bucket=stack.outputs["UploadsBucketName"], Prefix=smoke.PREFIX)
     assert not left.get("Versions")
+    assert not left.get("DeleteMarkers")
+    assert [result for result in take_results(stack) if smoke.PREFIX in str(result)] == []

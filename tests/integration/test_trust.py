@@ -48,6 +48,46 @@ def test_a_user_without_permission_is_refused(stack: Stack, user: dict[str, str]
         _client("sqs", stack, user).receive_message(QueueUrl=stack.outputs["ResultsQueueUrl"])
 
 
+@pytest.fixture
+def producer(stack: Stack) -> Iterator[dict[str, str]]:
+    """The keys of a user with the managed policy of a producer's backend."""
+    iam = _client("iam", stack, stack.credentials)
+    name, policy = f"producer-{uuid4().hex}", stack.outputs["ProducerPolicyArn"]
+    iam.create_user(UserName=name)
+    iam.attach_user_policy(UserName=name, PolicyArn=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    yield {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.detach_user_policy(UserName=name, PolicyArn=policy)
+    iam.delete_user(UserName=name)
+
+
+def test_a_producer_puts_uploads_and_reads_what_they_became(
+    stack: Stack, config: LocalConfig, producer: dict[str, str]
+) -> None:
+    # given a name that S3 sends no event for
+    s3, dynamodb, sqs = (_client(service, stack, producer, config) for service in ("s3", "dynamodb", "sqs"))
+    upload: Any = {"Bucket": stack.outputs["UploadsBucketName"], "Key": uuid4().hex}
+    rendition: Any = {"Bucket": stack.outputs["RenditionsBucketName"], "Key": uuid4().hex}
+    record: Any = {"TableName": stack.outputs["ImagesTableName"], "Key": {"image_key": {"S": upload["Key"]}}}
+    stack.s3.put_object(**rendition, Body=b"rendered")
+    # when it does what the policy is for
+    s3.put_object(**upload, Body=b"no photo")
+    assert s3.get_object(**rendition)["Body"].read() == b"rendered"
+    assert "Item" not in dynamodb.get_item(**record)
+    # then it can do nothing else
+    queue_url = stack.outputs["ImageTasksQueueUrl"]
+    for act, arguments in (
+        (s3.get_object, upload),
+        (s3.delete_object, upload),
+        (s3.put_object, rendition | {"Body": b"mine"}),
+        (dynamodb.delete_item, record),
+        (sqs.send_message, {"QueueUrl": queue_url, "MessageBody": "{}"}),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            act(**arguments)
+
+
 @pytest.mark.parametrize("bucket", ["UploadsBucketName", "RenditionsBucketName"])
 def test_buckets_are_reached_over_tls_only(
     stack: Stack, config: LocalConfig, user: dict[str, str], bucket: str
