@@ -46,6 +46,9 @@ class Target:
     process: subprocess.Popen[bytes]
     started: float = field(default_factory=monotonic)
     seconds: float | None = None
+    _read_until: int = 0
+    _so_far: tuple[int, str] = (0, "starts")
+    _has_steps: bool = False
 
     @property
     def said(self) -> str:
@@ -65,14 +68,20 @@ class Target:
 
     def how_far(self) -> tuple[int, str]:
         """Percentage, and what it does now, as far as it says."""
-        said = self.said
-        steps, percents = _STEP.findall(said), _PERCENT.findall(said)
-        if steps:
+        with self.log.open(errors="replace") as log:
+            log.seek(self._read_until)
+            news = log.read()
+            self._read_until = log.tell()
+        if steps := _STEP.findall(news):
             number, of, name = steps[-1]
-            return 100 * (int(number) - 1) // int(of), name
-        if percents:
-            return int(percents[-1]), ""
-        return 0, (said.splitlines() or ["starts"])[-1][:60]
+            self._so_far = 100 * (int(number) - 1) // int(of), name
+            self._has_steps = True
+        elif not self._has_steps:
+            if percents := _PERCENT.findall(news):
+                self._so_far = int(percents[-1]), ""
+            elif self._so_far[0] == 0 and news.strip():
+                self._so_far = 0, news.splitlines()[-1][:60]
+        return self._so_far
 
 
 def main() -> int:
