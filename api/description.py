@@ -13,7 +13,7 @@ OPENAPI = Path(__file__).with_name("openapi.yaml")
 
 def load() -> dict[str, Any]:
     """Read the description; CloudFormation's functions in it are plain mappings."""
-    description: dict[str, Any] = yaml.safe_load(OPENAPI.read_text())
+    description: dict[str, Any] = yaml.load(OPENAPI.read_text(), yaml.CSafeLoader)
     json.dumps(description)  # nothing in it that JSON does not know
     return with_every_flow(description)
 

@@ -42,12 +42,12 @@ def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
         parameters = ["--parameter-overrides", f"Architecture={machine_architecture()}"]
         run_sam(config, ["build", *folders, *parameters], log="sam-build-docker.log", for_lambda=True)
     template = _BUILD / "template.yaml"
-    content = yaml.safe_load(template.read_text())
+    content = yaml.load(template.read_text(), yaml.CSafeLoader)
     content["Parameters"]["Architecture"]["Default"] = machine_architecture()
     for name, resource in content["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function" and f"{name}Name" in stack.outputs:
             _point_at_the_stack(resource["Properties"], stack, stack.outputs[f"{name}Name"])
-    template.write_text(yaml.safe_dump(content, sort_keys=False))
+    template.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False))
     template.chmod(0o600)  # it holds the keys
     done.touch(mode=0o600)
     done.write_text(json.dumps(now))

@@ -102,7 +102,7 @@ def plan_of(environment: str, given: Mapping[str, str]) -> Plan:
     return Plan(parameters, sum(line.dollars for line in fixed))
 
 
-class _Parameters(yaml.SafeLoader):
+class _Parameters(yaml.CSafeLoader):
     """Reads a template for its parameters: what a function of CloudFormation yields does not matter."""
 
 

@@ -23,7 +23,9 @@ RULES: dict[str, Rule] = {
     for name, function in vars(module).items()
     if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
 }
-BROKEN: dict[str, list[list[Any]]] = yaml.safe_load(Path(__file__).with_name("broken_templates.yaml").read_text())
+BROKEN: dict[str, list[list[Any]]] = yaml.load(
+    Path(__file__).with_name("broken_templates.yaml").read_text(), yaml.CSafeLoader
+)
 CASES = [(rule, *case[:2], case[2:-1], case[-1]) for rule, cases in BROKEN.items() for case in cases]
 
 
