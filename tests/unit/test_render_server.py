@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ from functions.process_image.rendition_set import RenditionSpec, rendition_set_o
 from functions.process_image.settings import Settings
 from functions.process_image.wiring import build_message_handlers, cpu_seconds
 from tests.unit.fakes import FakeRenderer
+from tests.unit.image_files import nclx, png_with, with_properties
 
 LIMITS = Limits(max_bytes=60_000_000, max_pixels=100_000_000, max_frames=300)
 SIZES = rendition_set_of(
@@ -460,7 +462,32 @@ class TestFailuresOfOneImage:
         assert descriptors() == before
 
 
+def every_kind() -> Iterator[tuple[str, bytes]]:
+    """The sample photos, the unusual pictures of the integration tests, and colours that files only number."""
+    for path in sorted((ROOT / "samples").rglob("*.*")):
+        if path.suffix not in (".py", ".md", ".toml", ".html", ".js", ".css"):
+            yield path.name, path.read_bytes()
+    with zipfile.ZipFile(ROOT / "tests" / "integration" / "data" / "pictures.zip") as archive:
+        pictures = {name: archive.read(name) for name in archive.namelist()}
+    yield from pictures.items()
+    for primaries, transfer in ((9, 18), (9, 16), (12, 13), (1, 8), (5, 4)):
+        yield f"nclx {primaries} {transfer}", with_properties(pictures["heic-p3-nclx.heic"], nclx(primaries, transfer))
+    grey = encoded(Image.linear_gradient("L"), "PNG")
+    yield "gamma of grey", png_with(grey, (b"gAMA", struct.pack(">I", 100_000)))
+
+
 class TestTheServer:
+    def test_renders_or_refuses_every_kind_though_it_opens_no_file(self, threads: ThreadPoolExecutor) -> None:
+        """Python and the libraries load much at first use; whatever a picture needs must be loaded before."""
+
+        def outcome(data: bytes) -> None:
+            with suppress(PermanentFault):
+                server.render(data, in_seconds())
+
+        with started(vcpus=2) as server:
+            for name, result in [(name, threads.submit(outcome, data)) for name, data in every_kind()]:
+                assert result.exception() is None, name
+
     def test_is_restarted_after_a_kill(self, server: RenderServer) -> None:
         process = server_process()
         process.kill()

@@ -177,7 +177,9 @@ def _xyz_tag(values: tuple[float, ...]) -> bytes:
 
 
 def _text_tag(text: str) -> bytes:
-    return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, 2 * len(text), 28) + text.encode("utf-16-be")
+    head = struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, 2 * len(text), 28)
+    # UTF-16. Python loads its codec from a file at first use, which the decoder's process may not open.
+    return b"mluc" + head + struct.pack(f">{len(text)}H", *map(ord, text))
 
 
 def _curve_tag(curve: Curve) -> bytes:
