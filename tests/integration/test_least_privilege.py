@@ -429,8 +429,13 @@ def bench(stack: Stack, config: LocalConfig) -> Bench:
 def taken_away(stack: Stack, permission: Permission) -> Iterator[None]:
     """Let the deployed role do all but this inside the block."""
     iam, role = stack.client("iam"), role_name(stack, permission.role)
-    (name,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
-    policy = iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"]
+    names = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    policies = {name: iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names}
+    ((name, policy),) = (
+        (name, policy)
+        for name, policy in policies.items()
+        if permission.statement in {statement["Sid"] for statement in policy["Statement"]}
+    )
     without = _without(policy, permission)
     if without["Statement"]:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(without))

@@ -478,13 +478,13 @@ def every_kind() -> Iterator[tuple[str, bytes]]:
 
 class TestTheServer:
     def test_renders_or_refuses_every_kind_though_it_opens_no_file(self, threads: ThreadPoolExecutor) -> None:
-        """Python and the libraries load much at first use; whatever a picture needs must be loaded before."""
+        """Python and the libraries load much at first use; all that a picture needs must be loaded before."""
 
         def outcome(data: bytes) -> None:
             with suppress(PermanentFault):
-                server.render(data, in_seconds())
+                renderer.render(data, in_seconds())
 
-        with started(vcpus=2) as server:
+        with started(vcpus=2) as renderer:
             for name, result in [(name, threads.submit(outcome, data)) for name, data in every_kind()]:
                 assert result.exception() is None, name
 
