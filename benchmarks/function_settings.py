@@ -20,6 +20,8 @@ ENVIRONMENT = {
     "TASKS_QUEUE_URL": "http://127.0.0.1/tasks",
     "RERENDER_QUEUE_URL": "http://127.0.0.1/rerenders",
     "IMAGE_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:000000000000:images",
+    "IMAGES_URL": "",
+    "DELIVERY_PREFIXES": "",
     "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
     "MAX_RECEIVES": "30",
     "MAX_ATTEMPTS": "10",

@@ -16,6 +16,7 @@ from pathlib import Path
 # The same import path in Lambda, in tests and on the laptop.
 FUNCTIONS = {
     "ProcessImageFunction": "functions/process_image",
+    "LocateImageFunction": "functions/locate_image",
     "ProcessOrderFunction": "functions/process_order",
     "RelayRabbitMqFunction": "functions/relay_rabbitmq",
     "SweepOrdersFunction": "functions/sweep_orders",

@@ -104,6 +104,11 @@ class LocalConfig:
         return f"http://localhost:{self.web_port}/"
 
     @property
+    def images_url(self) -> str:
+        """What the addresses of delivered pictures begin with: curl and browsers find .localhost on this machine."""
+        return f"http://images.cloudfront.localhost:{self.port}"
+
+    @property
     def rabbitmq_url(self) -> str:
         """The broker's URL, with the user and the password that it starts with."""
         return f"amqp://{RABBITMQ_USER}:{self.keys.rabbitmq_password}@127.0.0.1:{self.rabbitmq_port}"
@@ -207,6 +212,8 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
         # Every flow, with its alarms, and a bucket that nobody needs to create.
         "ExistingUploadsBuckets": EXISTING_BUCKET,
         "RabbitMqIntake": "true",
+        "Delivery": "true",
+        "DeliveryUrl": config.images_url,
         "CreateDashboard": "true",
         "ResultsAreRead": "true",
     }

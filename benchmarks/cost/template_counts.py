@@ -16,6 +16,7 @@ _TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 _CONDITIONS = {
     "Orders": ("true", {"HasOrders", "OffersOrders", "RollsOutGradually"}),
     "HttpApi": ("true", {"HasHttpApi", "OffersOrders"}),
+    "Delivery": ("false", {"HasDelivery"}),
     "CreateDashboard": ("false", {"HasDashboard"}),
     "ResultsAreRead": ("false", {"WatchesResults"}),
 }

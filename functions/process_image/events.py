@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID, uuid5
 
+from darkroom.addresses import Addresses
+
 from functions.process_image.images import ImageRecord, ImageVersion, LatestFault, State, Tombstone
 
 #: Of schemas/image_event.json. It rises when a field goes or changes; a new field leaves it as it is.
@@ -23,10 +25,12 @@ class ImageEvent:
     body: dict[str, Any]
 
 
-def ready(task_id: str, record: ImageRecord) -> ImageEvent:
+def ready(task_id: str, record: ImageRecord, addresses: Addresses) -> ImageEvent:
     """The event of an image that is published."""
     values = asdict(record)
     del values["version"]
+    for rendition in values["renditions"]:
+        rendition.update(addresses.of(record.image_key, rendition["name"], rendition["key"]))
     occurred_at = record.version_order.partition("/")[0]
     return _event("ImageReady", task_id, occurred_at, {"state": State.READY.value, **values}, _named(record.version))
 

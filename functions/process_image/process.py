@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from time import time
 
+from darkroom.addresses import Addresses
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import (
@@ -88,6 +89,7 @@ class Dependencies:
     existing_uploads_buckets: frozenset[str]
     limits: Limits
     keep_location: bool
+    addresses: Addresses
     rendition_set: RenditionSet
     uploads: Uploads
     renderer: Renderer
@@ -295,7 +297,7 @@ def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _D
     if image.replaced:
         dependencies.renditions.mark_stale(image.replaced)
         dependencies.images.forget_replaced(image)
-    dependencies.events.publish(events.ready(delivery.task.task_id, record))
+    dependencies.events.publish(events.ready(delivery.task.task_id, record, dependencies.addresses))
     bytes_out = sum({rendition.key: rendition.bytes for rendition in record.renditions}.values())
     return delivery.ended(Result.PROCESSED, bytes_in=upload.size, bytes_out=bytes_out)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from darkroom.addresses import Addresses
 from darkroom.environment import Environment, EnvironmentSettings
 
 from functions.process_image.photo import Limits
@@ -34,6 +35,7 @@ class Settings(EnvironmentSettings):
     tasks_queue_url: str
     rerender_queue_url: str
     image_events_topic_arn: str
+    addresses: Annotated[Addresses, Addresses.read]
     dead_letter_queue_url: str
     max_receives: int
     max_attempts: int

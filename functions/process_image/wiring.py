@@ -69,6 +69,7 @@ def build_message_handlers(settings: Settings) -> dict[str, ImageMessages]:
         existing_uploads_buckets=settings.existing_uploads_buckets,
         limits=settings.limits,
         keep_location=settings.keep_location,
+        addresses=settings.addresses,
         rendition_set=rendition_set,
         uploads=S3Uploads(s3),
         renderer=renderer,

@@ -19,7 +19,7 @@ from local.emulators.processes import Server, check_free
 
 # The services that the template uses; fewer services start faster and open fewer ports.
 _SERVICES = (
-    "apigateway,cloudcontrol,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
+    "apigateway,cloudcontrol,cloudformation,cloudfront,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,"
     "s3,secretsmanager,sns,sqs,ssm,sts"
 )
 _PLAIN_ADDRESS = "DARKROOM_PLAIN_ADDRESS"  # as run_ministack.py reads it

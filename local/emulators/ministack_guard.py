@@ -4,7 +4,8 @@
 "test" or twelve digits as its administrator, accepts every Origin and Host, and has paths that need no key.
 
 These requests need no signature in a header: the health check, presigned URLs and forms of S3, and the HTTP API, which
-refuses unsigned requests itself. They must not name a key either: MiniStack believes a key in the query without a
+refuses unsigned requests itself. Nor do files that a distribution of CloudFront serves: such a request reaches nothing
+else of MiniStack. They must not name a key either: MiniStack believes a key in the query without a
 signature.
 """
 
@@ -14,12 +15,13 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_network
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
+from local.emulators import ministack_cloudfront
 from local.emulators.guard import NAMES, host_fault, is_from_elsewhere
 from local.emulators.ministack_faults import App, Receive, Send, answer, body_of, replaying
 
@@ -39,11 +41,19 @@ def install() -> None:
     # MiniStack derives a function's keys from its name, so anybody can guess them.
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     lambda_runtime.hashlib = SimpleNamespace(sha256=lambda data: hmac.new(secret, data, "sha256"))
-    app.app = guarded(app.app, os.environ.get("DARKROOM_DOCKER_NETWORK", ""))
+    app.app = guarded(app.app, os.environ.get("DARKROOM_DOCKER_NETWORK", ""), ministack_cloudfront.app_of)
 
 
-def guarded(app: App, docker_network: str = "") -> App:
-    """Put the guard before an ASGI application. ``docker_network``: a network with access, such as 172.17.0.0/16."""
+def guarded(app: App, docker_network: str = "", public: Callable[[str], App | None] = lambda _: None) -> App:
+    """Put the guard before an ASGI application.
+
+    Parameters
+    ----------
+    docker_network:
+        A network with access, such as 172.17.0.0/16.
+    public:
+        By host: an application of its own that anybody may read, any web page too; for others None.
+    """
     networks = [ip_network(text) for text in ("127.0.0.0/8", docker_network) if text]
 
     async def asgi(scope: dict[str, Any], receive: Receive, send: Send) -> None:
@@ -59,6 +69,12 @@ def guarded(app: App, docker_network: str = "") -> App:
             return
         if reason := host_fault(request.hosts):
             await _refuse(send, request, "AccessDenied", reason)
+            return
+        if (files := public(request.hosts[0])) is not None:
+            if request.method not in (*_READS, "OPTIONS"):
+                await _refuse(send, request, "AccessDenied", "These files can only be read.")
+                return
+            await files(scope, receive, send)
             return
         if _is_of_a_foreign_page(request):
             message = "The laptop stack answers only web pages of origins in a bucket's CORS rules."

@@ -272,10 +272,17 @@ def main() -> None:
     reserve_concurrency_of_versions()
     wait_for_log_lines()
     sys.path.append(str(Path(__file__).parents[2]))
-    from local.emulators import ministack_api, ministack_faults, ministack_guard, ministack_operations
+    from local.emulators import (
+        ministack_api,
+        ministack_cloudfront,
+        ministack_faults,
+        ministack_guard,
+        ministack_operations,
+    )
 
     ministack_api.install()
     ministack_operations.install()
+    ministack_cloudfront.install()
     ministack_faults.install()
     ministack_guard.install()  # last, so that it runs before everything else
     repeat_names()

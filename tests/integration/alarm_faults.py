@@ -338,6 +338,8 @@ FAULTS: dict[str, Fault] = {
     "ProcessImageErrorsAlarm": crash("ProcessImageFunctionName", _MANGLED_RECORD),
     "ProcessImageThrottlesAlarm": throttled("ProcessImageFunctionName"),
     "ProcessImageDefectsAlarm": image_role_without_a_permission,
+    "LocateImageErrorsAlarm": crash("LocateImageFunctionName", {"rawPath": 7}),
+    "LocateImageThrottlesAlarm": throttled("LocateImageFunctionName"),
     "OrderQueueAgeAlarm": nobody_takes("OrderQueue"),
     "OrdersRetriedAlarm": orders_without_dynamodb,
     "OrderDeadLettersAlarm": broken_order,

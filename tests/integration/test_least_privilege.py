@@ -201,6 +201,12 @@ def _published(bench: Bench) -> str:
     return key
 
 
+def _locate(bench: Bench) -> Callable[[], str]:
+    """Look for an image, as CloudFront's function asks for it."""
+    address = base64.urlsafe_b64encode(f"/i/{new_key()}/thumb".encode()).decode().rstrip("=")
+    return partial(bench.invoke, "LocateImage", {"rawPath": f"/avif/{address}"})
+
+
 def _give_back_a_task(bench: Bench, queue: str = "ImageTasksQueue") -> Callable[[], str]:
     """A task that another delivery holds, received from its queue."""
     task = _photo(bench, new_key("photo.unmatched"))
@@ -389,6 +395,7 @@ WORK: dict[tuple[str, str, str], Work] = {
     ("PublishImages", "dynamodb:GetItem", "ImagesTable"): _render,
     ("PublishImages", "dynamodb:PutItem", "ImagesTable"): _render,
     ("PublishImages", "dynamodb:UpdateItem", "ImagesTable"): _replace,
+    ("FindImages", "dynamodb:GetItem", "ImagesTable"): _locate,
     ("TakeOrders", "sqs:ChangeMessageVisibility", "OrderQueue"): _give_back_an_order,
     ("SendDeadLetters", "sqs:SendMessage", "OrderDeadLetterQueue"): partial(_fulfil, amount=-1),
     ("RememberOrders", "dynamodb:GetItem", "OrdersTable"): _fulfil_while_it_changes,

@@ -190,8 +190,9 @@ def functions_have_alarms(template: Template) -> list[str]:
         needed: list[tuple[str, str, dict[str, str], str, float]] = [
             ("AWS/Lambda", "Errors", of_lambda, "Sum", 0),
             ("AWS/Lambda", "Throttles", of_lambda, "Sum", 0),
-            (_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Defects", own, "Sum", 0),
         ]
+        if "FunctionUrlConfig" not in values:  # one with a URL fails as a whole, and counts nothing itself
+            needed.append((_as_in_a_sub(environment["POWERTOOLS_METRICS_NAMESPACE"]), "Defects", own, "Sum", 0))
         findings += [
             f"{function} has no alarm on {name} above {limit:g}"
             for namespace, name, dimensions, statistic, limit in needed

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from bundle.bundle import FUNCTIONS
-from functions.process_image.formats import KEY_SUFFIXES
+from functions.process_image.formats import KEY_SUFFIXES, OUTPUT_FORMATS
 from tests.template.template import (
     ALARM,
     API,
@@ -18,12 +18,14 @@ from tests.template.template import (
     BUCKET,
     COMPOSITE_ALARM,
     DASHBOARD,
+    DISTRIBUTION,
     EVENT_RULE,
     FUNCTION,
     GUARD,
     LAYER,
     LOG_GROUP,
     MANAGED_POLICY,
+    PERMISSION,
     POLICY,
     POLICY_OF,
     QUEUE,
@@ -289,6 +291,74 @@ def notifying_buckets_wait_for_the_policy_of_the_queue(template: Template) -> li
         for policy in resource_policies(template, QUEUE, queue)
         if policy not in listed(template["Resources"][name].get("DependsOn", []))
     ]
+
+
+# Delivery
+
+_OUR_DISTRIBUTION = {"Fn::Sub": "arn:${AWS::Partition}:cloudfront::${AWS::AccountId}:distribution/${Distribution}"}
+
+
+def renditions_are_read_by_our_distribution_alone(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-restricting-access-to-s3.html"""
+    statements = [s for own in resource_policies(template, BUCKET, "RenditionsBucket").values() for s in own]
+    allowed = [s for s in statements if s["Effect"] == "Allow"]
+    findings = [
+        f"RenditionsBucket is open to more than our distribution: {s.get('Sid')}"
+        for s in allowed
+        if (s["Principal"], s["Action"], s.get("Condition"))
+        != (
+            {"Service": "cloudfront.amazonaws.com"},
+            "s3:GetObject",
+            {"ArnEquals": {"aws:SourceArn": _OUR_DISTRIBUTION}},
+        )
+    ]
+    return findings + ["RenditionsBucket is closed to our distribution"] * (not allowed)
+
+
+def distributions_serve_files_over_https_and_no_more(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/using-https-viewers-to-cloudfront.html"""
+    wanted = {
+        "ViewerProtocolPolicy": "https-only",
+        "AllowedMethods": ["GET", "HEAD"],
+        "Compress": False,
+        "ResponseHeadersPolicyId": {"Ref": "SecurityHeaders"},
+    }
+    return [
+        f"{name} has another {key} at {pattern}"
+        for name, pattern, behavior in _behaviors(template)
+        for key, value in wanted.items()
+        if behavior.get(key) != value
+    ]
+
+
+def renditions_under_the_prefix_of_stable_addresses_are_served(template: Template) -> list[str]:
+    """The first pattern that fits decides.
+
+    https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/DownloadDistValuesCacheBehavior.html
+    """
+    patterns = [(pattern, behavior["TargetOriginId"]) for _, pattern, behavior in _behaviors(template)]
+    before = patterns[: patterns.index(("/i/*", "locator"))] if ("/i/*", "locator") in patterns else []
+    return [
+        f"a rendition in {image_format.extension} under i/ is taken for a stable address"
+        for image_format in OUTPUT_FORMATS.values()
+        if (f"/i/*.{image_format.extension}", "renditions") not in before
+    ]
+
+
+def function_urls_are_for_our_distribution_alone(template: Template) -> list[str]:
+    """https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-restricting-access-to-lambda.html"""
+    findings = []
+    for name, values in properties(template, FUNCTION).items():
+        if "FunctionUrlConfig" not in values:
+            continue
+        if values["FunctionUrlConfig"].get("AuthType") != "AWS_IAM":
+            findings.append(f"{name} has a URL for everybody")
+        permissions = [v for v in properties(template, PERMISSION).values() if target(v["FunctionName"]) == name]
+        if any(v.get("SourceArn") != _OUR_DISTRIBUTION for v in permissions):
+            findings.append(f"{name} may be called by more than our distribution")
+        if {v["Action"] for v in permissions} != {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}:
+            findings.append(f"{name} may not be called by its URL")
+    return findings
 
 
 # Topics and secrets
@@ -798,12 +868,13 @@ def functions_behind_methods_let_that_api_alone_call_them(template: Template) ->
     account = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}"
     allowed = {
         (target(values["FunctionName"]) or "", api)
-        for values in properties(template, "AWS::Lambda::Permission").values()
+        for values in properties(template, PERMISSION).values()
         for api in properties(template, API)
         if values["Principal"] == "apigateway.amazonaws.com"
         if values.get("SourceArn") == {"Fn::Sub": f"{account}:${{{api}}}/*"}
     }
-    everybody = properties(template, "AWS::Lambda::Permission").keys()
+    behind = {function for function, _ in called}
+    everybody = [n for n, v in properties(template, PERMISSION).items() if target(v["FunctionName"]) in behind]
     findings = [f"{api} may not call {function}" for function, api in sorted(called - allowed)]
     if len(everybody) > len(called & allowed):
         findings.append(f"{', '.join(sorted(everybody))}: more may call than the API")
@@ -1198,6 +1269,16 @@ def _each_bucket_of(resource: Any) -> str | None:
             if all(value == {"Fn::Join": [f"{ending},arn:{of}:s3:::", names]} for of, value in joined.items()):
                 return target(names)
     return None
+
+
+def _behaviors(template: Template) -> list[tuple[str, str, dict[str, object]]]:
+    """The distribution, the pattern and the settings of each behaviour, in the order in which they are tried."""
+    return [
+        (name, behavior.get("PathPattern", "*"), behavior)
+        for name, values in properties(template, DISTRIBUTION).items()
+        for config in [values["DistributionConfig"]]
+        for behavior in [*config["CacheBehaviors"], config["DefaultCacheBehavior"]]
+    ]
 
 
 def _lifecycle(template: Template, bucket: str) -> list[dict[str, object]]:

@@ -34,11 +34,14 @@ QUEUE = "AWS::SQS::Queue"
 ROLE = "AWS::IAM::Role"
 SECRET = "AWS::SecretsManager::Secret"
 TABLE = "AWS::DynamoDB::Table"
+DISTRIBUTION = "AWS::CloudFront::Distribution"
+PERMISSION = "AWS::Lambda::Permission"
 TOPIC = "AWS::SNS::Topic"
 SUBSCRIPTION = "AWS::SNS::Subscription"
 USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
 #: Hold in a stack that leaves no flow out, reads existing buckets too, and has a key for uploads.
 FLOW_CONDITIONS = {
+    "HasDelivery",
     "HasOrders",
     "HasRabbitMqIntake",
     "HasHttpApi",

@@ -23,6 +23,8 @@ os.environ |= {
     "TASKS_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/tasks",
     "RERENDER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/rerenders",
     "IMAGE_EVENTS_TOPIC_ARN": "arn:aws:sns:eu-central-1:123456789012:images",
+    "IMAGES_URL": "",
+    "DELIVERY_PREFIXES": "",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead-letters",
     "MAX_RECEIVES": "5",
     "MAX_ATTEMPTS": "4",

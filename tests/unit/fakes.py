@@ -18,6 +18,7 @@ from threading import Event, RLock
 from time import time
 from uuid import uuid4
 
+from darkroom.addresses import Addresses
 from darkroom.deadline import Deadline
 from darkroom.errors import DarkroomError, InProgressElsewhere, ServiceUnavailable
 from darkroom.image_messages import ImageTask, read_body
@@ -34,6 +35,7 @@ from functions.process_image.processing import identify, render
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET, EXISTING_BUCKET
 
+ADDRESSES = Addresses("https://images.example.com")
 TWO_SIZES = rendition_set_of(
     (
         RenditionSpec("small", 8, 8, format="jpeg"),
@@ -407,6 +409,7 @@ class World:
             existing_uploads_buckets=frozenset({EXISTING_BUCKET}),
             limits=LIMITS,
             keep_location=keep_location,
+            addresses=ADDRESSES,
             rendition_set=rendition_set,
             uploads=FakeUploads(self.uploads, calls),
             renderer=FakeRenderer(LIMITS, rendition_set),

@@ -68,7 +68,13 @@ def test_a_page_of_another_origin_is_recognised(origin: str | None, fetch_site: 
     assert is_from_elsewhere("127.0.0.1:4566", origin, fetch_site) is foreign
 
 
-def _status(method: str, path: str, query: str = "", headers: Mapping[str, str] | None = None) -> int:
+def _status(
+    method: str,
+    path: str,
+    query: str = "",
+    headers: Mapping[str, str] | None = None,
+    public: Any = lambda _: None,
+) -> int:
     """What an emulator that answers everything answers behind the guard."""
     told: list[dict[str, Any]] = []
 
@@ -90,7 +96,7 @@ def _status(method: str, path: str, query: str = "", headers: Mapping[str, str] 
         "headers": [(name.encode(), value.encode()) for name, value in lines.items()],
         "client": ("127.0.0.1", 50_000),
     }
-    asyncio.run(guarded(anything)(scope, receive, send))
+    asyncio.run(guarded(anything, public=public)(scope, receive, send))
     return int(told[0]["status"])
 
 
@@ -156,3 +162,24 @@ def test_the_question_before_an_upload_from_a_page_arrives_without_its_query() -
     asyncio.run(guarded(emulator)(scope, None, send))  # type: ignore[arg-type]
     # then nothing in the query is believed
     assert arrived == [b""]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "status"),
+    [
+        ("GET", "/a.webp", "", 206),
+        ("HEAD", "/_ministack/reset", "", 206),
+        ("GET", "/", "Action=ListQueues&AWSAccessKeyId=test", 206),
+        ("POST", "/", "Action=ListQueues&AWSAccessKeyId=test", 403),
+        ("PUT", "/a.webp", "", 403),
+    ],
+)
+def test_public_files_are_read_apart_from_everything_else(method: str, path: str, query: str, status: int) -> None:
+    async def files(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 206})
+
+    foreign = {"host": "images.localhost", "origin": "https://evil.example", "x-amz-target": "DynamoDB_20120810.Scan"}
+    public = {"images.localhost": files}.get
+    assert _status(method, path, query, foreign, public) == status
+    # and another host does not lead there
+    assert _status(method, path, query, {"host": "other.localhost"}, public) == 403

@@ -57,6 +57,8 @@ def test_the_event_of_a_ready_image_has_its_record(world: World) -> None:
         "width": 8,
         "height": 6,
         "bytes": record.renditions[0].bytes,
+        "url": f"https://images.example.com/{record.renditions[0].key}",
+        "stable_url": "https://images.example.com/i/a.jpg/small",
     }
 
 

@@ -21,6 +21,7 @@ from functions.process_image.process import Outcome
 from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 from tests.unit.events import BUCKET
 from tests.unit.fakes import (
+    ADDRESSES,
     ONE_SIZE,
     TWO_SIZES,
     Calls,
@@ -92,7 +93,7 @@ class TestAnUploadIsProcessed:
         assert {r.key: (r.content_type, r.bytes) for r in record.renditions} == {
             key: (stored.content_type, len(stored.body)) for key, stored in world.renditions.items()
         }
-        assert world.told == [events.ready(outcome.task_id, record)]
+        assert world.told == [events.ready(outcome.task_id, record, ADDRESSES)]
         assert world.tasks[outcome.task_id].outcome is Result.PROCESSED
         assert world.dead_letters == []
 

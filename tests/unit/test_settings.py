@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from darkroom.addresses import Addresses
 from darkroom.environment import InvalidSettings
 
 from functions.process_image.photo import Limits
@@ -17,6 +18,8 @@ COMPLETE = {
     "TASKS_QUEUE_URL": "https://sqs/tasks",
     "RERENDER_QUEUE_URL": "https://sqs/rerenders",
     "IMAGE_EVENTS_TOPIC_ARN": "arn:topic",
+    "IMAGES_URL": "https://images.example.com",
+    "DELIVERY_PREFIXES": "shop/,trip/",
     "DEAD_LETTER_QUEUE_URL": "https://sqs/dead-letters",
     "MAX_RECEIVES": "5",
     "MAX_ATTEMPTS": "4",
@@ -58,6 +61,7 @@ def test_a_complete_environment_is_read() -> None:
         tasks_queue_url="https://sqs/tasks",
         rerender_queue_url="https://sqs/rerenders",
         image_events_topic_arn="arn:topic",
+        addresses=Addresses("https://images.example.com", ("shop/", "trip/")),
         dead_letter_queue_url="https://sqs/dead-letters",
         max_receives=5,
         max_attempts=4,
@@ -109,10 +113,16 @@ def test_no_variable_has_an_invented_default(name: str) -> None:
         Settings.from_environment({other: value for other, value in COMPLETE.items() if other != name})
 
 
-@pytest.mark.parametrize("name", COMPLETE)
+@pytest.mark.parametrize("name", COMPLETE.keys() - {"IMAGES_URL", "DELIVERY_PREFIXES"})
 def test_an_empty_variable_is_not_set(name: str) -> None:
     with pytest.raises(InvalidSettings, match=f"^{name} is not set$"):
         Settings.from_environment(COMPLETE | {name: ""})
+
+
+def test_nothing_is_delivered_unless_there_is_an_address() -> None:
+    addresses = Settings.from_environment(COMPLETE | {"IMAGES_URL": "", "DELIVERY_PREFIXES": ""}).addresses
+    assert addresses == Addresses()
+    assert addresses.of("a.jpg", "thumb", "a.jpg/1/thumb.webp") == {}
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "5.5", "five", " 5", "²"])

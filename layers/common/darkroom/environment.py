@@ -27,6 +27,13 @@ class Environment:
             self.faults.append(f"{name} is not set")
         return value
 
+    def text_or_empty(self, name: str) -> str:
+        """Read a variable that may be empty, but must be there."""
+        self.names.add(name)
+        if name not in self.variables:
+            self.faults.append(f"{name} is not set")
+        return self.variables.get(name, "")
+
     def number(self, name: str) -> int:
         """Read a whole number above 0."""
         value = self.text(name)

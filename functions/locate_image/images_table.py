@@ -1,0 +1,39 @@
+"""The images table, as a stable address needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boto3.dynamodb.types import TypeDeserializer
+from darkroom.aws_faults import aws_faults_as_transient
+
+from functions.locate_image.stable_address import Published, Rendition
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class DynamoDbImages:
+    """Reads the images table. What was published a moment ago may be missing: the answer is cached longer than that."""
+
+    dynamodb: DynamoDBClient
+    table: str
+
+    def read(self, image_key: str) -> Published | None:
+        """Read what is published under a key; None if it is unknown. Raises ServiceUnavailable."""
+        with aws_faults_as_transient("look the image up"):
+            item = self.dynamodb.get_item(
+                TableName=self.table,
+                Key={"image_key": {"S": image_key}},
+                ProjectionExpression="#state, renditions",
+                ExpressionAttributeNames={"#state": "state"},
+            ).get("Item")
+        if item is None:
+            return None
+        values = {name: _deserialize(value) for name, value in item.items()}
+        renditions = tuple(Rendition(r["name"], r["key"], r["content_type"]) for r in values.get("renditions", ()))
+        return Published(values["state"], renditions)
