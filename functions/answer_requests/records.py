@@ -18,7 +18,7 @@ _OF_AN_ORDER = ("order_id", "state", "amount", "currency", "history", "rejection
 
 
 class Addresses(Protocol):
-    """Makes the renditions' addresses for one answer."""
+    """Makes the addresses of an image's renditions."""
 
     @property
     def expire_at(self) -> str | None:

@@ -50,11 +50,11 @@ class Uploads(Protocol):
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What requests are answered with. ``addresses`` makes those of one answer."""
+    """What requests are answered with. ``addresses`` makes those of an image, by its key."""
 
     records: Records
     uploads: Uploads
-    addresses: Callable[[], Addresses]
+    addresses: Callable[[str], Addresses]
     max_image_bytes: int
 
 
@@ -84,7 +84,7 @@ def _read_image(key: str, dependencies: Dependencies) -> Mapping[str, Any]:
     item = dependencies.records.image(key) if len(key.encode()) <= _LONGEST_KEY else None
     if item is None:
         raise RequestRefused(404, "IMAGE_UNKNOWN", "There is no record of an image under this key.")
-    return image_json(item, dependencies.addresses())
+    return image_json(item, dependencies.addresses(key))
 
 
 def _list_images(query: Mapping[str, str], dependencies: Dependencies) -> Mapping[str, Any]:
@@ -99,10 +99,9 @@ def _list_images(query: Mapping[str, str], dependencies: Dependencies) -> Mappin
         raise RequestRefused(400, "BAD_REQUEST_PARAMETERS", "prefix or cursor is too long.", allowed)
     found, has_more = dependencies.uploads.list(prefix, cursor, int(limit))
     items = dependencies.records.images([upload.key for upload in found]) if found else {}
-    addresses = dependencies.addresses()
     return {
         "images": [
-            image_json(items[upload.key], addresses)
+            image_json(items[upload.key], dependencies.addresses(upload.key))
             if upload.key in items
             else pending_json(upload.key, upload.bytes, upload.uploaded_at)
             for upload in found

@@ -63,7 +63,7 @@ class PresignedAddresses:
 
     @classmethod
     def from_now(cls, s3: S3Client, bucket: str) -> PresignedAddresses:
-        """Begin an answer's addresses."""
+        """Return addresses that work from now on."""
         return cls(s3, bucket, _iso(datetime.now(UTC) + timedelta(seconds=_SECONDS_TO_SHOW)))
 
     def of(self, key: str) -> str:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+from darkroom.addresses import Addresses
 from darkroom.environment import Environment, EnvironmentSettings
 
 
-def _may_be_empty(name: str) -> Callable[[Environment], str]:
-    def read(environment: Environment) -> str:
-        environment.names.add(name)
-        return environment.variables.get(name, "")
-
-    return read
+def _orders_table(environment: Environment) -> str:
+    return environment.text_or_empty("ORDERS_TABLE")
 
 
 @dataclass(frozen=True)
@@ -25,8 +21,8 @@ class Settings(EnvironmentSettings):
     ----------
     orders_table:
         Empty in a stack without orders.
-    images_url:
-        Where renditions are delivered; empty without delivery.
+    delivered:
+        Where renditions are delivered, and which.
     max_image_bytes:
         The largest upload that is rendered.
     """
@@ -34,6 +30,6 @@ class Settings(EnvironmentSettings):
     uploads_bucket: str
     renditions_bucket: str
     images_table: str
-    orders_table: Annotated[str, _may_be_empty("ORDERS_TABLE")]
-    images_url: Annotated[str, _may_be_empty("IMAGES_URL")]
+    orders_table: Annotated[str, _orders_table]
+    delivered: Annotated[Addresses, Addresses.read]
     max_image_bytes: int

@@ -25,9 +25,9 @@ def build_dependencies(settings: Settings) -> Dependencies:
     s3 = boto3.client("s3", config=_CLIENTS.merge(_SIGNING))
     dynamodb = boto3.client("dynamodb", config=_CLIENTS)
 
-    def addresses() -> Addresses:
-        if settings.images_url:
-            return DeliveredAddresses(settings.images_url)
+    def addresses(image_key: str) -> Addresses:
+        if settings.delivered.images_url and settings.delivered.delivers(f"{image_key}/"):
+            return DeliveredAddresses(settings.delivered.images_url)
         return PresignedAddresses.from_now(s3, settings.renditions_bucket)
 
     return Dependencies(

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 from botocore.stub import Stubber
+from darkroom.addresses import Addresses
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -120,7 +121,7 @@ def world(images_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         for bucket in ("uploads", "renditions"):
             s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         tables = empty_table(dynamodb, "image_key"), empty_table(dynamodb, "order_id")
-        settings = Settings("uploads", "renditions", *tables, images_url, 52_428_800)
+        settings = Settings("uploads", "renditions", *tables, Addresses(images_url, ("trip/",)), 52_428_800)
         monkeypatch.setattr(app, "dependencies", build_dependencies(settings))
         yield World(settings, s3, dynamodb)
 
@@ -151,6 +152,15 @@ def test_an_image_is_plain_json_with_addresses_and_a_srcset_for_each_type(world:
         assert parse_qs(parts.query)["X-Amz-Expires"] == ["900"]
         assert "stable_url" not in image["renditions"][1]
         assert image["urls_expire_at"]
+
+
+@pytest.mark.parametrize("images_url", ["https://d111.cloudfront.net"])
+def test_an_image_that_is_not_delivered_has_signed_addresses(world: World) -> None:
+    world.store(world.settings.images_table, READY | {"image_key": "private/a.jpg"})
+    status, image = world.image("private/a.jpg")
+    assert status == 200
+    assert image["urls_expire_at"]
+    assert all("X-Amz-Signature" in rendition["url"] for rendition in image["renditions"])
 
 
 def test_a_location_is_shown_where_it_is_kept(world: World) -> None:
