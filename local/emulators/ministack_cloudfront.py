@@ -35,9 +35,11 @@ def app_of(host: str) -> App | None:
 
 
 async def _serve(distribution: Any, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    from ministack.core import iam_evaluator
     from ministack.services import cloudfront
 
     del receive  # the distribution takes no bodies
+    iam_evaluator.pin_request_origin(scope["client"][0], secure_transport=True)  # CloudFront reads the bucket over TLS
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     query = scope["query_string"].decode("latin-1")
     status, answered, body = await cloudfront.handle_viewer_request(

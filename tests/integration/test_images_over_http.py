@@ -12,8 +12,9 @@ import requests
 from local.config import LocalConfig
 from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.browsing import certificate, post_form
+from tests.integration.browsing import post_form
 from tests.integration.calling import Caller, owner_of
+from tests.integration.test_delivery import Answer
 from tests.integration.uploading import SAMPLES
 
 PHOTO = (SAMPLES / "IMG_0042.JPG").read_bytes()
@@ -40,9 +41,10 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
     assert image["version_id"] == answer.headers["x-amz-version-id"]
     assert (image["key"], image["width"], image["height"]) == (key, 1353, 900)
     for rendition in image["renditions"]:
-        shown = requests.get(rendition["url"], verify=certificate(config), timeout=10)
-        assert (shown.status_code, shown.headers["Content-Type"]) == (200, rendition["content_type"])
-        assert len(shown.content) == rendition["bytes"]
+        shown = Answer(stack, rendition["url"])
+        assert (shown.status, shown.headers["content-type"]) == (200, rendition["content_type"])
+        assert len(shown.body) == rendition["bytes"]
+        assert rendition["stable_url"].endswith(f"/i/{quote(key)}/{rendition['name']}")
     assert image["srcset"]["image/webp"].count("w,") == len(image["renditions"]) - 1
     # and the index shows it, and an upload without a record
     stack.s3.put_object(Bucket=stack.outputs["UploadsBucketName"], Key=f"{folder}/notes.txt", Body=b"no image")
