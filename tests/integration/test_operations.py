@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from rich.console import Console
 
+from local.chaos.fault_injection import held_back_messages
 from local.config import PROJECT, LocalConfig
 from local.outcomes import count_messages, poll, take_results
 from local.stack import Stack
@@ -119,13 +120,14 @@ def test_a_dead_letter_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wron
 
 @pytest.fixture
 def dead_results(stack: Stack) -> Iterator[set[str]]:
-    """Forty results that their reader returned too often; the test removes them all."""
-    stack.sqs.purge_queue(QueueUrl=stack.outputs[DEAD_RESULTS])  # of those that other tests have left
-    ids = {uuid4().hex for _ in range(40)}
-    for id_ in ids:
-        stack.sqs.send_message(QueueUrl=stack.outputs[DEAD_RESULTS], MessageBody=json.dumps({"task_id": id_}))
-    yield ids
-    list(take_results(stack))
+    """Forty results that their reader returned too often, and no new ones; the test removes them all."""
+    with held_back_messages(stack, stack.outputs["ImageTasksQueueArn"]):
+        stack.sqs.purge_queue(QueueUrl=stack.outputs[DEAD_RESULTS])  # of those that other tests have left
+        ids = {uuid4().hex for _ in range(40)}
+        for id_ in ids:
+            stack.sqs.send_message(QueueUrl=stack.outputs[DEAD_RESULTS], MessageBody=json.dumps({"task_id": id_}))
+        yield ids
+        list(take_results(stack))
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
