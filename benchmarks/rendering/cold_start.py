@@ -32,6 +32,7 @@ from benchmarks.function_settings import (
     ANSWER_ENVIRONMENT,
     AWS_ENVIRONMENT,
     ENVIRONMENT,
+    LOCATE_ENVIRONMENT,
     MEMORY_MB,
     ORDER_ENVIRONMENT,
     RELAY_ENVIRONMENT,
@@ -102,6 +103,7 @@ FUNCTIONS = {
     "AnswerRequestsFunction": Function(
         "functions.answer_requests.app", _SHARED, ("s3", "dynamodb"), (), ANSWER_ENVIRONMENT
     ),
+    "LocateImageFunction": Function("functions.locate_image.app", _SHARED, ("dynamodb",), (), LOCATE_ENVIRONMENT),
 }
 
 
