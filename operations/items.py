@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from boto3.dynamodb.types import TypeDeserializer
+from darkroom.items import plain_values
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 T = TypeVar("T")
 _KEYS_PER_CALL = 100  # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_deserialize = TypeDeserializer().deserialize
 
 
 def read_items(dynamodb: DynamoDBClient, table: str, key_name: str, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -24,7 +23,7 @@ def read_items(dynamodb: DynamoDBClient, table: str, key_name: str, keys: Iterab
         while wanted:
             answer = dynamodb.batch_get_item(RequestItems=wanted)
             for item in answer["Responses"].get(table, []):
-                values = {name: _deserialize(value) for name, value in item.items()}
+                values = plain_values(item)
                 items[values[key_name]] = values
             wanted = answer.get("UnprocessedKeys")
     return items

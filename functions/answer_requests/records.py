@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
-from urllib.parse import quote
+
+from darkroom.addresses import Addresses
 
 _OF_AN_IMAGE = (
     *("version_id", "version_order", "uploaded_at", "deleted_at"),
@@ -17,37 +18,18 @@ _OF_A_FAULT = ("error_code", "reason", "at", "version_id")
 _OF_AN_ORDER = ("order_id", "state", "amount", "currency", "history", "rejection")
 
 
-class Addresses(Protocol):
-    """Makes the addresses of an image's renditions."""
+class SignedAddresses(Protocol):
+    """Signs the addresses of renditions that are not delivered."""
 
     @property
-    def expire_at(self) -> str | None:
-        """When they stop working, ISO 8601; None if they last."""
-
-    def of(self, key: str) -> str:
-        """Return the address of a rendition, whose bytes never change."""
-
-    def stable(self, image_key: str, name: str) -> str | None:
-        """Return the address that always leads to the image's current rendition; None without delivery."""
-
-
-@dataclass(frozen=True)
-class DeliveredAddresses:
-    """Addresses of the delivery domain, for everybody and for good."""
-
-    images_url: str
-    expire_at: str | None = None
+    def expire_at(self) -> str:
+        """When they stop working, ISO 8601."""
 
     def of(self, key: str) -> str:
         """Return the address of a rendition."""
-        return f"{self.images_url}/{quote(key)}"
-
-    def stable(self, image_key: str, name: str) -> str | None:
-        """Return the image's stable address."""
-        return f"{self.images_url}/i/{quote(image_key)}/{name}"
 
 
-def image_json(item: Mapping[str, Any], addresses: Addresses) -> dict[str, Any]:
+def image_json(item: Mapping[str, Any], delivered: Addresses, signed: SignedAddresses) -> dict[str, Any]:
     """Return an image as the API shows it, with the renditions' addresses and a ``srcset`` per content type."""
     image = {"key": item["image_key"], "state": item["state"]}
     image |= {name: item[name] for name in _OF_AN_IMAGE if name in item}
@@ -57,16 +39,15 @@ def image_json(item: Mapping[str, Any], addresses: Addresses) -> dict[str, Any]:
         image["latest_fault"] = {name: fault.get(name) for name in _OF_A_FAULT}
     if item["state"] != "READY":
         return image
-    urls = {key: addresses.of(key) for key in dict.fromkeys(rendition["key"] for rendition in item["renditions"])}
+    sign = cache(signed.of)  # equal renditions are one object
     image["renditions"] = [
         {name: rendition[name] for name in _OF_A_RENDITION}
-        | {"url": urls[rendition["key"]]}
-        | ({"stable_url": stable} if (stable := addresses.stable(item["image_key"], rendition["name"])) else {})
+        | (delivered.of(item["image_key"], rendition["name"], rendition["key"]) or {"url": sign(rendition["key"])})
         for rendition in item["renditions"]
     ]
     image["srcset"] = srcsets(image["renditions"], item["width"], item["height"])
-    if addresses.expire_at:
-        image["urls_expire_at"] = addresses.expire_at
+    if any("stable_url" not in rendition for rendition in image["renditions"]):
+        image["urls_expire_at"] = signed.expire_at
     return image
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from functions.answer_requests.records import Addresses, image_json, order_json, pending_json
+from darkroom.addresses import Addresses
+
+from functions.answer_requests.records import SignedAddresses, image_json, order_json, pending_json
 from functions.answer_requests.requests import RequestRefused, json_body, path_parameter, query_of
 from functions.answer_requests.uploads import UploadForm, read_form
 
@@ -50,11 +52,12 @@ class Uploads(Protocol):
 
 @dataclass(frozen=True)
 class Dependencies:
-    """What requests are answered with. ``addresses`` makes those of an image, by its key."""
+    """What requests are answered with. ``signed`` begins an answer's signed addresses."""
 
     records: Records
     uploads: Uploads
-    addresses: Callable[[str], Addresses]
+    delivered: Addresses
+    signed: Callable[[], SignedAddresses]
     max_image_bytes: int
 
 
@@ -84,7 +87,7 @@ def _read_image(key: str, dependencies: Dependencies) -> Mapping[str, Any]:
     item = dependencies.records.image(key) if len(key.encode()) <= _LONGEST_KEY else None
     if item is None:
         raise RequestRefused(404, "IMAGE_UNKNOWN", "There is no record of an image under this key.")
-    return image_json(item, dependencies.addresses(key))
+    return image_json(item, dependencies.delivered, dependencies.signed())
 
 
 def _list_images(query: Mapping[str, str], dependencies: Dependencies) -> Mapping[str, Any]:
@@ -99,9 +102,10 @@ def _list_images(query: Mapping[str, str], dependencies: Dependencies) -> Mappin
         raise RequestRefused(400, "BAD_REQUEST_PARAMETERS", "prefix or cursor is too long.", allowed)
     found, has_more = dependencies.uploads.list(prefix, cursor, int(limit))
     items = dependencies.records.images([upload.key for upload in found]) if found else {}
+    signed = dependencies.signed()
     return {
         "images": [
-            image_json(items[upload.key], dependencies.addresses(upload.key))
+            image_json(items[upload.key], dependencies.delivered, signed)
             if upload.key in items
             else pending_json(upload.key, upload.bytes, upload.uploaded_at)
             for upload in found

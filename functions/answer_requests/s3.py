@@ -72,11 +72,6 @@ class PresignedAddresses:
             "get_object", {"Bucket": self.bucket, "Key": key}, ExpiresIn=_SECONDS_TO_SHOW
         )
 
-    def stable(self, image_key: str, name: str) -> str | None:
-        """Return None: nothing redirects without delivery."""
-        del image_key, name
-        return None
-
 
 def _iso(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")

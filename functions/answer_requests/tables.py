@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from time import sleep
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from darkroom.aws_faults import aws_faults_as_transient
 from darkroom.errors import ServiceUnavailable
+from darkroom.items import plain_values
 from darkroom.retries import backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _ATTEMPTS_AT_A_BATCH = 4
-_deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class DynamoDbRecords:
         with aws_faults_as_transient("look the images up"):
             for attempt in range(1, _ATTEMPTS_AT_A_BATCH + 1):
                 answer = self.dynamodb.batch_get_item(RequestItems=wanted)
-                items = map(_values, answer["Responses"].get(self.images_table, []))
+                items = map(plain_values, answer["Responses"].get(self.images_table, []))
                 found |= {item["image_key"]: item for item in items}
                 # What one answer has no room for, or the table no capacity:
                 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
@@ -57,8 +56,4 @@ class DynamoDbRecords:
             return None
         with aws_faults_as_transient("look the record up"):
             item = self.dynamodb.get_item(TableName=table, Key={name: {"S": key}}).get("Item")
-        return _values(item) if item else None
-
-
-def _values(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _deserialize(value) for name, value in item.items()}
+        return plain_values(item) if item else None

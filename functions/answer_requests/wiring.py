@@ -5,7 +5,6 @@ from __future__ import annotations
 import boto3
 from botocore.config import Config
 
-from functions.answer_requests.records import Addresses, DeliveredAddresses
 from functions.answer_requests.routes import Dependencies
 from functions.answer_requests.s3 import PresignedAddresses, S3Uploads
 from functions.answer_requests.settings import Settings
@@ -24,15 +23,10 @@ def build_dependencies(settings: Settings) -> Dependencies:
     """Build what the handler works with."""
     s3 = boto3.client("s3", config=_CLIENTS.merge(_SIGNING))
     dynamodb = boto3.client("dynamodb", config=_CLIENTS)
-
-    def addresses(image_key: str) -> Addresses:
-        if settings.delivered.images_url and settings.delivered.delivers(f"{image_key}/"):
-            return DeliveredAddresses(settings.delivered.images_url)
-        return PresignedAddresses.from_now(s3, settings.renditions_bucket)
-
     return Dependencies(
         DynamoDbRecords(dynamodb, settings.images_table, settings.orders_table),
         S3Uploads(s3, settings.uploads_bucket),
-        addresses,
+        settings.delivered,
+        lambda: PresignedAddresses.from_now(s3, settings.renditions_bucket),
         settings.max_image_bytes,
     )

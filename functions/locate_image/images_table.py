@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boto3.dynamodb.types import TypeDeserializer
 from darkroom.aws_faults import aws_faults_as_transient
+from darkroom.items import plain_values
 
 from functions.locate_image.stable_address import Published, Rendition
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-
-_deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,6 @@ class DynamoDbImages:
             ).get("Item")
         if item is None:
             return None
-        values = {name: _deserialize(value) for name, value in item.items()}
+        values = plain_values(item)
         renditions = tuple(Rendition(r["name"], r["key"], r["content_type"]) for r in values.get("renditions", ()))
         return Published(values["state"], renditions)

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from darkroom.environment import Environment, EnvironmentSettings
-
-
-def _prefixes(environment: Environment) -> tuple[str, ...]:
-    return tuple(environment.text_or_empty("DELIVERY_PREFIXES").split(","))
+from darkroom.addresses import read_prefixes
+from darkroom.environment import EnvironmentSettings
 
 
 @dataclass(frozen=True)
@@ -17,4 +14,4 @@ class Settings(EnvironmentSettings):
     """The function's settings. ``delivery_prefixes``: with which of them a rendition's key must begin."""
 
     images_table: str
-    delivery_prefixes: Annotated[tuple[str, ...], _prefixes]
+    delivery_prefixes: Annotated[tuple[str, ...], read_prefixes]

@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
+from darkroom.items import plain_values
 
 from functions.process_image.images import (
     ImageRecord,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 _serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
 
 
 def _now() -> datetime:
@@ -196,7 +196,7 @@ def _fault_item(fault: LatestFault) -> dict[str, Any]:
 
 
 def _known(item: Mapping[str, Any]) -> KnownImage:
-    values = {name: _deserialize(value) for name, value in item.items()}
+    values = plain_values(item)
     published: ImageRecord | Tombstone | None = None
     if values["state"] == State.READY:
         published = _record(values)

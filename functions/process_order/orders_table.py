@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from time import sleep, time
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.aws_faults import aws_faults_as_transient, error_code
 from darkroom.errors import OrderIdReused, ProductUnknown, ServiceUnavailable, StockRecordInvalid
+from darkroom.items import plain_values
 from darkroom.order_messages import Order, OrderLine
 from darkroom.retries import backoff
 
@@ -40,7 +41,6 @@ _ATTEMPTS_AT_A_TRANSACTION = 8
 _FAILED_CONDITION = "ConditionalCheckFailed"
 _SECONDS_OF_A_DAY = 24 * 60 * 60
 _serialize = TypeSerializer().serialize
-_deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _item_of(record: OrderRecord) -> dict[str, Any]:
 
 
 def _record_of(item: Mapping[str, Any]) -> OrderRecord:
-    values = {name: _deserialize(value) for name, value in item.items()}
+    values = plain_values(item)
     rejection = values.get("rejection")
     return OrderRecord(
         order=Order(

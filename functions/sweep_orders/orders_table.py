@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer
 from darkroom.aws_faults import aws_faults_as_transient
+from darkroom.items import plain_values
 from darkroom.order_expiry import stands_still
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ _FINAL = {":completed": {"S": "COMPLETED"}, ":rejected": {"S": "REJECTED"}}
 _FIELDS = ("order_id", "customer_id", "customer_email", "items", "amount", "currency", "payment_method")
 # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
 _KEYS_PER_CALL = 100
-_deserialize = TypeDeserializer().deserialize
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class DynamoDbOrders:
         with aws_faults_as_transient("look for orders that stand still"):
             for page in pages:
                 for item in page["Items"]:
-                    order = {name: _deserialize(value) for name, value in item.items()}
+                    order = plain_values(item)
                     if stands_still(order["history"][-1]["at"], now):
                         yield _message_of(order)
 

@@ -159,12 +159,10 @@ def _memory(config: LocalConfig) -> Path:
 
 
 def _server(config: LocalConfig) -> Server:
-    pid_file = config.folder / "payments.pid"
     return _Provider(
         name="The payment provider",
         script=PROJECT / "local" / "emulators" / "run_localstripe.py",
-        pid_file=pid_file,
+        pid_file=config.folder / "payments.pid",
         log=config.logs / "payments.log",
         health_url=config.payments_url,
-        clean_up=lambda: pid_file.unlink(missing_ok=True),
     )

@@ -38,7 +38,7 @@ class Server:
     health_url:
         The URL that answers once it is up.
     clean_up:
-        Removes the files that are useless without the process.
+        Removes files other than that of the process id, which are useless without the process.
     seconds_to_stop:
         How long to wait after SIGTERM before it is killed.
     """
@@ -48,7 +48,7 @@ class Server:
     pid_file: Path
     log: Path
     health_url: str
-    clean_up: Callable[[], None]
+    clean_up: Callable[[], None] = lambda: None
     seconds_to_stop: float = 5
 
     def running(self) -> psutil.Process | None:
@@ -114,6 +114,7 @@ class Server:
             psutil.wait_procs(alive, timeout=5)
             for child in _started:
                 child.poll()
+        self.pid_file.unlink(missing_ok=True)
         self.clean_up()
         return process is not None
 

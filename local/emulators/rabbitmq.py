@@ -166,13 +166,11 @@ def _forget(config: LocalConfig) -> None:
 
 
 def _server(config: LocalConfig) -> Server:
-    pid_file = config.folder / "rabbitmq.pid"
     return _Broker(
         name="RabbitMQ",
         script=rabbitmq_install.find() or Path("rabbitmq-server"),
-        pid_file=pid_file,
+        pid_file=config.folder / "rabbitmq.pid",
         log=config.logs / "rabbitmq.log",
         health_url=config.rabbitmq_url,
-        clean_up=lambda: pid_file.unlink(missing_ok=True),
         seconds_to_stop=30,  # it persists its messages
     )

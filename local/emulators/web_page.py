@@ -37,12 +37,10 @@ def stop(config: LocalConfig) -> bool:
 
 
 def _server(config: LocalConfig) -> Server:
-    pid_file = config.folder / "web_page.pid"
     return Server(
         name="The sample page's backend",
         script=PROJECT / "samples" / "web" / "server.py",
-        pid_file=pid_file,
+        pid_file=config.folder / "web_page.pid",
         log=config.logs / "web_page.log",
         health_url=config.web_url,
-        clean_up=lambda: pid_file.unlink(missing_ok=True),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 
 from local.outcomes import poll
 from local.stack import Stack
+from tests.integration.browsing import Answer
 from tests.integration.uploading import SAMPLES, image, new_key, upload, wait_for
 
 with_node = pytest.mark.skipif(not shutil.which("node"), reason="the emulator runs CloudFront's function with node")
@@ -19,20 +19,6 @@ with_node = pytest.mark.skipif(not shutil.which("node"), reason="the emulator ru
 CHROME = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"
 OLDER = "image/webp,image/png,image/*;q=0.8"
 KEPT_FOR_A_YEAR = "public, max-age=31536000, immutable"
-
-
-class Answer:
-    """What came back."""
-
-    def __init__(self, stack: Stack, url: str, method: str = "GET", **headers: str) -> None:
-        parts = urlsplit(url)
-        # Python asks the system for *.localhost, which not every system knows.
-        connection = HTTPConnection("127.0.0.1", parts.port, timeout=30)
-        connection.request(method, parts.path, headers={"Host": parts.netloc, **headers})
-        answer = connection.getresponse()
-        self.status, self.body = answer.status, answer.read()
-        self.headers = {name.lower(): value for name, value in answer.getheaders()}
-        connection.close()
 
 
 def published(stack: Stack, key: str, sample: str = "IMG_0042.JPG") -> dict[str, str]:

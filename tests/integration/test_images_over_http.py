@@ -12,9 +12,8 @@ import requests
 from local.config import LocalConfig
 from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.browsing import post_form
+from tests.integration.browsing import Answer, post_form
 from tests.integration.calling import Caller, owner_of
-from tests.integration.test_delivery import Answer
 from tests.integration.uploading import SAMPLES
 
 PHOTO = (SAMPLES / "IMG_0042.JPG").read_bytes()

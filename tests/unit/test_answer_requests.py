@@ -121,7 +121,7 @@ def world(images_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         for bucket in ("uploads", "renditions"):
             s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
         tables = empty_table(dynamodb, "image_key"), empty_table(dynamodb, "order_id")
-        settings = Settings("uploads", "renditions", *tables, Addresses(images_url, ("trip/",)), 52_428_800)
+        settings = Settings("uploads", "renditions", *tables, Addresses(images_url, ("k/",)), 52_428_800)
         monkeypatch.setattr(app, "dependencies", build_dependencies(settings))
         yield World(settings, s3, dynamodb)
 
@@ -156,7 +156,8 @@ def test_an_image_is_plain_json_with_addresses_and_a_srcset_for_each_type(world:
 
 @pytest.mark.parametrize("images_url", ["https://d111.cloudfront.net"])
 def test_an_image_that_is_not_delivered_has_signed_addresses(world: World) -> None:
-    world.store(world.settings.images_table, READY | {"image_key": "private/a.jpg"})
+    renditions = [rendition | {"key": f"private/{rendition['key']}"} for rendition in RENDITIONS]
+    world.store(world.settings.images_table, READY | {"image_key": "private/a.jpg", "renditions": renditions})
     status, image = world.image("private/a.jpg")
     assert status == 200
     assert image["urls_expire_at"]

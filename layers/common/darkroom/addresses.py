@@ -26,8 +26,7 @@ class Addresses:
     @classmethod
     def read(cls, environment: Environment) -> Addresses:
         """Read ``IMAGES_URL`` and ``DELIVERY_PREFIXES``, both of which may be empty."""
-        prefixes = environment.text_or_empty("DELIVERY_PREFIXES").split(",")
-        return cls(environment.text_or_empty("IMAGES_URL"), tuple(prefixes))
+        return cls(environment.text_or_empty("IMAGES_URL"), read_prefixes(environment))
 
     def delivers(self, key: str) -> bool:
         """Return whether a key of the renditions bucket is one that everybody may read."""
@@ -52,3 +51,8 @@ class Addresses:
             "url": f"{self.images_url}/{quote(key)}",
             "stable_url": f"{self.images_url}/i/{quote(image_key)}/{name}",
         }
+
+
+def read_prefixes(environment: Environment) -> tuple[str, ...]:
+    """Read ``DELIVERY_PREFIXES``; empty, it is the prefix of every key."""
+    return tuple(environment.text_or_empty("DELIVERY_PREFIXES").split(","))
