@@ -10,19 +10,24 @@ from functools import cache
 # Not those that the system chooses itself: from there it takes the local ends of connections too (32768 to 60999 on
 # Linux, from 49152 on macOS), and one of those may take a port, or a neighbour, before its server does.
 _FIRST, _LAST, _RANGE = 20_000, 32_000, 200
+_given: set[int] = set()  # a server may take its port late, as the sample page does: it stays reserved until then
 
 
 def free_port(neighbours: int = 0) -> int:
-    """Find a port that is free, with as many free ones after it, and that no other test process is given."""
+    """Find a port that is free, with as many free ones after it, and that nobody else is given."""
     first = _range_of_this_process()[0]
     while True:
         port = random.randrange(first, first + _RANGE - neighbours - 1)  # noqa: S311 # no secret
+        wanted = set(range(port, port + neighbours + 1))
+        if wanted & _given:
+            continue
         with ExitStack() as probes:
             try:
-                for offset in range(neighbours + 1):
-                    probes.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+                for number in wanted:
+                    probes.enter_context(socket.socket()).bind(("127.0.0.1", number))
             except OSError:
                 continue
+            _given.update(wanted)
             return port
 
 
