@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pika
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionWrongStateError
 
 from operations.errors import OperationsError
 
@@ -78,7 +78,12 @@ def open_channel(url: str) -> Iterator[BlockingChannel]:
     where = f"the broker at {parameters.host}:{parameters.port}"
     try:
         with pika.BlockingConnection(parameters) as connection:
-            yield connection.channel()
+            try:
+                channel = connection.channel()
+            except ConnectionWrongStateError:  # the broker closed it at once: pika then leaves its own sockets open
+                connection._cleanup()  # type: ignore[attr-defined]  # noqa: SLF001
+                raise
+            yield channel
     except ChannelClosedByBroker as error:
         raise OperationsError(f"RabbitMQ refuses: {error.reply_text}") from error
     except (AMQPError, OSError) as error:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pika import frame, spec
 from pika.exceptions import ChannelClosedByBroker
 from rich.console import Console
 
 from operations import rabbitmq_queues
 from operations.errors import OperationsError
-from operations.rabbitmq_queues import DEAD_LETTER_EXCHANGE, QUEUES, connection_parameters, declare_queues
+from operations.rabbitmq_queues import (
+    DEAD_LETTER_EXCHANGE,
+    QUEUES,
+    connection_parameters,
+    declare_queues,
+    open_channel,
+)
 
 _CONTEXT = ssl.create_default_context()
 
@@ -100,6 +110,34 @@ class TestConnection:
         with pytest.raises(OperationsError, match="The URL is not an AMQP URL") as raised:
             connection_parameters(url)
         assert "s3cret" not in str(raised.value)
+
+    def test_to_a_broker_that_stops_leaves_no_socket_open(self) -> None:
+        # given a broker that accepts the connection and closes it in the same breath
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            broker = Thread(target=_accept_and_close, args=(server,))
+            broker.start()
+            # when
+            with (
+                pytest.raises(OperationsError, match="No connection to the broker"),
+                open_channel(f"amqp://user:password@127.0.0.1:{server.getsockname()[1]}"),
+            ):
+                pytest.fail("It is not connected.")
+            broker.join()
+        # then Python does not warn of one, which is an error here
+        gc.collect()
+
+
+def _accept_and_close(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        for methods in (
+            [spec.Connection.Start(server_properties={}, mechanisms="PLAIN", locales="en_US")],
+            [spec.Connection.Tune(channel_max=10, frame_max=131_072, heartbeat=0)],
+            [spec.Connection.OpenOk(), spec.Connection.Close(320, "CONNECTION_FORCED", 0, 0)],
+        ):
+            connection.recv(4096)
+            connection.sendall(b"".join(frame.Method(0, method).marshal() for method in methods))
+        connection.recv(4096)
 
 
 class TestDeclaring:
