@@ -93,7 +93,7 @@ failed = echo "$(1) could not be installed; the reason is above. Is there a netw
 check: setup .local/security/installed ## lint, types, template rules, prose, security - no stack, no network
 	@echo "[1/9] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@echo "[2/9] mypy"; .venv/bin/mypy
-	@echo "[3/9] cfn-lint"; .venv/bin/cfn-lint --regions $(REGIONS) --custom-rules tests/template/cfn_lint_rules.txt -- template.yaml deployment/deploy-role.yaml
+	@echo "[3/9] cfn-lint"; .venv/bin/cfn-lint --include-checks I3011 --regions $(REGIONS) --custom-rules tests/template/cfn_lint_rules.txt -- template.yaml deployment/deploy-role.yaml
 	@echo "[4/9] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
 	@echo "[5/9] checkov, of the template"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml

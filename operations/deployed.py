@@ -122,7 +122,7 @@ class AwsStack(DeployedStack):
             raise OperationsError(f"There are no AWS credentials {_of(self.profile)}.")
         return found
 
-    @property
+    @cached_property
     def _session(self) -> boto3.Session:
         return boto3.Session(profile_name=self.profile or None, region_name=self.region)
 

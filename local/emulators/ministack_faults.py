@@ -188,12 +188,12 @@ async def _drop(send: Any) -> None:
 
 async def body_of(receive: Receive) -> bytes:
     """Read a request's whole body."""
-    body = b""
+    body = bytearray()  # bytes would be copied whole for each of its thousand parts
     while (message := await receive())["type"] == "http.request":
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    return body
+    return bytes(body)
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:

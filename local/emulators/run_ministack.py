@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from importlib.metadata import version
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import mkdtemp
+from threading import Lock
 from time import time
+from types import SimpleNamespace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -29,6 +34,40 @@ def parse_templates_in_c() -> None:
 
     if yaml.__with_libyaml__:
         yaml.SafeLoader = yaml.CSafeLoader  # type: ignore[assignment,misc] # CfnLoader inherits from it
+
+
+def unpack_layers_once() -> None:
+    """Give the processes of all functions one copy of each layer, behind links.
+
+    MiniStack unpacks every layer for every process, which takes up to a second of a processor. Remove this when it
+    keeps what it has unpacked.
+    """
+    from ministack.core import lambda_runtime
+
+    folder, lock = Path(mkdtemp(prefix="layers-")), Lock()
+
+    class UnpackedOnce(zipfile.ZipFile):
+        """A layer's archive, which is ours: its entries need no check of where they lead."""
+
+        def namelist(self) -> list[str]:
+            return []
+
+        def extractall(self, path: Any = None, *_: Any) -> None:
+            target, members = Path(path), self.infolist()
+            if not target.name.startswith("layer_"):  # a function's own code
+                super().extractall(target, members)
+                return
+            contents = repr([(info.filename, info.CRC) for info in members])
+            with lock:
+                kept = folder / sha256(contents.encode()).hexdigest()
+                if not kept.exists():
+                    unpacked = Path(mkdtemp(dir=folder))
+                    super().extractall(unpacked, members)
+                    unpacked.rename(kept)
+            for entry in kept.iterdir():
+                (target / entry.name).symlink_to(entry)
+
+    lambda_runtime.zipfile = SimpleNamespace(**{**vars(zipfile), "ZipFile": UnpackedOnce})
 
 
 def accept_text_in_scaling_config() -> None:
@@ -263,6 +302,7 @@ def main() -> None:
         sys.exit(f"{Path(__file__).name} was checked with MiniStack {CHECKED_VERSION}, not {installed}: read it again.")
     make_certificate(Path(os.environ["MINISTACK_SSL_CERT"]), Path(os.environ["MINISTACK_SSL_KEY"]))
     parse_templates_in_c()
+    unpack_layers_once()
     accept_text_in_scaling_config()
     accept_arns_of_layers()
     allow_batches_as_single_messages()
