@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
+from darkroom import items
+
 from functions.process_order.orders import FINAL
 from local.stack import Stack
 from operations.dead_letters import QueueScan
-from operations.items import read_items as read_items_of
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ def poll(read: Callable[[], T], is_complete: Callable[[T], bool], *, seconds: fl
 
 def read_items(stack: Stack, table: str, key_name: str, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Read items by key; those that do not exist are left out."""
-    return read_items_of(stack.dynamodb, table, key_name, keys)
+    return items.read_items(stack.dynamodb, table, key_name, keys)
 
 
 def wait_for_tasks(

@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
 from darkroom.errors import ServiceUnavailable
 from rich.console import Console
 from rich.prompt import Confirm
@@ -31,7 +30,7 @@ from operations import (
 )
 from operations.deployed import DeployedStack, account, in_aws, samconfig
 from operations.erase import Selection
-from operations.errors import OperationsError
+from operations.errors import AWS_ERRORS, OperationsError, reason_of
 from operations.flows import FLOWS
 from operations.rerender import RerenderOptions, check_bucket
 from operations.terminal import printable
@@ -116,9 +115,9 @@ def main() -> int:
         )
     except OperationsError as error:
         errors.print(f"[red]✗[/] {printable(str(error), multiline=True)}", soft_wrap=True)
-    except (ClientError, BotoCoreError, ServiceUnavailable) as error:
+    except (*AWS_ERRORS, ServiceUnavailable) as error:
         errors.print(
-            f"[red]✗[/] AWS refuses the request or does not answer: {printable(str(error), multiline=True)}",
+            f"[red]✗[/] AWS refuses the request or does not answer: {printable(reason_of(error), multiline=True)}",
             soft_wrap=True,
         )
     except KeyboardInterrupt:

@@ -16,11 +16,11 @@ from boto3.dynamodb.conditions import Attr, ConditionBase, ConditionExpressionBu
 from boto3.dynamodb.types import TypeSerializer
 from botocore.exceptions import ClientError
 from darkroom.image_messages import ImageTask, delete_task_id, read_body
+from darkroom.items import portions, read_items
 
 from functions.process_image.images import OTHER_BUCKETS, image_key_of, is_rendition_of, rendition_prefix, upload_of
 from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
-from operations.items import portions, read_items
 
 _KEYS_PER_CALL = 1000  # https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
 #: How long no deletion may be answered until the run ends.
@@ -292,7 +292,7 @@ def wait_until_settled(stack: DeployedStack, gone: Sequence[Trace], progress: Ca
 
     Raises
     ------
-    ClientError, BotoCoreError
+    ServiceUnavailable, ClientError, BotoCoreError
     """
     waiting = list(gone)
     end = monotonic() + SECONDS_TO_SETTLE

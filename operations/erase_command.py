@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
+from darkroom.errors import ServiceUnavailable
 from rich.console import Console
 from rich.table import Table
 
@@ -34,7 +35,7 @@ def run(stack: DeployedStack, selection: Selection, receipts: Path, console: Con
 
     Raises
     ------
-    OperationsError, ClientError, BotoCoreError
+    OperationsError, ServiceUnavailable, ClientError, BotoCoreError
         What was removed is in the receipt; run it again for the rest.
     """
     with console.status("Looking for everything that names these photos ..."):
@@ -76,7 +77,7 @@ def run(stack: DeployedStack, selection: Selection, receipts: Path, console: Con
             invalidation = erase.clear_cdn(stack, selection, keys)
             kept = {trace.identity for trace, _ in removal.kept}
             came = [trace for trace in _find(stack, selection) if trace.identity not in kept]
-    except (ClientError, BotoCoreError, KeyboardInterrupt):
+    except (ServiceUnavailable, ClientError, BotoCoreError, KeyboardInterrupt):
         receipt.write(removal)
         console.print(f"Stopped. What was removed is in {receipt.path}. Run it again for the rest.", soft_wrap=True)
         raise

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import boto3
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from darkroom.aws_faults import error_code
 from rich.console import Console
 from rich.table import Table
 
 from operations.deployed import DeployedStack, samconfig
+from operations.errors import AWS_ERRORS, reason_of
 from operations.parameters import parse_assignments
 from operations.terminal import printable
 
@@ -157,9 +158,11 @@ def _asked(check: Callable[[DeployedStack, Plan], Finding], account: DeployedSta
     """A check's finding; a question that AWS does not answer is something to know, not a failure."""
     try:
         return check(account, plan)
-    except (ClientError, BotoCoreError) as error:
+    except AWS_ERRORS as error:
         name = check.__name__.strip("_").replace("_", " ")
-        return Finding(name, Verdict.WARNING, f"not checked: {error}", "allow the call, or look in the console")
+        return Finding(
+            name, Verdict.WARNING, f"not checked: {reason_of(error)}", "allow the call, or look in the console"
+        )
 
 
 def _sam_cli() -> Finding:
@@ -191,8 +194,8 @@ def _python(plan: Plan) -> Finding:
 def _credentials(account: DeployedStack) -> Finding:
     try:
         who = account.client("sts").get_caller_identity()
-    except (ClientError, BotoCoreError) as error:
-        return Finding("credentials", Verdict.FAILURE, str(error), "aws sts get-caller-identity must work first")
+    except AWS_ERRORS as error:
+        return Finding("credentials", Verdict.FAILURE, reason_of(error), "aws sts get-caller-identity must work first")
     return Finding("credentials", Verdict.OK, who["Arn"])
 
 

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from darkroom.items import portions, read_items
 from darkroom.messages import hash_id
 from darkroom.sending import PlainTask
 
@@ -24,7 +25,6 @@ from functions.process_image.s3 import S3Renditions
 from operations.current_uploads import CurrentUpload, in_inventory, listed
 from operations.deployed import DeployedStack
 from operations.errors import OperationsError
-from operations.items import portions, read_items
 
 _RENDITIONS = Path(__file__).resolve().parents[1] / "functions" / "process_image" / "renditions.toml"
 # Uploads that are compared with their records in one call.
@@ -104,7 +104,7 @@ def plan(
     ------
     OperationsError
         The inventory report is not usable.
-    ClientError, BotoCoreError
+    ServiceUnavailable, ClientError, BotoCoreError
         AWS refuses or does not answer.
     """
     own = stack.outputs["UploadsBucketName"]

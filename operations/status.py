@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from time import sleep, time
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 from operations.dead_letters import DeadLetter, QueueScan
 from operations.deployed import DeployedStack
+from operations.errors import AWS_ERRORS, reason_of
 from operations.flows import flows_of
 from operations.terminal import printable
 
@@ -94,8 +94,8 @@ def run(
                 around = look_around()
                 try:
                     observation = observe(stack, alarm_names, observation)
-                except (ClientError, BotoCoreError) as error:
-                    lost = f"No answer since {observation.at:%H:%M:%S}, when these numbers are from: {error}"
+                except AWS_ERRORS as error:
+                    lost = f"No answer since {observation.at:%H:%M:%S}, when these numbers are from: {reason_of(error)}"
                     around = replace(around, troubles=[*around.troubles, lost])
                 live.update(_screen(stack, observation, around), refresh=True)
         except KeyboardInterrupt:  # the usual way to end the command

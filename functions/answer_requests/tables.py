@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from darkroom.aws_faults import aws_faults_as_transient
-from darkroom.errors import ServiceUnavailable
-from darkroom.items import plain_values
-from darkroom.retries import backoff
+from darkroom.items import plain_values, read_items
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-_ATTEMPTS_AT_A_BATCH = 4
+_ATTEMPTS_AT_A_BATCH = 4  # somebody waits for the answer
 
 
 @dataclass(frozen=True)
@@ -36,20 +33,10 @@ class DynamoDbRecords:
 
     def images(self, keys: list[str]) -> Mapping[str, Mapping[str, Any]]:
         """Read up to 100 images' items, by key. Raises ServiceUnavailable."""
-        found: dict[str, Mapping[str, Any]] = {}
-        wanted: Any = {self.images_table: {"Keys": [{"image_key": {"S": key}} for key in keys]}}
         with aws_faults_as_transient("look the images up"):
-            for attempt in range(1, _ATTEMPTS_AT_A_BATCH + 1):
-                answer = self.dynamodb.batch_get_item(RequestItems=wanted)
-                items = map(plain_values, answer["Responses"].get(self.images_table, []))
-                found |= {item["image_key"]: item for item in items}
-                # What one answer has no room for, or the table no capacity:
-                # https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-                wanted = answer.get("UnprocessedKeys")
-                if not wanted:
-                    return found
-                sleep(backoff(attempt, base=0.05, longest=0.5))
-        raise ServiceUnavailable("Could not look the images up: DynamoDB left some out, several times.")
+            return read_items(
+                self.dynamodb, self.images_table, "image_key", keys, attempts=_ATTEMPTS_AT_A_BATCH, consistent=False
+            )
 
     def _item(self, table: str, name: str, key: str) -> Mapping[str, Any] | None:
         if not key:  # DynamoDB refuses it

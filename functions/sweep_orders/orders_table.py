@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from darkroom.aws_faults import aws_faults_as_transient
-from darkroom.items import plain_values
+from darkroom.items import plain_values, read_items
 from darkroom.order_expiry import stands_still
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 _FINAL = {":completed": {"S": "COMPLETED"}, ":rejected": {"S": "REJECTED"}}
 _FIELDS = ("order_id", "customer_id", "customer_email", "items", "amount", "currency", "payment_method")
-# https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html
-_KEYS_PER_CALL = 100
 
 
 @dataclass(frozen=True)
@@ -49,24 +47,9 @@ class DynamoDbOrders:
 
     def payments_of(self, order_ids: Iterable[str]) -> dict[str, str]:
         """Return the payments of these orders, without orders that have none. Raises ServiceUnavailable."""
-        found: dict[str, str] = {}
-        keys = [{"order_id": {"S": order_id}} for order_id in sorted(set(order_ids))]
-        for start in range(0, len(keys), _KEYS_PER_CALL):
-            asked: Any = {
-                self.orders_table: {
-                    "Keys": keys[start : start + _KEYS_PER_CALL],
-                    "ProjectionExpression": "order_id, payment_id",
-                    "ConsistentRead": True,
-                }
-            }
-            while asked:
-                with aws_faults_as_transient("look up the payments' orders"):
-                    answer = self.dynamodb.batch_get_item(RequestItems=asked)
-                for item in answer["Responses"].get(self.orders_table, []):
-                    if "payment_id" in item:
-                        found[item["order_id"]["S"]] = item["payment_id"]["S"]
-                asked = answer.get("UnprocessedKeys")
-        return found
+        with aws_faults_as_transient("look up the payments' orders"):
+            orders = read_items(self.dynamodb, self.orders_table, "order_id", order_ids)
+        return {order_id: order["payment_id"] for order_id, order in orders.items() if "payment_id" in order}
 
 
 def _message_of(order: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from rich.console import Console
 
@@ -160,6 +164,26 @@ class TestPreflight:
 
         monkeypatch.setattr(FakeAccount, "get_account_settings", refuse)
         assert self.verdicts(FakeAccount())["concurrency"] is Verdict.WARNING
+
+    def test_an_answer_that_is_not_from_aws_is_a_failed_check_and_no_stack_trace(self, console: Console) -> None:
+        # given something in between that answers each request with a page
+        class Page(io.BytesIO):
+            def stream(self, **_: Any) -> Iterator[bytes]:
+                yield self.read()
+
+        def answer(request: Any, **_: Any) -> AWSResponse:
+            return AWSResponse(request.url, 502, HTTPHeaders(), Page(b"<!doctype html><title>Bad gateway</title>"))
+
+        client = boto3.Session("AKIA", "secret", region_name="eu-central-1").client
+        account = FakeStack(
+            "darkroom", "eu-central-1", {}, {"sts": client("sts", config=Config(retries={"max_attempts": 0}))}
+        )
+        account.client("sts").meta.events.register("before-send", answer)
+        # then
+        assert preflight.run(account, Plan(PARAMETERS, 4.02), console) == 1
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "the answer cannot be read" in text
+        assert "doctype" not in text
 
     def test_plans_what_samconfig_deploys(self) -> None:
         plan = preflight.plan_of("default", {"HttpApi": "false"})

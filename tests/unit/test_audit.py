@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 FOUND = "echo 'Found 1 known vulnerability in 1 package' >&2; echo 'pillow 1.0 GHSA-1'; exit 1"
@@ -72,3 +73,14 @@ def test_a_missing_program_is_no_good_news(audit: Audit, monkeypatch: pytest.Mon
 def test_the_workflows_run_it() -> None:
     for name in ("audit", "test"):
         assert "- run: make audit" in (ROOT / ".github" / "workflows" / f"{name}.yml").read_text()
+
+
+def test_updates_are_looked_for_wherever_versions_are_pinned() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    looked_at = {folder for update in updates for folder in update.get("directories", [update.get("directory")])}
+    pinned = [
+        *ROOT.glob("layers/*/requirements.txt"),
+        *ROOT.glob("requirements/dev.txt"),
+        *ROOT.glob("benchmarks/*/*/package.json"),
+    ]
+    assert looked_at == {"/", *(f"/{file.parent.relative_to(ROOT)}" for file in pinned)}

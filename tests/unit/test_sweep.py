@@ -140,6 +140,30 @@ class TestOrdersOnDynamoDb:
         found = orders.payments_of([f"order-{number}" for number in range(150)])
         assert found == {f"order-{number}": f"pi_{number}" for number in range(1, 120, 2)}
 
+    def test_keys_that_dynamodb_leaves_out_are_asked_for_again_after_longer_and_longer_waits(
+        self, tables: tuple[WrittenOrders, DynamoDbOrders], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # given
+        _, orders = tables
+        waits: list[float] = []
+        monkeypatch.setattr("darkroom.items.sleep", waits.append)
+        left_out = {"Responses": {}, "UnprocessedKeys": {orders.orders_table: {"Keys": [{"order_id": {"S": "a"}}]}}}
+        found = {"Responses": {orders.orders_table: [{"order_id": {"S": "a"}, "payment_id": {"S": "pi_a"}}]}}
+        with Stubber(orders.dynamodb) as stubber:
+            for answer in (left_out, left_out, left_out, found):
+                stubber.add_response("batch_get_item", answer)
+            # then
+            assert orders.payments_of(["a"]) == {"a": "pi_a"}
+            stubber.assert_no_pending_responses()
+        assert len(waits) == 3
+        assert all(wait <= bound for wait, bound in zip(waits, (0.05, 0.1, 0.2), strict=True))
+        # and given a table without capacity
+        with Stubber(orders.dynamodb) as stubber:
+            for _ in range(8):
+                stubber.add_response("batch_get_item", left_out)
+            with pytest.raises(ServiceUnavailable, match=r"left items .* out, 8 times"):
+                orders.payments_of(["a"])
+
 
 class FakeSweptOrders:
     def __init__(self, messages: Iterable[dict[str, Any]] = (), known: dict[str, str] | None = None) -> None:
