@@ -18,7 +18,7 @@ export SAM_CLI_TELEMETRY = 0
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
-  rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput rerendering fuzz fuzz-guided lock clean
+  url rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput rerendering fuzz fuzz-guided lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -150,6 +150,10 @@ rerender: setup ## render older photos again by the deployed rendition set (BUCK
 	@$(RUN) -m operations rerender $(IN_AWS) $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(CODE),--code "$(CODE)") \
 	  $(if $(MISSING),--missing) $(if $(ANY_NAME),--any-name) $(if $(INVENTORY),--inventory "$(INVENTORY)") $(if $(BUDGET),--budget "$(BUDGET)") $(if $(YES),--yes)
 
+url: setup ## print the addresses of a picture, delivered or else signed (KEY= RENDITION= PROFILE=name STACK= REGION=)
+	@test -n "$(KEY)" || { echo "Which picture? make url KEY=trip/lake.jpg"; exit 1; }
+	@$(RUN) -m operations url $(IN_AWS) --key "$(KEY)" $(if $(RENDITION),--rendition "$(RENDITION)")
+
 erase: setup ## show all that is kept of photos, and remove it (KEY= or PREFIX=; BUCKET= YES=1 removes; PROFILE=name)
 	@test -n "$(KEY)$(PREFIX)" || { echo "Which photos? make erase KEY=trip/lake.jpg, or PREFIX=trip/"; exit 1; }
 	@$(RUN) -m operations erase $(IN_AWS) $(if $(BUCKET),--bucket "$(BUCKET)") $(if $(KEY),--key "$(KEY)",--prefix "$(PREFIX)") $(if $(YES),--yes)
@@ -174,7 +178,7 @@ sam: setup ## run a SAM command against the laptop stack (ARGS="logs --tail")
 	@test -n "$(ARGS)" || { echo 'Which command? make sam ARGS="logs"'; exit 1; }
 	@$(RUN) -m local sam -- $(ARGS)
 
-bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## compare with sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders cold")
+bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/sharp/node_modules ## compare with sharp, Pillow and vips, and write docs/performance.md (ROUNDS=3 ENCODER_PHOTOS=3 PARTS="render batch encoders formats cold")
 	@$(RUN) -m benchmarks.api_reads
 	@$(RUN) -m benchmarks.sandbox
 	@$(MEASURE) --rounds $(or $(ROUNDS),3) --encoder-photos $(or $(ENCODER_PHOTOS),3) $(PARTS)
@@ -182,9 +186,9 @@ bench: .local/bench/installed .local/bench-photos/fetched benchmarks/rendering/s
 bench-page: .local/bench/installed ## write docs/performance.md again from the last results
 	@$(MEASURE) page
 
-cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0 PHOTOS_ONLY=1)
+cost: setup ## calculate what a month of images costs on AWS (IMAGES=1000000 MB=4 MEMORY=1769 ARCH=arm64 REGION=eu-central-1 BATCH=1 VIEWS=0 DELIVERY=1 STABLE=0.5 PHOTOS_ONLY=1)
 	@$(RUN) -m benchmarks.cost.calculator $(if $(IMAGES),--images $(IMAGES)) $(if $(MB),--mb $(MB)) $(if $(MEMORY),--memory $(MEMORY)) \
-	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS)) $(if $(PHOTOS_ONLY),--photos-only)
+	  $(if $(ARCH),--arch $(ARCH)) $(if $(REGION),--region $(REGION)) $(if $(BATCH),--batch $(BATCH)) $(if $(VIEWS),--views $(VIEWS)) $(if $(DELIVERY),--delivery) $(if $(STABLE),--stable $(STABLE)) $(if $(PHOTOS_ONLY),--photos-only)
 
 cost-page: .local/bench/installed ## write docs/cost.md
 	@PYTHONPATH=layers/common .local/bench/bin/python -m benchmarks.cost.page

@@ -1,7 +1,7 @@
 """`make bench`: measures, writes docs/performance.md, and compares with ``budget.toml``.
 
-The exit code is 1 if a budget is exceeded. The parts are ``render``, ``batch``, ``encoders`` and ``cold``; ``page``
-only writes the page. It runs in ``.local/bench``; ``benchmarks.api_reads`` measures reads over HTTP.
+The exit code is 1 if a budget is exceeded. The parts are ``render``, ``batch``, ``encoders``, ``formats`` and
+``cold``; ``page`` only writes the page. It runs in ``.local/bench``; ``benchmarks.api_reads`` measures reads over HTTP.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.rendering import batches, cold_start, encoders, page
+from benchmarks.rendering import batches, cold_start, encoders, formats, page
 from benchmarks.rendering import comparison as rendering
 from benchmarks.rendering.measurements import save
 from benchmarks.rendering.targets import bounds, broken, figures
 
-_PARTS = ("render", "batch", "encoders", "cold", "page")
+_PARTS = ("render", "batch", "encoders", "formats", "cold", "page")
 _STARTS_A_ROUND = 3  # each takes a second or two
 _SLOW_FROM = 10  # photos: a run that long has time for the slow AVIF efforts
 
@@ -44,6 +44,8 @@ def main() -> int:
         save("batch", batches.measure(rounds, console))
     if "encoders" in parts:
         save("encoders", encoders.measure(photos, slow=photos >= _SLOW_FROM, console=console))
+    if "formats" in parts:
+        save("formats", formats.measure(rounds, photos, console))
     if "cold" in parts:
         save("cold_start", cold_start.measure(_STARTS_A_ROUND * rounds, console))
     page.write()

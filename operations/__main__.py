@@ -1,4 +1,4 @@
-"""`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `erase`, `rabbitmq-queues`.
+"""`python -m operations COMMAND`: the commands behind `make status`, `redrive`, `rerender`, `url`, `erase` and others.
 
 They use the laptop stack without a profile, and a stack in AWS with one.
 """
@@ -27,6 +27,7 @@ from operations import (
     rerender_command,
     smoke,
     status,
+    url,
 )
 from operations.deployed import DeployedStack, account, in_aws, samconfig
 from operations.erase import Selection
@@ -58,6 +59,11 @@ lambda:ListEventSourceMappings, s3:ListBucketVersions on the uploads bucket, dyn
 sqs:SendMessage and sqs:GetQueueAttributes on the re-render queue; with --missing s3:GetObjectTagging on the renditions;
 with --inventory s3:GetObject on the report and s3:GetBucketVersioning instead of s3:ListBucketVersions.
 """
+_URL_NEEDS = """
+A signed address works for a quarter of an hour, for everybody who has it. In AWS the profile needs
+cloudformation:DescribeStacks on the stack, dynamodb:BatchGetItem on the images table, lambda:GetFunctionConfiguration,
+and s3:GetObject on the renditions, without which a signed address does not work.
+"""
 _ERASE_NEEDS = """
 In AWS the profile needs cloudformation:DescribeStacks on the stack; s3:ListBucketVersions and s3:DeleteObjectVersion on
 the uploads bucket, s3:ListBucket and s3:DeleteObject on the renditions bucket; dynamodb:Scan and dynamodb:DeleteItem on
@@ -84,6 +90,8 @@ def main() -> int:
             return smoke.run(stack, console)
         if arguments.command == "status":
             return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
+        if arguments.command == "url":
+            return url.run(stack, arguments.key, arguments.rendition, console)
         if arguments.command == "erase":
             check_bucket(stack, arguments.bucket)
             own = stack.outputs["UploadsBucketName"]
@@ -215,6 +223,11 @@ def _parse() -> argparse.Namespace:
     )
     rerender_parser.add_argument("--budget", type=_positive, default=0, help="US dollars that the run may cost")
     rerender_parser.add_argument("--yes", action="store_true", help="do not ask before sending anything in AWS")
+    url_parser = commands.add_parser(
+        "url", parents=[where], help="print the addresses of a picture, delivered or signed", epilog=_URL_NEEDS
+    )
+    url_parser.add_argument("--key", required=True, help="the upload's key, as in the record")
+    url_parser.add_argument("--rendition", default="", help="only the rendition of this name")
     erase_parser = commands.add_parser(
         "erase", parents=[where], help="show all that is kept of photos; with --yes remove it", epilog=_ERASE_NEEDS
     )

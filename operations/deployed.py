@@ -64,6 +64,11 @@ class DeployedStack(ABC):
         """The client of S3."""
         return self.client("s3")  # type: ignore[no-any-return]
 
+    @property
+    def signing_s3(self) -> S3Client:
+        """The client of S3 that signs addresses for others."""
+        return self.s3
+
     @cached_property
     def sqs(self) -> SQSClient:
         """The client of SQS."""
@@ -114,6 +119,12 @@ class AwsStack(DeployedStack):
     def client(self, service: Any) -> Any:
         """Make a client of a service with the profile's credentials, or those of the environment without a profile."""
         return self._session.client(service, config=_CONFIG)
+
+    @property
+    def signing_s3(self) -> S3Client:
+        """The client of S3 that signs addresses for others: of the bucket's region, by signature version 4."""
+        signing = Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+        return self._session.client("s3", config=_CONFIG.merge(signing))
 
     def signing_credentials(self) -> Credentials:
         """The profile's credentials. Raises OperationsError if there are none."""

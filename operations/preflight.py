@@ -44,6 +44,15 @@ _ACTIONS = (
 )
 _ACTIONS_OF_ORDERS = ("secretsmanager:CreateSecret",)
 _ACTIONS_OF_API = ("apigateway:POST",)
+_ACTIONS_OF_DELIVERY = (
+    "cloudfront:CreateDistribution",
+    "cloudfront:CreateOriginAccessControl",
+    "cloudfront:CreateCachePolicy",
+    "cloudfront:CreateResponseHeadersPolicy",
+    "cloudfront:CreateFunction",
+    "cloudfront:PublishFunction",
+    "lambda:CreateFunctionUrlConfig",
+)
 _FAILED_FOR_GOOD = {
     "ROLLBACK_COMPLETE": "It was never created. Delete it: sam delete",
     "ROLLBACK_FAILED": "It was never created. Delete it: sam delete",
@@ -147,6 +156,7 @@ def look(account: DeployedStack, plan: Plan) -> Iterator[Finding]:
         _concurrency,
         _architecture,
         *((_log_role,) if plan.is_on("HttpApi") else ()),
+        *((_delivery,) if _delivers(plan) else ()),
         *((_broker,) if plan.parameters.get("CreateRabbitMqBroker") == "true" else ()),
     )
     for check in checks:
@@ -246,6 +256,7 @@ def _permissions(account: DeployedStack, plan: Plan) -> Finding:
     actions = [*_ACTIONS]
     actions += _ACTIONS_OF_ORDERS if plan.is_on("Orders") else ()
     actions += _ACTIONS_OF_API if plan.is_on("HttpApi") else ()
+    actions += _ACTIONS_OF_DELIVERY if _delivers(plan) else ()
     answer = account.client("iam").simulate_principal_policy(PolicySourceArn=arn, ActionNames=actions)
     denied = [r["EvalActionName"] for r in answer["EvaluationResults"] if r["EvalDecision"] != "allowed"]
     if denied:
@@ -304,6 +315,22 @@ def _log_role(account: DeployedStack, _: Plan) -> Finding:
         Verdict.FAILURE,
         "API Gateway has no role for its logs in this region: the stage would not be created",
         "docs/deploy.md has the three commands, once per region. Or deploy without the API: HttpApi=false",
+    )
+
+
+def _delivers(plan: Plan) -> bool:
+    return plan.parameters.get("Delivery") == "true"
+
+
+def _delivery(account: DeployedStack, _: Plan) -> Finding:
+    partition = boto3.Session().get_partition_for_region(account.region)
+    if partition == "aws":
+        return Finding("delivery", Verdict.OK, "CloudFront serves the renditions, after some minutes")
+    return Finding(
+        "delivery",
+        Verdict.FAILURE,
+        f"Darkroom does not deliver by CloudFront in the partition {partition}",
+        "deploy with Delivery=false",
     )
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from darkroom.items import portions, read_items
+from darkroom.items import portions, read_items, stored_renditions
 from darkroom.messages import hash_id
 from darkroom.sending import PlainTask
 
@@ -123,7 +123,7 @@ def plan(
                 record = records.get(image_key_of(bucket, upload.key, own), {})
                 reason = reason_for(upload, record, form, options)
                 if not reason and options.missing and record.get("state") == "READY":
-                    keys = {rendition["key"] for rendition in record["renditions"]}
+                    keys = {rendition["key"] for rendition in stored_renditions(record)}
                     reason = "" if renditions.are_live(keys) else "renditions are lost"
                 if reason:
                     found.reasons[reason] += 1

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
+from darkroom.items import plain_values, stored_renditions
 from darkroom.messages import unreadable_task_id
 from rich.console import Console
 from rich.table import Table
@@ -114,13 +115,11 @@ class Smoke:
     def read_renditions(self) -> str:
         """Each rendition that the record names must be in its bucket, with the bytes that the record says."""
         total = 0
-        renditions = [one["M"] for one in self.record["renditions"]["L"]]
+        renditions = stored_renditions(plain_values(self.record))
         for rendition in renditions:
-            head = self.stack.s3.head_object(
-                Bucket=self.stack.outputs["RenditionsBucketName"], Key=rendition["key"]["S"]
-            )
-            if head["ContentLength"] != int(rendition["bytes"]["N"]):
-                raise Failed(f"{rendition['key']['S']} has {head['ContentLength']} bytes, not those of the record")
+            head = self.stack.s3.head_object(Bucket=self.stack.outputs["RenditionsBucketName"], Key=rendition["key"])
+            if head["ContentLength"] != rendition["bytes"]:
+                raise Failed(f"{rendition['key']} has {head['ContentLength']} bytes, not those of the record")
             total += head["ContentLength"]
         return f"{len(renditions)} renditions, {total:,} bytes"
 

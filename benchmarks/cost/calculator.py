@@ -37,6 +37,11 @@ _IDLE_POLLERS, _IDLE_POLLERS_OF_SAMPLE = 5, 2
 _POLL_SECONDS = 20
 # START, END and REPORT in the text format.
 _SAMPLE_LOG_BYTES = 400
+#: Assumed: the share of the requests that CloudFront passes on. A rendition stays at an edge for a day, a redirect for
+#: a minute.
+MISSED_RENDITIONS, MISSED_REDIRECTS = 0.1, 0.5
+# Assumed, of a redirect that CloudFront passes on; and its answer's size.
+_REDIRECT_MB, _REDIRECT_SECONDS, _REDIRECT_BYTES = 512, 0.020, 700
 # Bytes that DynamoDB adds to every stored item.
 _ITEM_OVERHEAD = 100
 # AWS bills binary gigabytes.
@@ -57,6 +62,10 @@ class Load:
         Messages per invocation, on average: 1 while images arrive one by one, 10 when they queue.
     views:
         How often an image's largest rendition is sent to the internet.
+    delivered:
+        Whether CloudFront sends it. If not, S3 does.
+    by_stable_address:
+        The share of the views that ask for the image's stable address first.
     seconds:
         Period of the load, which is even: a month.
     """
@@ -68,6 +77,8 @@ class Load:
     region: str = "eu-central-1"
     batch: float = 1
     views: float = 0
+    delivered: bool = False
+    by_stable_address: float = 0
     seconds: float = SECONDS_A_MONTH
 
     @property
@@ -281,14 +292,43 @@ def _kept(load: Load, measured: Measured) -> tuple[Line, ...]:
             "s3.storage",
         ),
     ]
-    if load.views:
-        views = load.images * load.views
-        size = measured.largest_rendition_bytes
+    views, size = load.images * load.views, measured.largest_rendition_bytes
+    if load.views and load.delivered:
+        lines += [*_delivered(load, views, size), *_redirected(load, views * load.by_stable_address)]
+    elif load.views:
         lines += [
             line("S3", f"{load.views:g} views of each image, a GetObject each", views, "s3.get"),
             line("Transfer", f"their {size:,} bytes", views * size / _GB, "transfer.out"),
         ]
     return tuple(lines)
+
+
+def _delivered(load: Load, views: float, size: int) -> tuple[Line, ...]:
+    line = _line_maker(load)
+    return (
+        line("CloudFront", f"{load.views:g} views of each image, a request each", views, "cloudfront.request"),
+        line("CloudFront", f"their {size:,} bytes", views * size / _GB, "cloudfront.out"),
+        line("S3", f"GetObject for {MISSED_RENDITIONS:.0%} of them", views * MISSED_RENDITIONS, "s3.get"),
+    )
+
+
+def _redirected(load: Load, redirects: float) -> tuple[Line, ...]:
+    line, missed = _line_maker(load), redirects * MISSED_REDIRECTS
+    if not redirects:
+        return ()
+    return (
+        line("CloudFront", "a request for each redirect of a stable address", redirects, "cloudfront.request"),
+        line("CloudFront", f"their {_REDIRECT_BYTES} bytes", redirects * _REDIRECT_BYTES / _GB, "cloudfront.out"),
+        line("CloudFront", "its function at the edge, each", redirects, "cloudfront.function"),
+        line("Lambda", f"LocateImageFunction for {MISSED_REDIRECTS:.0%} of them", missed, "lambda.request"),
+        line(
+            "Lambda",
+            f"its {_REDIRECT_SECONDS * 1000:.0f} ms with {_REDIRECT_MB} MB",
+            missed * _REDIRECT_SECONDS * _REDIRECT_MB / 1024,
+            f"lambda.{load.architecture}",
+        ),
+        line("DynamoDB", "its read of the image, half a unit", missed / 2, "dynamodb.read"),
+    )
 
 
 def per_million(bill: Bill, load: Load) -> float:
@@ -301,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="make cost",
         usage="make cost [IMAGES=1000000] [MB=4] [MEMORY=1769] [ARCH=arm64] [REGION=eu-central-1] [BATCH=1] [VIEWS=0] "
-        "[PHOTOS_ONLY=1]",
+        "[DELIVERY=1 STABLE=0] [PHOTOS_ONLY=1]",
         description="Calculate what a month of images costs on AWS, by component, compared with the baseline.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
@@ -320,11 +360,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--views", type=number(0), default=usual.views, metavar="VIEWS", help="of each image, sent to the internet"
     )
+    parser.add_argument("--delivery", action="store_true", help="CloudFront sends the views: Delivery=true")
+    parser.add_argument(
+        "--stable", type=number(0, 1), default=0, metavar="STABLE", help="share of the views by a stable address"
+    )
     parser.add_argument("--photos-only", action="store_true", help="a stack with Orders=false and HttpApi=false")
     given = parser.parse_args(arguments)
-    wanted = Load(given.images, given.mb, int(given.memory), given.arch, given.region, given.batch, given.views)
+    if given.stable and not given.delivery:
+        parser.error("STABLE is the share of stable addresses, which only DELIVERY=1 has")
+    wanted = Load(
+        given.images,
+        given.mb,
+        int(given.memory),
+        given.arch,
+        given.region,
+        given.batch,
+        given.views,
+        given.delivery,
+        given.stable,
+    )
+    parameters = {**(PHOTOS_ONLY if given.photos_only else {}), **({"Delivery": "true"} if given.delivery else {})}
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
-    _print(console, wanted, load(), PHOTOS_ONLY if given.photos_only else {})
+    _print(console, wanted, load(), parameters)
     return 0
 
 

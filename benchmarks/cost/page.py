@@ -8,6 +8,8 @@ from pathlib import Path
 
 from benchmarks.cost.calculator import (
     MEMORY_SIZES,
+    MISSED_REDIRECTS,
+    MISSED_RENDITIONS,
     Load,
     best_memory,
     bill_of_ours,
@@ -30,7 +32,13 @@ _PLOT = _DOCS / "plots" / "cost-by-memory.svg"
 def page_of(measured: Measured) -> str:
     """docs/cost.md."""
     usual = Load(images=1e6)
-    parts = (_bill(usual, measured), _volumes(usual, measured), _memory(usual, measured), _grounds(measured))
+    parts = (
+        _bill(usual, measured),
+        _volumes(usual, measured),
+        _memory(usual, measured),
+        _views(usual, measured),
+        _grounds(measured),
+    )
     return wrapped(line for part in parts for line in part)
 
 
@@ -46,7 +54,7 @@ def _bill(usual: Load, measured: Measured) -> Iterator[str]:
         " for the idle stack. The baseline (Pillow, resizing the photo for each size), with the same renditions"
         " and nothing"
         f" else, costs **{sample.dollars:.1f} USD**. `make cost IMAGES=1000000 MB=4` calculates yours (MEMORY, ARCH,"
-        " REGION, BATCH, VIEWS)."
+        " REGION, BATCH, VIEWS, DELIVERY, STABLE)."
     )
     yield ""
     yield "| Component | Driven by | USD | Baseline |"
@@ -127,6 +135,37 @@ def _memory(usual: Load, measured: Measured) -> Iterator[str]:
         f" {bill_of_ours(full, measured).dollars:.2f} USD a million instead of"
         f" {bill_of_ours(usual, measured).dollars:.2f}, and {bill_of_sample(full, measured).dollars:.2f} instead of"
         f" {bill_of_sample(usual, measured).dollars:.2f}."
+    )
+    yield ""
+
+
+def _views(usual: Load, measured: Measured) -> Iterator[str]:
+    viewed = replace(usual, views=1)
+    kinds = {
+        "By S3, at signed addresses": viewed,
+        "By CloudFront, at immutable addresses": replace(viewed, delivered=True),
+        "By CloudFront, at stable addresses": replace(viewed, delivered=True, by_stable_address=1),
+    }
+    unseen = sum(line.dollars for line in bill_of_ours(usual, measured).kept)
+    yield "## Views"
+    yield ""
+    yield (
+        f"USD for a million views of an image's largest rendition ({measured.largest_rendition_bytes:,} bytes) in"
+        f" {usual.region}, before CloudFront's free tier. `make cost VIEWS=10 DELIVERY=1 STABLE=0.5` adds yours."
+    )
+    yield ""
+    yield "| | USD | of that for requests |"
+    yield "|---|---:|---:|"
+    for name, load_ in kinds.items():
+        lines = bill_of_ours(load_, measured).kept
+        sent = sum(line.dollars for line in lines if line.price in ("transfer.out", "cloudfront.out"))
+        dollars = sum(line.dollars for line in lines) - unseen
+        yield f"| {name} | {dollars:.2f} | {dollars - sent:.2f} |"
+    yield ""
+    yield (
+        f"CloudFront is assumed to pass on {MISSED_RENDITIONS:.0%} of the requests for a rendition to S3, and"
+        f" {MISSED_REDIRECTS:.0%} of those for a stable address to `LocateImageFunction`. An invalidation costs nothing"
+        " for the first thousand paths a month, and 0.005 USD for each one more: only `make erase` makes any."
     )
     yield ""
 

@@ -87,5 +87,7 @@ PRICES = {
     "kms.key": _price("KMS", "key and month", 1.00, 1.00),
     "secrets.secret": _price("Secrets Manager", "secret and month", 0.40, 0.40, checked=_US),
     "cloudfront.out": _price("CloudFront", "GB to viewers", 0.085, 0.085),
+    "cloudfront.request": _price("CloudFront", "HTTPS request", 1.00e-6, 1.20e-6, checked=_US),
+    "cloudfront.function": _price("CloudFront", "call of a function at the edge", 0.10e-6, 0.10e-6),
     "transfer.out": _price("EC2", "GB to the internet", 0.09, 0.09),
 }

@@ -74,6 +74,10 @@ SETTINGS = (
 )
 SLOW_SETTINGS = (_avif(2), _avif(3), _avif(4))
 
+#: Settings of AVIF that are priced beside the standard, and the share of viewers whose browser takes AVIF
+#: (https://caniuse.com/avif).
+BESIDE, AVIF_VIEWERS = ("avif effort 0", "avif effort 3"), 0.93
+
 #: The setting that defines the SSIM, and the denominator of every ratio.
 STANDARD = "webp effort 4"
 
@@ -166,8 +170,30 @@ def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
         by_setting.setdefault(row["setting"], []).append(row)
     for name, sizes in by_setting.items():
         if len(sizes) == len(SIZES):
-            yield name, [1e6 * sum(_price(row, standard[row["size"]], views) for row in sizes) for views in VIEWS]
+            pairs = [(row, standard[row["size"]]) for row in sizes]
+            yield name, [1e6 * sum(_price(row, beside, views) for row, beside in pairs) for views in VIEWS]
+            if name in BESIDE:
+                both = [1e6 * sum(_price_of_both(row, beside, views) for row, beside in pairs) for views in VIEWS]
+                yield f"{STANDARD} and {name}", both
 
 
 def _price(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
     return price(row["seconds_ratio"] * standard["seconds"], row["bytes_ratio"] * standard["bytes"], views)
+
+
+def _price_of_both(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
+    """Both made and stored, each sent to its share of the viewers."""
+    return _price(row, standard, views * AVIF_VIEWERS) + price(
+        standard["seconds"], standard["bytes"], views * (1 - AVIF_VIEWERS)
+    )
+
+
+def views_to_pay(rows: list[dict[str, Any]], setting: str) -> float:
+    """From how many views of each rendition on an AVIF setting beside the standard is cheaper than the standard."""
+    standard = {row["size"]: row for row in rows if row["setting"] == STANDARD}
+    pairs = [(row, standard[row["size"]]) for row in rows if row["setting"] == setting]
+
+    def gain(views: float) -> float:
+        return sum(_price(s, s, views) - _price_of_both(row, s, views) for row, s in pairs)
+
+    return gain(0) / (gain(0) - gain(1))

@@ -28,13 +28,13 @@ from typing import Any
 import pyvips
 from PIL import Image
 
+from benchmarks.rendering.rendition_sets import WEBP, with_avif
 from functions.process_image.photo import Limits, Photo
 from functions.process_image.processing import estimate_memory, estimate_seconds, identify, render
-from functions.process_image.rendition_set import RenditionSet, RenditionSpec, load_rendition_set, rendition_set_of
+from functions.process_image.rendition_set import RenditionSet, RenditionSpec, rendition_set_of
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "memory.json"
 _PAGE = Path(__file__).resolve().parents[2] / "docs" / "rendering-memory.md"
-_DEFAULT_SET = Path(__file__).resolve().parents[2] / "functions" / "process_image" / "renditions.toml"
 _HEIC_ENCODER = Path(__file__).resolve().parents[2] / ".local" / "bench-photos" / "encoder"
 _LIMITS = Limits(max_bytes=500_000_000, max_pixels=100_000_000, max_frames=300)
 #: Noise is made once, of this size, and repeated.
@@ -80,15 +80,19 @@ def cases() -> Iterator[Case]:
     for encoder in ("webp 4", "avif 0"):
         yield Case("12mp 420 jpeg", f"two 1920 {encoder}")
         yield Case("12mp 420 jpeg", f"one 4096 {encoder}")
+    for file in ("12mp 420 jpeg", "2mp rgba png", "12mp rgba png", "640x480x20 gif"):
+        yield Case(file, "default and avif")
     for frames in (20, 100):
         yield Case(f"640x480x{frames} gif")
         yield Case(f"640x480x{frames} gif", "one 256 webp 4")
 
 
 def rendition_set(name: str) -> RenditionSet:
-    """The default one, or as many renditions of a size, format and effort as the words say."""
+    """The default one, that with AVIF beside it, or as many renditions of a size, format and effort as it says."""
     if name == "default":
-        return load_rendition_set(_DEFAULT_SET)
+        return WEBP
+    if name == "default and avif":
+        return with_avif(effort=0)
     count, side, image_format, *effort = name.split()
     made = partial(RenditionSpec, format=image_format, effort=int(effort[0]) if effort else None)
     return rendition_set_of(

@@ -7,7 +7,16 @@ from typing import Any
 
 from benchmarks.markdown import wrapped
 from benchmarks.plots import plot_front, plot_rendering
-from benchmarks.rendering.encoders import OUR_DEFAULTS, SHARP_DEFAULTS, SIZES, VIEWS, prices
+from benchmarks.rendering.encoders import (
+    AVIF_VIEWERS,
+    BESIDE,
+    OUR_DEFAULTS,
+    SHARP_DEFAULTS,
+    SIZES,
+    VIEWS,
+    prices,
+    views_to_pay,
+)
 from benchmarks.rendering.measurements import load
 from benchmarks.rendering.targets import bounds, figures, wanted, zipped
 
@@ -27,6 +36,8 @@ def write() -> None:
         parts += _batches(batches)
     if encoders:
         parts += _encoders(encoders)
+    if formats := load("formats"):
+        parts += _formats(formats, encoders["rows"] if encoders else [])
     if cold:
         parts += _cold_starts(cold)
     if first := load("first_byte"):
@@ -217,6 +228,33 @@ def _encoders(measured: dict[str, Any]) -> list[str]:
         "",
         _ADVICE,
     ]
+    return lines
+
+
+def _formats(measured: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "",
+        "### A second format",
+        "",
+        _about(measured),
+        "",
+        f"{measured['photos']} photos, each rendered with every set, in turns: the default set, and with all of it in"
+        " AVIF, too, from the same decode.",
+        "",
+        "| Set | CPU s a photo | ÷ WebP | kB of WebP | kB of AVIF |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, of_set in measured["sets"].items():
+        webp, avif = (of_set["bytes"].get(f"image/{one}", 0) / 1000 for one in ("webp", "avif"))
+        shown = f"{avif:.0f}" if avif else ""
+        lines.append(f"| {name} | {of_set['seconds']:.2f} | {of_set['ratio']:.2f} | {webp:.0f} | {shown} |")
+    if rows:
+        pays = " and ".join(f"from {views_to_pay(rows, name):.0f} views ({name})" for name in BESIDE)
+        lines += [
+            "",
+            f"By the prices above, if {AVIF_VIEWERS:.0%} of the viewers take AVIF, both formats together are cheaper"
+            f" than WebP alone {pays} of each rendition in its first year on.",
+        ]
     return lines
 
 

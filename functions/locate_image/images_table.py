@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from darkroom.aws_faults import aws_faults_as_transient
-from darkroom.items import plain_values
+from darkroom.items import plain_values, stored_renditions
 
 from functions.locate_image.stable_address import Published, Rendition
 
@@ -27,11 +27,11 @@ class DynamoDbImages:
             item = self.dynamodb.get_item(
                 TableName=self.table,
                 Key={"image_key": {"S": image_key}},
-                ProjectionExpression="#state, renditions",
+                ProjectionExpression="#state, renditions, other_formats",
                 ExpressionAttributeNames={"#state": "state"},
             ).get("Item")
         if item is None:
             return None
         values = plain_values(item)
-        renditions = tuple(Rendition(r["name"], r["key"], r["content_type"]) for r in values.get("renditions", ()))
-        return Published(values["state"], renditions)
+        renditions = (Rendition(r["name"], r["key"], r["content_type"]) for r in stored_renditions(values))
+        return Published(values["state"], tuple(renditions))

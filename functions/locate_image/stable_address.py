@@ -20,8 +20,6 @@ _WANTED = {
     "webp": ("image/webp",),
     "other": (),
 }
-#: What every browser shows, then what most do: for a rendition without a wanted format.
-_OTHERWISE = ("image/jpeg", "image/png", "image/webp", "image/avif")
 _SENT = re.compile(r"/(avif|webp|other)/([A-Za-z0-9_-]+)")
 _ADDRESS = re.compile(r"/i/(.+)/([a-z0-9-]{1,32})", re.DOTALL)
 _LONGEST_KEY = 1024  # bytes: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
@@ -40,7 +38,10 @@ class Rendition:
 
 @dataclass(frozen=True)
 class Published:
-    """The part of a record that matters here; ``renditions`` are empty unless the image is published."""
+    """The part of a record that matters here.
+
+    ``renditions`` are empty unless the image is published. Of those with one name, the first is for every client.
+    """
 
     state: str
     renditions: tuple[Rendition, ...]
@@ -118,6 +119,6 @@ def _read(path: str) -> tuple[str, str, str] | None:
     return best, image_key, parts[2]
 
 
-def _pick(renditions: Sequence[Rendition], best: str) -> Rendition | None:
-    by_type = {rendition.content_type: rendition for rendition in renditions}
-    return next((by_type[one] for one in (*_WANTED[best], *_OTHERWISE) if one in by_type), None)
+def _pick(formats: Sequence[Rendition], best: str) -> Rendition | None:
+    by_type = {rendition.content_type: rendition for rendition in formats}
+    return next((by_type[one] for one in _WANTED[best] if one in by_type), formats[0] if formats else None)

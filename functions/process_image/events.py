@@ -29,8 +29,10 @@ def ready(task_id: str, record: ImageRecord, addresses: Addresses) -> ImageEvent
     """The event of an image that is published."""
     values = asdict(record)
     del values["version"]
-    for rendition in values["renditions"]:
+    for rendition in (*values["renditions"], *values["other_formats"]):
         rendition.update(addresses.of(record.image_key, rendition["name"], rendition["key"]))
+    if not record.other_formats:
+        del values["other_formats"]
     occurred_at = record.version_order.partition("/")[0]
     return _event("ImageReady", task_id, occurred_at, {"state": State.READY.value, **values}, _named(record.version))
 

@@ -45,8 +45,8 @@ class OutputFormat:
         The libvips operation that writes it, without the suffix ``_buffer``.
     options : mapping
         Options that the saver always gets.
-    takes_quality : bool
-        Whether it has a quality; a lossless format has none.
+    usual_quality : int or None
+        The default quality; None for a lossless format, which has no quality.
     efforts : tuple of two ints or None
         The encoder's highest effort and the default; None if it has none. The numbers are libvips's
         (https://www.libvips.org/API/current/method.Image.webpsave.html, .../method.Image.heifsave.html).
@@ -61,7 +61,7 @@ class OutputFormat:
     content_type: str
     saver: str
     options: MappingProxyType[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    takes_quality: bool = True
+    usual_quality: int | None = 80
     efforts: tuple[int, int] | None = None
     has_alpha: bool = True
     is_animated: bool = False
@@ -110,8 +110,8 @@ _INPUT: Final = (
     ),
 )
 
+# First what every client shows, last what the fewest show.
 _OUTPUT: Final = (
-    OutputFormat("webp", "webp", "image/webp", "webpsave", efforts=(6, 4), is_animated=True),
     OutputFormat(
         "jpeg",
         "jpg",
@@ -120,18 +120,20 @@ _OUTPUT: Final = (
         MappingProxyType({"optimize_coding": True, "interlace": True}),
         has_alpha=False,
     ),
-    OutputFormat("png", "png", "image/png", "pngsave", takes_quality=False),
+    OutputFormat("png", "png", "image/png", "pngsave", usual_quality=None),
+    OutputFormat("webp", "webp", "image/webp", "webpsave", efforts=(6, 4), is_animated=True),
     OutputFormat(
         "avif",
         "avif",
         "image/avif",
         "heifsave",
         MappingProxyType({"compression": "av1"}),
+        usual_quality=60,
         efforts=(9, 0),
     ),
 )
 
-#: By name.
+#: By name; the output formats in the order above.
 INPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _INPUT})
 OUTPUT_FORMATS: Final = MappingProxyType({image_format.name: image_format for image_format in _OUTPUT})
 

@@ -64,6 +64,7 @@ class ImageRecord:
     """A published image with all that readers need. ``taken_at`` and ``uploaded_at`` are ISO 8601.
 
     ``version_order`` sorts what was published or withdrawn under one key from oldest to newest, as text.
+    ``renditions`` has each rendition once, in the format that most clients show; ``other_formats`` has its others.
     """
 
     image_key: str
@@ -83,6 +84,12 @@ class ImageRecord:
     placeholder: str
     dominant_colour: str
     renditions: tuple[StoredRendition, ...]
+    other_formats: tuple[StoredRendition, ...] = ()
+
+    @property
+    def stored(self) -> tuple[StoredRendition, ...]:
+        """Return everything that is stored of it."""
+        return self.renditions + self.other_formats
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class KnownImage:
     @property
     def rendition_keys(self) -> frozenset[str]:
         """Return the keys of the published renditions."""
-        return frozenset(rendition.key for rendition in self.record.renditions) if self.record else frozenset()
+        return frozenset(rendition.key for rendition in self.record.stored) if self.record else frozenset()
 
     @property
     def is_known(self) -> bool:

@@ -68,7 +68,7 @@ class DynamoDbImages:
         ServiceUnavailable
             DynamoDB answered with an error.
         """
-        live = {rendition.key for rendition in record.renditions}
+        live = {rendition.key for rendition in record.stored}
         replaced = tuple(key for key in (*image.replaced, *sorted(image.rendition_keys)) if key not in live)
         return self._replace(image, KnownImage(image.image_key, published=record, replaced=replaced))
 
@@ -179,9 +179,12 @@ def item_of(known: KnownImage) -> dict[str, Any]:
                 "rendition_set": record.version.rendition_set,
                 "location": [Decimal(str(x)) for x in record.location] if record.location else None,
                 "renditions": [asdict(rendition) for rendition in record.renditions],
+                "other_formats": [asdict(rendition) for rendition in record.other_formats],
                 "replaced": [{"key": key} for key in known.replaced],
             }
             del item["version"]
+            if not record.other_formats:
+                del item["other_formats"]
         case Tombstone() as tombstone:
             item |= asdict(tombstone) | {"state": State.DELETED.value}
         case None:
@@ -230,7 +233,8 @@ def _record(values: Mapping[str, Any]) -> ImageRecord:
         location=(float(location[0]), float(location[1])) if location else None,
         placeholder=values["placeholder"],
         dominant_colour=values["dominant_colour"],
-        renditions=tuple(_rendition(r) for r in values["renditions"]),
+        renditions=tuple(map(_rendition, values["renditions"])),
+        other_formats=tuple(map(_rendition, values.get("other_formats", ()))),
     )
 
 

@@ -136,7 +136,7 @@ class Rendered:
     Parameters
     ----------
     renditions : tuple of Rendition
-        One per spec, in the rendition set's order.
+        One per spec for such an upload, in the rendition set's order.
     placeholder : str
         Base64 of a ThumbHash, about 30 characters.
     dominant_colour : str

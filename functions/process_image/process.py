@@ -11,7 +11,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ from functions.process_image.ports import (
     Upload,
     Uploads,
 )
-from functions.process_image.rendition_set import RenditionSet, record_form
+from functions.process_image.rendition_set import RenditionSet, RenditionSpec, record_form
 
 # Concurrent deliveries for one key are rare; after this many tries the message returns to the queue.
 _TRIES = 5
@@ -298,7 +298,7 @@ def _finish(image: KnownImage, record: ImageRecord, upload: Upload, delivery: _D
         dependencies.renditions.mark_stale(image.replaced)
         dependencies.images.forget_replaced(image)
     dependencies.events.publish(events.ready(delivery.task.task_id, record, dependencies.addresses))
-    bytes_out = sum({rendition.key: rendition.bytes for rendition in record.renditions}.values())
+    bytes_out = sum({rendition.key: rendition.bytes for rendition in record.stored}.values())
     return delivery.ended(Result.PROCESSED, bytes_in=upload.size, bytes_out=bytes_out)
 
 
@@ -313,7 +313,7 @@ def _superseded(image: KnownImage, delivery: _Delivery) -> Outcome | None:
             _clean(now, delivery)
         else:
             mine = ImageVersion(task.version_id or "", dependencies.record_form)
-            dependencies.renditions.mark_stale(_rendition_keys(image, mine, dependencies.rendition_set))
+            dependencies.renditions.mark_stale(_rendition_keys(image, mine, dependencies.rendition_set.specs))
     return delivery.ended(Result.SUPERSEDED)
 
 
@@ -380,12 +380,9 @@ def _latest_fault(
     )
 
 
-def _rendition_keys(image: KnownImage, version: ImageVersion, rendition_set: RenditionSet) -> tuple[str, ...]:
-    """The keys for the renditions of a version, in the rendition set's order; equal ones share an object."""
-    return tuple(
-        rendition_key(image.image_key, image.revision, version, spec.name, spec.extension)
-        for spec in rendition_set.specs
-    )
+def _rendition_keys(image: KnownImage, version: ImageVersion, specs: Sequence[RenditionSpec]) -> tuple[str, ...]:
+    """The keys for the renditions of a version, in the specs' order; equal ones share an object."""
+    return tuple(rendition_key(image.image_key, image.revision, version, spec.name, spec.extension) for spec in specs)
 
 
 def _store(
@@ -393,8 +390,15 @@ def _store(
 ) -> ImageRecord:
     """Store the renditions. No reader sees them before the record is published."""
     dependencies = delivery.dependencies
-    keys = _keys_of_equals(_rendition_keys(image, version, dependencies.rendition_set), rendered.renditions)
+    specs = dependencies.rendition_set.specs_for(photo.frames)
+    keys = _keys_of_equals(_rendition_keys(image, version, specs), rendered.renditions)
     dependencies.renditions.put(dict(zip(keys, rendered.renditions, strict=True)))
+    main: dict[str, StoredRendition] = {}
+    others = []
+    for key, r in zip(keys, rendered.renditions, strict=True):
+        stored = StoredRendition(r.name, key, r.content_type, r.width, r.height, len(r.body))
+        if main.setdefault(r.name, stored) is not stored:
+            others.append(stored)
     return ImageRecord(
         image_key=image.image_key,
         bucket=delivery.task.bucket,
@@ -412,10 +416,8 @@ def _store(
         location=photo.location if dependencies.keep_location else None,
         placeholder=rendered.placeholder,
         dominant_colour=rendered.dominant_colour,
-        renditions=tuple(
-            StoredRendition(r.name, stored_as, r.content_type, r.width, r.height, len(r.body))
-            for stored_as, r in zip(keys, rendered.renditions, strict=True)
-        ),
+        renditions=tuple(main.values()),
+        other_formats=tuple(others),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -136,11 +136,15 @@ def read_photo(text: bytes, limits: Limits) -> tuple[Photo, int, float]:
     return photo, memory, seconds
 
 
-def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tuple[list[int], Callable[..., Rendered]]:
+def read_renditions(
+    text: bytes, specs: Sequence[RenditionSpec], most: int
+) -> tuple[list[int], Callable[..., Rendered]]:
     """Read the header of the answer.
 
     Parameters
     ----------
+    specs:
+        What to make of this file.
     most:
         Most bytes of all bodies together.
 
@@ -156,7 +160,6 @@ def read_renditions(text: bytes, rendition_set: RenditionSet, most: int) -> tupl
     """
     answer = _read(text, {"renditions", "placeholder", "dominant_colour"})
     sizes, placeholder, colour = answer["renditions"], answer["placeholder"], answer["dominant_colour"]
-    specs = rendition_set.specs
     if not isinstance(sizes, list) or len(sizes) != len(specs) or not all(map(_is_size, sizes)):
         raise ProtocolError("renditions")
     if not _is_text(placeholder, 100) or not _is_text(colour, 7):

@@ -187,9 +187,9 @@ class RenderServer:
                     if not admit(work):
                         raise _HasToWait(work)
                     request.sendall(GO.pack(_time_for(request, deadline)))
-                    most = max(estimate, spare)
+                    specs, most = self.rendition_set.specs_for(photo.frames), max(estimate, spare)
                     try:
-                        lengths, put_together = read_renditions(_hear_answer(stream), self.rendition_set, most)
+                        lengths, put_together = read_renditions(_hear_answer(stream), specs, most)
                     except DamagedImage as fault:  # decoders also report a lack of memory as damage
                         raise (fault if spare else _BrokeOff) from fault
                     bodies = [_hear(stream, length) for length in lengths]

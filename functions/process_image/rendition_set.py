@@ -30,7 +30,7 @@ class InvalidRenditionSet(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RenditionSpec:
-    """One rendition to make.
+    """One rendition to make, in one format. Two specs may share a name: they have different formats.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ class RenditionSet:
     Parameters
     ----------
     specs : tuple of RenditionSpec
-        At least one.
+        At least one. Those with the same name are in the order of
+        :data:`~functions.process_image.formats.OUTPUT_FORMATS`.
     fingerprint : str
         12 hexadecimal digits that change when, and only when, the output changes: not with the order of the blocks,
         comments or defaults spelled out.
@@ -82,6 +83,15 @@ class RenditionSet:
 
     specs: tuple[RenditionSpec, ...]
     fingerprint: str
+
+    def specs_for(self, frames: int) -> tuple[RenditionSpec, ...]:
+        """Return what to make of an upload with so many frames.
+
+        A rendition that has a format for animations gets no other of an animation: a browser that takes both could
+        choose the one that stands still.
+        """
+        moving = {spec.name for spec in self.specs if frames > 1 and spec.output.is_animated}
+        return tuple(spec for spec in self.specs if spec.output.is_animated or spec.name not in moving)
 
 
 def load_rendition_set(path: Path) -> RenditionSet:
@@ -116,7 +126,9 @@ def load_rendition_set(path: Path) -> RenditionSet:
 
 def rendition_set_of(specs: tuple[RenditionSpec, ...]) -> RenditionSet:
     """Put checked specs together with their fingerprint."""
-    telling = sorted((_what_affects_output(spec) for spec in specs), key=lambda fields: str(fields["name"]))
+    telling = sorted(
+        (_what_affects_output(spec) for spec in specs), key=lambda fields: (fields["name"], fields["format"])
+    )
     text = json.dumps([PIPELINE_VERSION, telling], sort_keys=True)
     return RenditionSet(specs=specs, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:12])
 
@@ -128,7 +140,7 @@ def record_form(rendition_set: RenditionSet, *, keep_location: bool) -> str:
 
 def _what_affects_output(spec: RenditionSpec) -> dict[str, Any]:
     fields = asdict(spec)
-    if not spec.output.takes_quality:
+    if spec.output.usual_quality is None:
         del fields["quality"]
     return fields
 
@@ -163,8 +175,10 @@ _FIELDS = {
     "height": _Field(_SIDE, _whole_number(1, LARGEST_SIDE), lambda block: block.get("width")),
     "fit": _Field(", ".join(FITS), _one_of(FITS), lambda _: "inside"),
     "format": _Field(", ".join(OUTPUT_FORMATS), _one_of(tuple(OUTPUT_FORMATS)), lambda _: "webp"),
-    "quality": _Field("whole numbers from 1 to 100", _whole_number(1, 100), lambda _: 80),
+    "quality": _Field("whole numbers from 1 to 100", _whole_number(1, 100), lambda block: _usual_quality(block)),
 }
+# With several formats each has its own.
+_OF_A_FORMAT = ("quality", "effort")
 
 
 def _specs_of(document: dict[str, Any]) -> tuple[tuple[RenditionSpec, ...], list[str]]:
@@ -183,7 +197,12 @@ def _specs_of(document: dict[str, Any]) -> tuple[tuple[RenditionSpec, ...], list
     specs = []
     seen: dict[str, int] = {}
     for number, block in enumerate(blocks, start=1):
-        values, wrong = _fields_of(block)
+        alone, wrong = _one_per_format(block)
+        values = []
+        for one in alone:
+            fields, faults_of_one = _fields_of(one)
+            values.append(fields)
+            wrong += [fault for fault in faults_of_one if fault not in wrong]
         name = block.get("name")
         if isinstance(name, str):
             if name in seen:
@@ -192,8 +211,37 @@ def _specs_of(document: dict[str, Any]) -> tuple[tuple[RenditionSpec, ...], list
         place = f"rendition {number} {_shown(name)}" if name is not None else f"rendition {number}"
         faults += [f"{place}: {fault}" for fault in wrong]
         if not wrong:
-            specs.append(RenditionSpec(**values))
+            specs += [RenditionSpec(**fields) for fields in values]
     return tuple(specs), faults
+
+
+def _one_per_format(block: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Turn a block with ``formats`` into one block for each, and its faults; another block is returned as it is."""
+    if "formats" not in block:
+        return [block], []
+    formats, faults = block["formats"], []
+    shared = {name: value for name, value in block.items() if name not in ("format", "formats", *_OF_A_FORMAT)}
+    if "format" in block:
+        faults.append("has format and formats; allowed is one of them")
+    known = isinstance(formats, list) and all(one in tuple(OUTPUT_FORMATS) for one in formats)
+    if not known or not formats or len(set(formats)) < len(formats):
+        faults.append(f"formats is {_shown(formats)}; allowed are some of {', '.join(OUTPUT_FORMATS)}, each once")
+        return [shared], faults
+    for field in _OF_A_FORMAT:
+        given = block.get(field, {})
+        if not isinstance(given, dict):
+            example = f"{{ {formats[0]} = {_shown(given)} }}"
+            faults.append(f"{field} is {_shown(given)}; with formats, allowed is one for each, such as {example}")
+            return [shared], faults
+        faults += [f"{field} is for {one}, which is not among the formats" for one in given if one not in formats]
+    own = {one: {field: block[field][one] for field in _OF_A_FORMAT if one in block.get(field, {})} for one in formats}
+    return [{**shared, "format": one, **own[one]} for one in OUTPUT_FORMATS if one in formats], faults
+
+
+def _usual_quality(block: dict[str, Any]) -> int:
+    image_format = block.get("format", "webp")
+    output = OUTPUT_FORMATS.get(image_format) if isinstance(image_format, str) else None
+    return (output.usual_quality if output else None) or 80  # of no effect in a format without one
 
 
 def _fields_of(block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -221,7 +269,7 @@ def _fields_of(block: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if "effort" in block and highest is None and _FIELDS["format"].accepts(image_format):
         faults.append(f"effort is {_shown(block['effort'])}; {image_format} has no effort, leave it out")
 
-    known = (*_FIELDS, "effort")
+    known = (*_FIELDS, "formats", "effort")
     faults += [f"unknown field {name}; allowed are {', '.join(known)}" for name in block if name not in known]
     return values, faults
 

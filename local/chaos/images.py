@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from darkroom.items import stored_renditions
 from darkroom.sending import send_all
 from PIL import Image
 from rich.console import Console
@@ -182,7 +183,7 @@ def find(
     """Read the state of uploads and deletions whose keys begin with ``folder``."""
     images = read_items(deployed, deployed.outputs["ImagesTableName"], "image_key", [u.key for u in uploads])
     written = _written(deployed, folder)
-    told = {rendition["key"] for image in images.values() for rendition in image.get("renditions", [])}
+    told = {rendition["key"] for image in images.values() for rendition in stored_renditions(image)}
     return Found(
         current=dict.fromkeys(u.key for u in uploads) | _current(deployed, folder),
         tasks=read_items(deployed, deployed.outputs["TasksTableName"], "task_id", _task_ids([*uploads, *deletions])),
@@ -209,7 +210,7 @@ def audit(uploads: Sequence[Upload], found: Found, deletions: Sequence[Deletion]
     }
     findings += [f"{task_id} was rendered, although it cannot be." for task_id in sorted(done & faulty.keys())]
     announced = Counter(result["task_id"] for result in found.results)
-    told = {r["key"] for image in found.images.values() for r in image.get("renditions", [])}
+    told = {r["key"] for image in found.images.values() for r in stored_renditions(image)}
     forgotten = found.written.keys() - told - found.stale
     findings += [f"{key} belongs to no record and is not marked stale." for key in sorted(forgotten)]
     of_records = {key: _findings_of(key, found, is_faulty=key in faulty.values()) for key in found.current}
@@ -266,7 +267,7 @@ def _findings_of(key: str, found: Found, *, is_faulty: bool) -> list[str]:
     else:
         if image.get("version_id") != version_id:
             return [f"{key} is not published in its current version."]
-        lost = {r["key"] for r in image["renditions"]} - (found.written.keys() - found.stale)
+        lost = {r["key"] for r in stored_renditions(image)} - (found.written.keys() - found.stale)
         findings = [f"{key} has a missing rendition."] if lost else []
     orders = [r["version_order"] for r in found.results if r["image_key"] == key]
     if max(orders, default=None) != image.get("version_order"):
@@ -283,7 +284,7 @@ def _written_again(uploads: Sequence[Upload], found: Found) -> set[str]:
         if not processed_at or image.get("version_id") != made.version_id:
             continue
         latest = datetime.fromisoformat(processed_at) + _TICK
-        if any(found.written.get(r["key"], latest) > latest for r in image["renditions"]):
+        if any(found.written.get(r["key"], latest) > latest for r in stored_renditions(image)):
             again.add(made.task_id)
     return again
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from darkroom.items import stored_renditions
 from rich.console import Console
 from rich.table import Table
 
@@ -53,7 +54,7 @@ class ShownDeletion:
     @property
     def as_expected(self) -> bool:
         """Whether it was withdrawn, and is published again only if it was undeleted."""
-        published = {r["key"] for r in self.image.get("renditions", [])} if self.is_undeleted else set()
+        published = {r["key"] for r in stored_renditions(self.image)} if self.is_undeleted else set()
         expected = "READY" if self.is_undeleted else "DELETED"
         return self.withdrawn_ms is not None and self.state == expected and set(self.left) == published
 

@@ -12,6 +12,7 @@ from time import time
 from typing import Any
 
 from darkroom.image_messages import upload_task_id
+from darkroom.items import stored_renditions
 from darkroom.messages import unreadable_task_id
 from darkroom.sending import PlainTask, send_all, submit_tasks
 from rich.console import Console
@@ -120,7 +121,7 @@ def learn_outcomes(deployed: Stack, shown: Sequence[Shown], started: float) -> l
             row.outcome, row.error_code, row.reason = "DeadLettered", letter.error_code, letter.reason
         if row.outcome == "Processed":
             row.image = images[row.key]
-            row.bytes_out = sum(int(r["bytes"]) for r in row.image["renditions"])
+            row.bytes_out = sum(int(r["bytes"]) for r in stored_renditions(row.image))
         line = lines.get(row.task_id, {})
         row.notification_latency_ms = line.get("NotificationLatencyMs")
         row.processing_ms = line.get("ProcessingTimeMs")

@@ -101,8 +101,7 @@ class Card {
     img.style.backgroundImage = `url(${thumbHashUrl(image.placeholder)})`;
     img.addEventListener("load", () => { img.style.backgroundImage = ""; });
     Object.assign(img, {alt: this.title.textContent, width: image.width, height: image.height, src: largest.url});
-    // AVIF before WebP: a browser takes the first that it knows.
-    this.picture.replaceChildren(...sources.sort((a, b) => a.type.localeCompare(b.type)), img);
+    this.picture.replaceChildren(...sources, img); // a browser takes the first source that it knows
     this.progress.hidden = true;
     this.tell(`Ready: ${image.width} × ${image.height} pixels${image.taken_at ? `, taken ${image.taken_at.replace("T", " ")}` : ""}`);
   }

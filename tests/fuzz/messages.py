@@ -244,7 +244,7 @@ def _render_answer(answer: tuple[bool, str]) -> Iterator[str]:
             photo, _, _ = read_photo(content, LIMITS)
             assert photo.width * photo.height * photo.frames <= LIMITS.max_pixels
         else:
-            lengths, put = read_renditions(content, TWO_SIZES, 10_000)
+            lengths, put = read_renditions(content, TWO_SIZES.specs, 10_000)
             assert sum(lengths) <= 10_000
             put([bytes(length) for length in lengths])
         yield "understood"

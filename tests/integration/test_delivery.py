@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -123,14 +122,19 @@ def test_what_is_unknown_is_not_found(stack: Stack) -> None:
 def test_the_browser_gets_a_format_that_it_takes(stack: Stack, accept: str, extension: str) -> None:
     # given a record with a rendition in three formats
     key = new_key()
-    types = {"avif": "image/avif", "webp": "image/webp", "jpg": "image/jpeg"}
-    renditions: list[dict[str, Any]] = [
+    types = {"jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
+    main, *others = [
         {"M": {"name": {"S": "thumb"}, "key": {"S": f"{key}/1/thumb.{e}"}, "content_type": {"S": content_type}}}
         for e, content_type in types.items()
     ]
     stack.dynamodb.put_item(
         TableName=stack.outputs["ImagesTableName"],
-        Item={"image_key": {"S": key}, "state": {"S": "READY"}, "renditions": {"L": renditions}},
+        Item={
+            "image_key": {"S": key},
+            "state": {"S": "READY"},
+            "renditions": {"L": [main]},
+            "other_formats": {"L": others},
+        },
     )
     # then
     headers = {"Accept": accept} if accept else {}

@@ -42,6 +42,13 @@ TWO_SIZES = rendition_set_of(
         RenditionSpec("thumb", 4, 4, format="png"),
     )
 )
+TWO_FORMATS = rendition_set_of(
+    tuple(
+        RenditionSpec(name, side, side, format=one, effort=effort)
+        for name, side in (("small", 8), ("thumb", 4))
+        for one, effort in (("png", None), ("webp", 0))
+    )
+)
 ONE_SIZE = rendition_set_of((RenditionSpec("only", 5, 5, format="png"),))
 LIMITS = Limits(max_bytes=20_000, max_pixels=10_000, max_frames=10)
 
@@ -301,7 +308,7 @@ class FakeImages:
             return self.items.get(image_key, KnownImage(image_key))
 
     def publish(self, image: KnownImage, record: ImageRecord) -> KnownImage | None:
-        live = {rendition.key for rendition in record.renditions}
+        live = {rendition.key for rendition in record.stored}
         replaced = tuple(key for key in (*image.replaced, *sorted(image.rendition_keys)) if key not in live)
         return self._write("publish", image, KnownImage(image.image_key, published=record, replaced=replaced))
 

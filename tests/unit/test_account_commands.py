@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boto3
@@ -150,6 +150,14 @@ class TestPreflight:
                 Verdict.FAILURE,
             ),
             (FakeAccount(), {"CreateRabbitMqBroker": "true"}, "RabbitMQ broker", Verdict.OK),
+            (FakeAccount(denied=("cloudfront:CreateDistribution",)), {}, "permissions", Verdict.OK),
+            (
+                FakeAccount(denied=("cloudfront:CreateDistribution",)),
+                {"Delivery": "true"},
+                "permissions",
+                Verdict.WARNING,
+            ),
+            (FakeAccount(), {"Delivery": "true"}, "delivery", Verdict.OK),
         ],
     )
     def test_judges(self, account: FakeAccount, changed: dict[str, str], check: str, verdict: Verdict) -> None:
@@ -157,6 +165,11 @@ class TestPreflight:
 
     def test_does_not_ask_for_the_log_role_without_the_api(self) -> None:
         assert "API log role" not in self.verdicts(FakeAccount(role=""), HttpApi="false")
+
+    def test_delivery_is_not_possible_everywhere(self) -> None:
+        stack = replace(stack_in(FakeAccount()), region="cn-north-1")
+        found = {one.check: one.verdict for one in preflight.look(stack, Plan(PARAMETERS | {"Delivery": "true"}, 4.02))}
+        assert found["delivery"] is Verdict.FAILURE
 
     def test_a_refused_call_is_reported(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(_: FakeAccount) -> Any:

@@ -501,6 +501,7 @@ class TestTheImagesTable:
         item = self.item(images)
         assert (item["state"], item["version_id"], item["rendition_set"]) == ("READY", "v1", "set-a")
         assert item["renditions"][0].keys() == {"name", "key", "content_type", "width", "height", "bytes"}
+        assert "other_formats" not in item
         images.note_fault(published, fault("TooLarge"), keep_published=True)
         assert self.item(images)["state"] == "READY"
         assert self.item(images)["latest_fault"] == {
@@ -513,6 +514,19 @@ class TestTheImagesTable:
             "version_source": "v1",
             "rendition_set": "set-a",
         }
+
+    def test_has_other_formats_beside_the_renditions(self, images: DynamoDbImages) -> None:
+        # given a published image with a format more
+        first = image(key="a.jpg")
+        avif = replace(first.renditions[0], key="a.jpg/1/small.avif", content_type="image/avif")
+        published = images.publish(images.read("a.jpg"), replace(first, other_formats=(avif,)))
+        assert published
+        assert images.read("a.jpg").record == replace(first, other_formats=(avif,))
+        assert [one["key"] for one in self.item(images)["other_formats"]] == [avif.key]
+        # when it is replaced by one without, then all that it had is to be marked stale
+        now = images.publish(published, image("v2", 1, key="a.jpg", replaces=published))
+        assert now
+        assert set(now.replaced) == {avif.key, *keys_of(first)}
 
     def test_keeps_a_tombstone_for_the_retention_time(self, images: DynamoDbImages) -> None:
         published = images.publish(images.read("a.jpg"), image(key="a.jpg"))

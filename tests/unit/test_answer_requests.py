@@ -38,6 +38,8 @@ RENDITIONS = [
     {"name": "thumb", "key": "k/thumb.webp", "content_type": "image/webp", "width": 256, "height": 171, "bytes": 10},
     {"name": "small", "key": "k/sm all.webp", "content_type": "image/webp", "width": 640, "height": 427, "bytes": 50},
     {"name": "large", "key": "k/sm all.webp", "content_type": "image/webp", "width": 640, "height": 427, "bytes": 50},
+]
+OTHER_FORMATS = [
     {"name": "small", "key": "k/small.avif", "content_type": "image/avif", "width": 640, "height": 427, "bytes": 40},
 ]
 READY = {
@@ -59,6 +61,7 @@ READY = {
     "placeholder": "W/gF",
     "dominant_colour": "#5b7a8c",
     "renditions": RENDITIONS,
+    "other_formats": OTHER_FORMATS,
     "replaced": [],
 }
 ORDER = {
@@ -138,9 +141,11 @@ def test_an_image_is_plain_json_with_addresses_and_a_srcset_for_each_type(world:
     assert image["taken_at"] == "2026-07-01T12:30:00"
     assert image.keys().isdisjoint({"location", "bucket", "revision", "replaced", "latest_fault"})
     urls = [rendition["url"] for rendition in image["renditions"]]
+    (avif,) = image["other_formats"]
     assert urls[2] == urls[3]  # one object
     # the cropped rendition is in no srcset, and equal ones are in it once
-    assert image["srcset"] == {"image/webp": f"{urls[1]} 256w, {urls[2]} 640w", "image/avif": f"{urls[4]} 640w"}
+    assert image["srcset"] == {"image/webp": f"{urls[1]} 256w, {urls[2]} 640w", "image/avif": f"{avif['url']} 640w"}
+    assert list(image["srcset"]) == ["image/avif", "image/webp"]  # in the order for <picture>
     if images_url:
         assert urls[2] == "https://d111.cloudfront.net/k/sm%20all.webp"
         assert image["renditions"][1]["stable_url"] == f"https://d111.cloudfront.net/i/{IN_A_PATH}/thumb"

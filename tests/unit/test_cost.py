@@ -113,6 +113,32 @@ class TestTheBill:
         assert uploads.dollars == pytest.approx(4e12 / 2**30 * 0.023)
         assert bill.dollars == pytest.approx(sum(line.dollars for line in bill.running + bill.fixed))
 
+    def test_a_delivered_view_is_a_request_its_bytes_and_few_gets(self) -> None:
+        delivered = replace(MILLION, views=2, delivered=True)
+        without = bill_of_ours(MILLION, MEASURED).kept
+        request, sent, gets = (line for line in bill_of_ours(delivered, MEASURED).kept if line not in without)
+        assert request.dollars == pytest.approx(2e6 * 1e-6)
+        assert sent.dollars == pytest.approx(2e6 * 250_000 / 2**30 * 0.085)
+        assert gets.dollars == pytest.approx(2e6 * cost.MISSED_RENDITIONS * 0.4e-6)
+
+    def test_a_stable_address_adds_a_redirect(self) -> None:
+        delivered = replace(MILLION, views=4, delivered=True)
+        plain, stable = (bill_of_ours(replace(delivered, by_stable_address=s), MEASURED).kept for s in (0, 0.5))
+        more = {line.price: line.dollars for line in stable if line not in plain}
+        missed = 2e6 * cost.MISSED_REDIRECTS
+        assert more == {
+            "cloudfront.request": pytest.approx(2e6 * 1e-6),
+            "cloudfront.out": pytest.approx(2e6 * 700 / 2**30 * 0.085),
+            "cloudfront.function": pytest.approx(2e6 * 0.1e-6),
+            "lambda.request": pytest.approx(missed * 0.2e-6),
+            "lambda.arm64": pytest.approx(missed * 0.020 * 0.5 * 0.0000133334),
+            "dynamodb.read": pytest.approx(missed / 2 * 0.125e-6),
+        }
+
+    def test_delivery_has_alarms_of_its_own(self) -> None:
+        alarms = [bill_of_ours(MILLION, MEASURED, {"Delivery": on}).fixed[0].dollars for on in ("false", "true")]
+        assert alarms[1] == pytest.approx(alarms[0] + 2 * 0.10)
+
     def test_a_view_is_a_get_and_its_bytes(self) -> None:
         without, viewed = (bill_of_ours(replace(MILLION, views=n), MEASURED).kept for n in (0, 2))
         gets, sent = (line for line in viewed if line not in without)

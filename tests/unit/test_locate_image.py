@@ -45,11 +45,11 @@ def ready(*renditions: Rendition) -> dict[str, Published]:
 @pytest.mark.parametrize(
     ("best", "there", "found"),
     [
-        ("avif", (AVIF, WEBP, JPEG), AVIF),
-        ("webp", (AVIF, WEBP, JPEG), WEBP),
-        ("other", (AVIF, WEBP, JPEG), JPEG),
-        ("avif", (WEBP, JPEG), WEBP),
-        ("webp", (AVIF, JPEG), JPEG),
+        ("avif", (JPEG, WEBP, AVIF), AVIF),
+        ("webp", (JPEG, WEBP, AVIF), WEBP),
+        ("other", (JPEG, WEBP, AVIF), JPEG),
+        ("avif", (JPEG, WEBP), WEBP),
+        ("webp", (JPEG, AVIF), JPEG),
         # better one that may not show than none
         ("other", (WEBP,), WEBP),
         ("webp", (AVIF,), AVIF),
@@ -114,13 +114,19 @@ class TestOnDynamoDb:
 
     def test_a_record_is_read_as_far_as_it_matters(self) -> None:
         table, stub = self.table()
-        rendition = {"M": {"name": {"S": "thumb"}, "key": {"S": WEBP.key}, "content_type": {"S": "image/webp"}}}
-        stub.add_response("get_item", {"Item": {"state": {"S": "READY"}, "renditions": {"L": [rendition]}}})
+        webp, avif = (
+            {"M": {"name": {"S": "thumb"}, "key": {"S": one.key}, "content_type": {"S": one.content_type}}}
+            for one in (WEBP, AVIF)
+        )
+        item: Any = {"state": {"S": "READY"}, "renditions": {"L": [webp]}}
+        stub.add_response("get_item", {"Item": item})
+        stub.add_response("get_item", {"Item": item | {"other_formats": {"L": [avif]}}})
         stub.add_response("get_item", {"Item": {"state": {"S": "DELETED"}}})
         stub.add_response("get_item", {})
         with stub:
-            found = [table.read("a.jpg") for _ in range(3)]
-        assert found == [Published("READY", (WEBP,)), Published("DELETED", ()), None]
+            found = [table.read("a.jpg") for _ in range(4)]
+        ready = [Published("READY", (WEBP,)), Published("READY", (WEBP, AVIF))]
+        assert found == [*ready, Published("DELETED", ()), None]
 
     def test_a_failing_table_is_a_fault(self) -> None:
         table, stub = self.table()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from darkroom.errors import InProgressElsewhere, OutOfTime, ServiceUnavailable, TransientFault
+from darkroom.schema import Schema
 from PIL import ExifTags, Image
 
 from functions.process_image import events
@@ -23,6 +24,7 @@ from tests.unit.events import BUCKET
 from tests.unit.fakes import (
     ADDRESSES,
     ONE_SIZE,
+    TWO_FORMATS,
     TWO_SIZES,
     Calls,
     DeadLetter,
@@ -59,7 +61,7 @@ def live_renditions(world: World) -> set[str]:
 
 
 def published_renditions(world: World, key: str = "a.jpg") -> set[str]:
-    return {rendition.key for rendition in world.record(key).renditions}
+    return {rendition.key for rendition in world.record(key).stored}
 
 
 def once_before(call: str, act: Callable[[], object]) -> Callable[[str], None]:
@@ -312,6 +314,62 @@ class TestAnotherRenditionSet:
 
         assert live_renditions(world) == published_renditions(world)
         assert len(live_renditions(world)) == 2
+
+
+class TestSeveralFormats:
+    def test_each_is_stored_and_the_record_has_the_widely_shown_one_first(self, world: World) -> None:
+        world.upload(data=photo(size=(48, 36)))
+
+        outcome = world.deliver(upload_event(), rendition_set=TWO_FORMATS)
+
+        record = world.record()
+        assert [(r.name, r.content_type) for r in record.renditions] == [("small", "image/png"), ("thumb", "image/png")]
+        assert [(r.name, r.content_type) for r in record.other_formats] == [
+            ("small", "image/webp"),
+            ("thumb", "image/webp"),
+        ]
+        assert {r.key: (r.content_type, r.bytes) for r in record.stored} == {
+            key: (stored.content_type, len(stored.body)) for key, stored in world.renditions.items()
+        }
+        assert outcome.bytes_out == sum(len(stored.body) for stored in world.renditions.values())
+        (told,) = world.told
+        assert [r["key"] for r in told.body["other_formats"]] == [r.key for r in record.other_formats]
+        assert Schema("image_event").faults(told.body) == []
+        assert told.body["other_formats"][0]["url"] == f"https://images.example.com/{record.other_formats[0].key}"
+
+    def test_an_animation_has_only_those_that_move(self, world: World) -> None:
+        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        file = io.BytesIO()
+        frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=100)
+        world.upload(data=file.getvalue())
+
+        world.deliver(upload_event(), rendition_set=TWO_FORMATS)
+
+        record = world.record()
+        assert (record.frames, record.other_formats) == (2, ())
+        assert [(r.name, r.content_type) for r in record.renditions] == [
+            ("small", "image/webp"),
+            ("thumb", "image/webp"),
+        ]
+
+    def test_all_of_a_replaced_version_become_stale_and_all_of_a_deleted_one_go(self, world: World) -> None:
+        world.upload()
+        world.deliver(upload_event(), rendition_set=TWO_FORMATS)
+        before = published_renditions(world)
+        world.upload(version_id="v2", second=1, data=photo("orange"))
+        world.deliver(upload_event(version_id="v2"), rendition_set=TWO_FORMATS)
+        assert len(before) == 4
+        assert {key for key, stored in world.renditions.items() if stored.stale} == before
+        world.delete()
+        world.deliver(marker_event(), rendition_set=TWO_FORMATS)
+        assert world.renditions == {}
+
+    def test_a_lost_one_is_made_again(self, world: World) -> None:
+        world.upload()
+        world.deliver(upload_event(), rendition_set=TWO_FORMATS)
+        del world.renditions[world.record().other_formats[0].key]
+        assert world.deliver(plain_task(), rendition_set=TWO_FORMATS).result is Result.PROCESSED
+        assert published_renditions(world) == live_renditions(world)
 
 
 def png_header(width: int, height: int) -> bytes:

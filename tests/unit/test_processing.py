@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
+from functions.process_image import processing
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.processing import estimate_memory, identify, render
 from functions.process_image.processing.layout import Layout, lay_out
@@ -196,6 +197,26 @@ class TestSizes:
 
         assert (one.name, two.name) == ("one", "two")
         assert one.body is two.body
+
+    def test_several_formats_are_made_from_one_decode(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loads = []
+
+        def counted(*given: Any, **how: Any) -> Any:
+            loads.append(given)
+            return load(*given, **how)
+
+        monkeypatch.setattr(processing, "load", counted)
+        both = [spec(name, side, format=one) for name, side in (("s", 60), ("l", 90)) for one in ("webp", "avif")]
+
+        made = rendered(encoded(quadrants(), "PNG"), *both).renditions
+
+        assert [(r.name, opened(r).format) for r in made] == [
+            ("s", "WEBP"),
+            ("s", "AVIF"),
+            ("l", "WEBP"),
+            ("l", "AVIF"),
+        ]
+        assert len(loads) == 1
 
 
 class TestFormats:

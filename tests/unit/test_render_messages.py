@@ -63,7 +63,7 @@ class TestRoundTrip:
         assert read_photo(text_of(photo_answer(photo, 123, 4.5)), LIMITS) == (photo, 123, 4.5)
 
     def test_renditions(self) -> None:
-        lengths, put_together = read_renditions(text_of(rendered_answer(RENDERED)), SIZES, most=9)
+        lengths, put_together = read_renditions(text_of(rendered_answer(RENDERED)), SIZES.specs, most=9)
         assert lengths == [3, 6]
         assert put_together(BODIES) == RENDERED
 
@@ -73,7 +73,7 @@ class TestRoundTrip:
 
     def test_defect(self) -> None:
         with pytest.raises(RenderDefect, match="KeyError: 'x'"):
-            read_renditions(text_of(defect_answer("Traceback\nKeyError: 'x'")), SIZES, most=9)
+            read_renditions(text_of(defect_answer("Traceback\nKeyError: 'x'")), SIZES.specs, most=9)
 
 
 class TestProtocolError:
@@ -122,7 +122,7 @@ class TestProtocolError:
     def test_of_renditions(self, wrong: dict[str, Any]) -> None:
         right = json.loads(text_of(rendered_answer(RENDERED)))
         with pytest.raises(ProtocolError):
-            read_renditions(json.dumps(right | wrong).encode(), SIZES, most=9)
+            read_renditions(json.dumps(right | wrong).encode(), SIZES.specs, most=9)
 
     @pytest.mark.parametrize(
         "text",

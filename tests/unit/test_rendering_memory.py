@@ -57,7 +57,7 @@ def test_the_estimate_is_at_least_the_peak_and_at_most_half_more(name: str) -> N
     assert row["mapped"] <= estimate + OVERHEAD_BYTES, "or the kernel refuses it memory that it never writes to"
 
 
-@pytest.mark.parametrize("name", ["2mp rgba png, default", "2mp rgba webp, default"])
+@pytest.mark.parametrize("name", ["2mp rgba png, default and avif", "2mp rgba webp, default"])
 def test_the_estimate_covers_a_file_rendered_now(name: str) -> None:
     # Two encoders overlap differently each time, by up to a third. The table has the highest of many peaks; whether the
     # estimate is too high is asked of that alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,15 +70,44 @@ SIDE = "allowed are whole numbers from 1 to 8192"
         ("width = 1\nheight = -3", f"height is -3; {SIDE}"),
         ("width = 1\nquality = 140", "quality is 140; allowed are whole numbers from 1 to 100"),
         ('width = 1\nfit = "fill"', 'fit is "fill"; allowed are inside, cover'),
-        ('width = 1\nformat = "gif"', 'format is "gif"; allowed are webp, jpeg, png, avif'),
-        ("width = 1\nformat = 7\neffort = 1", "format is 7; allowed are webp, jpeg, png, avif"),
+        ('width = 1\nformat = "gif"', 'format is "gif"; allowed are jpeg, png, webp, avif'),
+        ("width = 1\nformat = 7\neffort = 1", "format is 7; allowed are jpeg, png, webp, avif"),
         ("width = 1\neffort = 7", "effort is 7; allowed for webp are whole numbers from 0 to 6"),
         ("width = 1\neffort = false", "effort is false; allowed for webp are whole numbers from 0 to 6"),
         ('width = 1\nformat = "avif"\neffort = 10', "effort is 10; allowed for avif are whole numbers from 0 to 9"),
         ('width = 1\nformat = "jpeg"\neffort = 1', "effort is 1; jpeg has no effort, leave it out"),
         (
             "width = 1\nwitdh = 2",
-            "unknown field witdh; allowed are name, width, height, fit, format, quality, effort",
+            "unknown field witdh; allowed are name, width, height, fit, format, quality, formats, effort",
+        ),
+        ("width = 1\nformats = []", "formats is []; allowed are some of jpeg, png, webp, avif, each once"),
+        ("width = 1\nformats = [7]", "formats is [7]; allowed are some of jpeg, png, webp, avif, each once"),
+        ('width = 1\nformats = "webp"', 'formats is "webp"; allowed are some of jpeg, png, webp, avif, each once'),
+        (
+            'width = 1\nformats = ["webp", "webp"]',
+            'formats is ["webp", "webp"]; allowed are some of jpeg, png, webp, avif, each once',
+        ),
+        ('width = 1\nformats = ["webp"]\nformat = "webp"', "has format and formats; allowed is one of them"),
+        (
+            'width = 1\nformats = ["avif", "webp"]\nquality = 80',
+            "quality is 80; with formats, allowed is one for each, such as { avif = 80 }",
+        ),
+        (
+            'width = 1\nformats = ["avif", "webp"]\nquality = { jpeg = 80 }',
+            "quality is for jpeg, which is not among the formats",
+        ),
+        (
+            'width = 1\nformats = ["avif", "webp"]\nquality = { avif = 0 }',
+            "quality is 0; allowed are whole numbers from 1 to 100",
+        ),
+        (
+            'width = 1\nformats = ["avif", "webp"]\neffort = { webp = 7 }',
+            "effort is 7; allowed for webp are whole numbers from 0 to 6",
+        ),
+        ('width = 0\nformats = ["avif", "webp"]', f"width is 0; {SIDE}"),
+        (
+            'width = 1\nformats = ["avif"]\neffort = { avif = 10 }',
+            "effort is 10; allowed for avif are whole numbers from 0 to 9",
         ),
     ],
 )
@@ -137,6 +167,34 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert faults_of(tmp_path / "gone.toml") == ["gone.toml: cannot be read: No such file or directory"]
 
 
+def test_several_formats_are_several_specs_the_widely_shown_first(write: Write) -> None:
+    block = '[[rendition]]\nname = "a"\nwidth = 100\nformats = ["avif", "webp"]\n'
+    webp, avif = (
+        RenditionSpec("a", 100, 100, "inside", "webp", 80, 4),
+        RenditionSpec("a", 100, 100, "inside", "avif", 60, 0),
+    )
+
+    assert load_rendition_set(write(block)).specs == (webp, avif)
+    given = block + "quality = { avif = 55 }\neffort = { webp = 6, avif = 3 }"
+    assert load_rendition_set(write(given)).specs == (replace(webp, effort=6), replace(avif, quality=55, effort=3))
+
+
+def test_an_animation_is_made_only_in_formats_that_move_where_there_are_any(write: Write) -> None:
+    path = write(
+        '[[rendition]]\nname = "a"\nwidth = 100\nformats = ["avif", "webp"]\n'
+        '[[rendition]]\nname = "b"\nwidth = 50\nformats = ["avif", "jpeg"]'
+    )
+
+    found = load_rendition_set(path)
+
+    assert [(spec.name, spec.format) for spec in found.specs_for(frames=9)] == [
+        ("a", "webp"),
+        ("b", "jpeg"),
+        ("b", "avif"),
+    ]
+    assert found.specs_for(frames=1) == found.specs
+
+
 class TestFingerprint:
     A = '[[rendition]]\nname = "a"\nwidth = 100\n'
     B = '[[rendition]]\nname = "b"\nwidth = 200\n'
@@ -155,6 +213,14 @@ class TestFingerprint:
     )
     def test_stays_when_the_output_stays(self, write: Write, same: str) -> None:
         assert self.of(write, same) == self.of(write, self.A + self.B)
+
+    def test_is_that_of_earlier_releases_while_each_has_one_format(self, write: Write) -> None:
+        assert load_rendition_set(SHIPPED).fingerprint == "3d6c3a813683"
+
+    def test_changes_with_a_format_that_is_added_but_not_with_their_order(self, write: Write) -> None:
+        one, two, turned = (self.A + f"formats = {f}" for f in ('["webp"]', '["webp", "avif"]', '["avif", "webp"]'))
+        assert self.of(write, one) == self.of(write, self.A)
+        assert self.of(write, two) == self.of(write, turned) != self.of(write, one)
 
     @pytest.mark.parametrize("line", ["height = 50", 'fit = "cover"', 'format = "png"', "quality = 81", "effort = 2"])
     def test_changes_with_every_field(self, write: Write, line: str) -> None:

@@ -76,7 +76,8 @@ def render(data: bytes, photo: Photo, rendition_set: RenditionSet, *, encoders: 
         Rendering needs more memory than the process may use.
     """
     upright = (photo.display_width, photo.display_height)
-    targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in rendition_set.specs]
+    specs = rendition_set.specs_for(photo.frames)
+    targets = [Target(lay_out(upright, (s.width, s.height), s.fit), s) for s in specs]
     miniature = lay_out(upright, (SIDE, SIDE), "inside")
 
     distinct = {_essence(target): target for target in targets}

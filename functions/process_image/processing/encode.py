@@ -41,7 +41,7 @@ def _one_image(canvas: Canvas) -> Any:
 def _body(image: Any, spec: RenditionSpec) -> bytes:
     output = spec.output
     options = dict(output.options)
-    if output.takes_quality:
+    if output.usual_quality is not None:
         options["Q"] = spec.quality
     if output.efforts:
         options["effort"] = spec.effort

@@ -167,7 +167,7 @@ def _targets(photo: Photo, rendition_set: RenditionSet) -> dict[Layout, list[Ren
     """Return the sizes to make and what is encoded at each; equal renditions are encoded once."""
     upright = (photo.display_width, photo.display_height)
     targets: dict[Layout, dict[object, RenditionSpec]] = {}
-    for spec in rendition_set.specs:
+    for spec in rendition_set.specs_for(photo.frames):
         layout = lay_out(upright, (spec.width, spec.height), spec.fit)
         targets.setdefault(layout, {})[spec.format, spec.quality, spec.effort] = spec
     return {layout: list(specs.values()) for layout, specs in targets.items()}

@@ -76,3 +76,8 @@ def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
     coming = iter(items)
     while some := list(islice(coming, size)):
         yield some
+
+
+def stored_renditions(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return everything that is stored of an image, of its item as plain values: each rendition in every format."""
+    return [*record.get("renditions", ()), *record.get("other_formats", ())]
