@@ -74,9 +74,9 @@ SETTINGS = (
 )
 SLOW_SETTINGS = (_avif(2), _avif(3), _avif(4))
 
-#: Settings of AVIF that are priced beside the standard, and the share of viewers whose browser takes AVIF
+#: Settings of AVIF that are priced together with the standard, and the share of viewers whose browser takes AVIF
 #: (https://caniuse.com/avif).
-BESIDE, AVIF_VIEWERS = ("avif effort 0", "avif effort 3"), 0.93
+TOGETHER, AVIF_VIEWERS = ("avif effort 0", "avif effort 3"), 0.93
 
 #: The setting that defines the SSIM, and the denominator of every ratio.
 STANDARD = "webp effort 4"
@@ -171,9 +171,9 @@ def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
     for name, sizes in by_setting.items():
         if len(sizes) == len(SIZES):
             pairs = [(row, standard[row["size"]]) for row in sizes]
-            yield name, [1e6 * sum(_price(row, beside, views) for row, beside in pairs) for views in VIEWS]
-            if name in BESIDE:
-                both = [1e6 * sum(_price_of_both(row, beside, views) for row, beside in pairs) for views in VIEWS]
+            yield name, [1e6 * sum(_price(row, webp, views) for row, webp in pairs) for views in VIEWS]
+            if name in TOGETHER:
+                both = [1e6 * sum(_price_of_both(row, webp, views) for row, webp in pairs) for views in VIEWS]
                 yield f"{STANDARD} and {name}", both
 
 
@@ -189,7 +189,7 @@ def _price_of_both(row: dict[str, Any], standard: dict[str, Any], views: float) 
 
 
 def views_to_pay(rows: list[dict[str, Any]], setting: str) -> float:
-    """From how many views of each rendition on an AVIF setting beside the standard is cheaper than the standard."""
+    """From how many views of each rendition on an AVIF setting pays, made in addition to the standard."""
     standard = {row["size"]: row for row in rows if row["setting"] == STANDARD}
     pairs = [(row, standard[row["size"]]) for row in rows if row["setting"] == setting]
 

@@ -1,4 +1,4 @@
-"""What a second format costs: the default set alone, and with all of it in AVIF beside it.
+"""What a second format costs: the default set alone, and with all of it in AVIF, too.
 
 Each photo is rendered with every set, in turns, in this process. Times are CPU seconds.
 """

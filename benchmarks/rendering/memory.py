@@ -88,7 +88,7 @@ def cases() -> Iterator[Case]:
 
 
 def rendition_set(name: str) -> RenditionSet:
-    """The default one, that with AVIF beside it, or as many renditions of a size, format and effort as it says."""
+    """The default one, that with AVIF, too, or as many renditions of a size, format and effort as it says."""
     if name == "default":
         return WEBP
     if name == "default and avif":

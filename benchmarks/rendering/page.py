@@ -9,10 +9,10 @@ from benchmarks.markdown import wrapped
 from benchmarks.plots import plot_front, plot_rendering
 from benchmarks.rendering.encoders import (
     AVIF_VIEWERS,
-    BESIDE,
     OUR_DEFAULTS,
     SHARP_DEFAULTS,
     SIZES,
+    TOGETHER,
     VIEWS,
     prices,
     views_to_pay,
@@ -249,7 +249,7 @@ def _formats(measured: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         shown = f"{avif:.0f}" if avif else ""
         lines.append(f"| {name} | {of_set['seconds']:.2f} | {of_set['ratio']:.2f} | {webp:.0f} | {shown} |")
     if rows:
-        pays = " and ".join(f"from {views_to_pay(rows, name):.0f} views ({name})" for name in BESIDE)
+        pays = " and ".join(f"from {views_to_pay(rows, name):.0f} views ({name})" for name in TOGETHER)
         lines += [
             "",
             f"By the prices above, if {AVIF_VIEWERS:.0%} of the viewers take AVIF, both formats together are cheaper"

@@ -128,7 +128,7 @@ _OUTPUT: Final = (
         "image/avif",
         "heifsave",
         MappingProxyType({"compression": "av1"}),
-        usual_quality=60,
+        usual_quality=62,
         efforts=(9, 0),
     ),
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from urllib.parse import quote
 
 import pytest
+from rich.console import Console
 
 from local.outcomes import poll
 from local.stack import Stack
+from operations import url
 from tests.integration.browsing import Answer
 from tests.integration.uploading import SAMPLES, image, new_key, upload, wait_for
 
@@ -57,6 +60,16 @@ def test_a_rendition_is_served_as_it_is_stored(stack: Stack) -> None:
     assert (part.status, part.body) == (206, b"RIFF")
     head = Answer(stack, immutable(stack, key), "HEAD")
     assert (head.status, head.body) == (200, b"")
+
+
+def test_make_url_prints_addresses_that_work(stack: Stack) -> None:
+    key = new_key("Käthe [1].jpg")
+    rendition = published(stack, key)["small"]
+    console = Console(file=io.StringIO(), highlight=False)
+    assert url.run(stack, key, "small", console) == 0
+    addresses = [line.split()[2] for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert addresses == [immutable(stack, rendition), stable(stack, key, "small")]
+    assert Answer(stack, addresses[0]).status == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

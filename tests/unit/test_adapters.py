@@ -515,7 +515,7 @@ class TestTheImagesTable:
             "rendition_set": "set-a",
         }
 
-    def test_has_other_formats_beside_the_renditions(self, images: DynamoDbImages) -> None:
+    def test_has_other_formats_next_to_the_renditions(self, images: DynamoDbImages) -> None:
         # given a published image with a format more
         first = image(key="a.jpg")
         avif = replace(first.renditions[0], key="a.jpg/1/small.avif", content_type="image/avif")
@@ -523,7 +523,7 @@ class TestTheImagesTable:
         assert published
         assert images.read("a.jpg").record == replace(first, other_formats=(avif,))
         assert [one["key"] for one in self.item(images)["other_formats"]] == [avif.key]
-        # when it is replaced by one without, then all that it had is to be marked stale
+        # when it is replaced by one without, then all that it had waits to be marked stale
         now = images.publish(published, image("v2", 1, key="a.jpg", replaces=published))
         assert now
         assert set(now.replaced) == {avif.key, *keys_of(first)}

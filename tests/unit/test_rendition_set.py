@@ -171,7 +171,7 @@ def test_several_formats_are_several_specs_the_widely_shown_first(write: Write) 
     block = '[[rendition]]\nname = "a"\nwidth = 100\nformats = ["avif", "webp"]\n'
     webp, avif = (
         RenditionSpec("a", 100, 100, "inside", "webp", 80, 4),
-        RenditionSpec("a", 100, 100, "inside", "avif", 60, 0),
+        RenditionSpec("a", 100, 100, "inside", "avif", 62, 0),
     )
 
     assert load_rendition_set(write(block)).specs == (webp, avif)
