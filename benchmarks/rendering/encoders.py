@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from skimage.metrics import structural_similarity
 
-from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price
+from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, price_of_two
 from benchmarks.rendering.photos import BenchPhoto, encoder_photos
 
 SIZES = (256, 640, 1280, 1920)
@@ -177,23 +177,25 @@ def prices(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[float]]]:
                 yield f"{STANDARD} and {name}", both
 
 
-def _price(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
-    return price(row["seconds_ratio"] * standard["seconds"], row["bytes_ratio"] * standard["bytes"], views)
-
-
-def _price_of_both(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
-    """Both made and stored, each sent to its share of the viewers."""
-    return _price(row, standard, views * AVIF_VIEWERS) + price(
-        standard["seconds"], standard["bytes"], views * (1 - AVIF_VIEWERS)
-    )
-
-
 def views_to_pay(rows: list[dict[str, Any]], setting: str) -> float:
     """From how many views of each rendition on an AVIF setting pays, made in addition to the standard."""
     standard = {row["size"]: row for row in rows if row["setting"] == STANDARD}
     pairs = [(row, standard[row["size"]]) for row in rows if row["setting"] == setting]
 
     def gain(views: float) -> float:
-        return sum(_price(s, s, views) - _price_of_both(row, s, views) for row, s in pairs)
+        return sum(_price(webp, webp, views) - _price_of_both(row, webp, views) for row, webp in pairs)
 
     return gain(0) / (gain(0) - gain(1))
+
+
+def _price(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
+    return price(*_cost_of(row, standard), views)
+
+
+def _price_of_both(row: dict[str, Any], standard: dict[str, Any], views: float) -> float:
+    return price_of_two(_cost_of(standard, standard), _cost_of(row, standard), views, AVIF_VIEWERS)
+
+
+def _cost_of(row: dict[str, Any], standard: dict[str, Any]) -> tuple[float, float]:
+    """Seconds and bytes."""
+    return row["seconds_ratio"] * standard["seconds"], row["bytes_ratio"] * standard["bytes"]

@@ -70,3 +70,14 @@ def price(seconds: float, size: float, views: float) -> float:
         "cloudfront.out": gigabytes * views,
     }
     return sum(PRICES[name].of(quantity, _REGION) for name, quantity in bought.items())
+
+
+def price_of_two(usual: tuple[float, float], better: tuple[float, float], views: float, share: float) -> float:
+    """Dollars for a rendition in two formats, each with its seconds and bytes; the second one is one more write.
+
+    Parameters
+    ----------
+    share:
+        Of the viewers, who get the better format.
+    """
+    return price(*usual, views * (1 - share)) + price(*better, views * share) + PRICES["s3.put"].of(1, _REGION)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.rendering.cold_start import FUNCTIONS, by_package
-from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, ratio_of_pairs, spread
+from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, price_of_two, ratio_of_pairs, spread
 from benchmarks.rendering.targets import Bound, bounds, figures
 from tests.template.template import FUNCTION, ROOT, load, properties
 
@@ -71,6 +71,13 @@ class TestPrice:
 
     def test_a_second_is_one_of_a_whole_core(self) -> None:
         assert price(seconds=1, size=0, views=0) == pytest.approx(1.7275 * 0.0000133334, rel=1e-3)
+
+    def test_of_two_formats_is_that_of_both_each_sent_to_its_share_and_one_write_more(self) -> None:
+        usual, better = (1.0, 2e9), (3.0, 1e9)
+        made = price(*usual, views=0) + price(*better, views=0) + 5e-6
+        assert price_of_two(usual, better, views=0, share=0.9) == pytest.approx(made)
+        sent = 10 * (0.1 * 2 + 0.9 * 1) * 0.085
+        assert price_of_two(usual, better, views=10, share=0.9) == pytest.approx(made + sent)
 
 
 class TestBounds:
