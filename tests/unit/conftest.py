@@ -1,9 +1,11 @@
+import functools
 import io
 import json
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import botocore.session
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -47,6 +49,9 @@ os.environ.pop("AWS_PROFILE", None)
 os.environ.pop("AWS_ENDPOINT_URL", None)
 
 from darkroom.reporting import logger, metrics  # they read the environment
+
+# moto begins a session for each test, and each session reads every endpoint of AWS: a fifth of a second.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 settings.register_profile(
     "darkroom",
