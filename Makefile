@@ -101,7 +101,8 @@ check: setup .local/security/installed ## lint, types, template rules, prose, se
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework secrets --directory . \
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
 	@echo "[7/9] parliament, of IAM policies"; .local/security/bin/python -W ignore -m tests.template.iam_lint
-	@echo "[8/9] zizmor, of the workflows"; .local/security/bin/zizmor --quiet --offline --min-severity medium --no-progress .github
+	@echo "[8/9] actionlint and zizmor, of the workflows"; .local/security/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	@.local/security/bin/zizmor --quiet --offline --min-severity medium --no-progress .github
 	@echo "[9/9] template rules"; .venv/bin/pytest -q -n 2 tests/template
 
 audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI, or else OSV)
@@ -119,7 +120,7 @@ test-unit: setup ## unit tests, without network
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q -n $(STACKS) tests/integration tests/security
 
-test-api: setup .local/localstack/installed ## the API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
+test-api: setup .local/localstack/installed ## the template and its API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api
 
 up: setup ## start the laptop stack: emulators, broker, and the template deployed to them

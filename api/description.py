@@ -15,10 +15,6 @@ def load() -> dict[str, Any]:
     """Read the description; CloudFormation's functions in it are plain mappings."""
     description: dict[str, Any] = yaml.load(OPENAPI.read_text(), yaml.CSafeLoader)
     json.dumps(description)  # nothing in it that JSON does not know
-    return with_every_flow(description)
-
-
-def with_every_flow(description: dict[str, Any]) -> dict[str, Any]:
-    """The description of a stack that leaves no flow out: what a path's `Fn::If` has for a true condition."""
+    # As in a stack that leaves no flow out: what a path's `Fn::If` has for a true condition.
     paths = {path: methods.get("Fn::If", [None, methods])[1] for path, methods in description["paths"].items()}
     return description | {"paths": paths}

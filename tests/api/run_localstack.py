@@ -1,4 +1,4 @@
-"""Start LocalStack with what the tests of the API need and it lacks.
+"""Start LocalStack with what these tests need and it lacks.
 
 Runs in LocalStack's own environment (.local/localstack), never in the project's. The settings come as LocalStack's own
 environment variables from ``conftest.py``. LocalStack 4.14.0 is the last one that needs no account: what stands here
@@ -12,6 +12,7 @@ import re
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -175,6 +176,87 @@ def hand_requests_of_functions_back() -> None:
     RestApiAwsProxyIntegration.call_lambda = staticmethod(patched)
 
 
+def transform_before_all_else() -> None:
+    """Apply SAM's transform before a template is looked at. LocalStack looks first, and finds no `QueuesApi.Stage`."""
+    from localstack.services.cloudformation.engine.v2.change_set_model_transform import ChangeSetModelTransform
+    from localstack.services.cloudformation.v2 import provider
+    from localstack.services.cloudformation.v2.types import engine_parameter_value
+
+    known = provider.CloudformationProviderV2
+    set_up = known._setup_change_set_model  # there is no public hook
+
+    def transformed(template: Any, parameters: Any, region: str) -> Any:
+        if "Transform" not in (template or {}):
+            return template
+        values = {name: engine_parameter_value(parameter) for name, parameter in parameters.items()}
+        made = ChangeSetModelTransform._apply_global_serverless_transformation(region, template, values)
+        return {name: section for name, section in made.items() if name != "Transform"}
+
+    def patched(
+        change_set: Any,
+        before_template: Any,
+        after_template: Any,
+        before_parameters: Any,
+        after_parameters: Any,
+        **more: Any,
+    ) -> None:
+        account, region = change_set.stack.account_id, change_set.stack.region_name
+        wanted = after_template and known._resolve_parameters(
+            after_template, after_parameters, account, region, before_parameters
+        )
+        set_up(
+            change_set=change_set,
+            before_template=transformed(before_template, before_parameters, region),
+            after_template=transformed(after_template, wanted, region),
+            before_parameters=before_parameters,
+            after_parameters=after_parameters,
+            **more,
+        )
+
+    known._setup_change_set_model = staticmethod(patched)
+
+
+def replace_only_what_must_be() -> None:
+    """Replace a resource if one of its lasting properties changes. LocalStack does so if it refers to what changes."""
+    from localstack.services.cloudformation.engine.v2.change_set_model import is_nothing
+    from localstack.services.cloudformation.engine.v2.change_set_model_executor import ChangeSetModelExecutor
+    from localstack.services.cloudformation.resource_provider import ResourceProviderExecutor
+
+    change = ChangeSetModelExecutor._execute_resource_change
+
+    def patched(self: Any, name: str, before: Any, after: Any) -> None:
+        if not is_nothing(before) and not is_nothing(after) and after.requires_replacement:
+            schema = ResourceProviderExecutor.try_load_resource_provider(after.resource_type).SCHEMA
+            lasting = [path.removeprefix("/properties/") for path in schema["createOnlyProperties"]]
+            was, is_now = before.properties.properties, after.properties.properties
+            after.requires_replacement = any(was.get(one) != is_now.get(one) for one in lasting)
+        change(self, name, before, after)
+
+    ChangeSetModelExecutor._execute_resource_change = patched
+
+
+def keep_functions_that_never_run() -> None:
+    """Make functions and their queues' mappings as told, and run none. LocalStack runs them in Docker."""
+    from localstack.services.lambda_.event_source_mapping.pollers.sqs_poller import SqsPoller
+    from localstack.services.lambda_.invocation import version_manager
+
+    runs_nothing = SimpleNamespace(prepare_version=lambda _: None, cleanup_version=lambda _: None)
+    version_manager.get_runtime_executor = lambda: runs_nothing
+    SqsPoller.poll_events = lambda _: None
+
+
+def keep_tables_in_memory() -> None:
+    """Take the tables of moto, which LocalStack brings. Its own are DynamoDB Local, which needs Java."""
+    from localstack.aws.api.dynamodb import DynamodbApi
+    from localstack.services.moto import MotoFallbackDispatcher
+    from localstack.services.plugins import SERVICE_PLUGINS, Service
+
+    class Tables(DynamodbApi):  # type: ignore[misc]
+        pass
+
+    SERVICE_PLUGINS.add_service(Service.for_provider(Tables(), MotoFallbackDispatcher))
+
+
 def main() -> None:
     """Patch, then serve until told to stop."""
     installed = version("localstack-core")
@@ -189,6 +271,10 @@ def main() -> None:
     speak_json_as_sqs_does()
     take_parameters_as_sqs_does()
     hand_requests_of_functions_back()
+    transform_before_all_else()
+    replace_only_what_must_be()
+    keep_functions_that_never_run()
+    keep_tables_in_memory()
     from localstack.runtime.main import main as serve
 
     serve()

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from api.description import with_every_flow
-
 ROOT = Path(__file__).parents[2]
 Template: TypeAlias = dict[str, Any]
 
@@ -74,29 +72,40 @@ def _long_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
 _Loader.add_multi_constructor("!", _long_form)
 
 
-def load(text: str) -> Template:
-    """The template of a stack that leaves no flow out.
+def as_written(text: str, folder: Path = ROOT) -> Template:
+    """The template with its short function forms written out, and the files that it includes in their places."""
+    template: Template = _with_files(_Loader(text).get_single_data(), folder)
+    return template
 
-    Its short function forms are written out, the files that it includes are in their places, and an `Fn::If` on a flow
-    is what it is with that flow.
-    """
-    template: Template = _with_includes(_Loader(text).get_single_data())
+
+def load(text: str) -> Template:
+    """The same of a stack that leaves no flow out: an `Fn::If` on a flow is what it is with that flow."""
+    template: Template = _with_every_flow(as_written(text))
     for resource in template["Resources"].values():
         if resource.get("Condition") in FLOW_CONDITIONS:
             del resource["Condition"]
     return template
 
 
-def _with_includes(value: Any) -> Any:
+def _with_files(value: Any, folder: Path) -> Any:
+    match value:
+        case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(path)}}}:
+            return _Loader((folder / path).read_text()).get_single_data()
+        case dict():
+            return {key: _with_files(one, folder) for key, one in value.items()}
+        case list():
+            return [_with_files(one, folder) for one in value]
+    return value
+
+
+def _with_every_flow(value: Any) -> Any:
     match value:
         case {"Fn::If": [str(condition), one, _]} if condition in FLOW_CONDITIONS:
-            return _with_includes(one)
-        case {"Fn::Transform": {"Name": "AWS::Include", "Parameters": {"Location": str(path)}}}:
-            return with_every_flow(_Loader((ROOT / path).read_text()).get_single_data())
+            return _with_every_flow(one)
         case dict():
-            return {key: _with_includes(one) for key, one in value.items()}
+            return {key: _with_every_flow(one) for key, one in value.items()}
         case list():
-            return [_with_includes(one) for one in value]
+            return [_with_every_flow(one) for one in value]
     return value
 
 
@@ -128,7 +137,10 @@ def holds(template: Template, test: Any, parameters: dict[str, str] | None = Non
     values = {name: parameter.get("Default") for name, parameter in template["Parameters"].items()} | (parameters or {})
 
     def value(of: Any) -> Any:
-        return values[of["Ref"]] if isinstance(of, dict) else of
+        match of:
+            case {"Ref": str(name)} | {"Fn::Join": ["", {"Ref": str(name)}]}:  # a list is given as text
+                return values[name]
+        return of
 
     match test:
         case {"Condition": str(name)}:
