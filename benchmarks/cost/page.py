@@ -21,6 +21,7 @@ from benchmarks.cost.calculator import (
 from benchmarks.cost.durations import BYTES_PER_SECOND, MEGAPIXELS_PER_MB, WAITS
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import AS_OF, MB_PER_CPU, PRICES, REGIONS, SOURCES
+from benchmarks.cost.template_counts import PHOTOS_ONLY
 from benchmarks.function_settings import MEMORY_MB
 from benchmarks.markdown import wrapped
 
@@ -55,6 +56,12 @@ def _bill(usual: Load, measured: Measured) -> Iterator[str]:
         " and nothing"
         f" else, costs **{sample.dollars:.1f} USD**. `make cost IMAGES=1000000 MB=4` calculates yours (MEMORY, ARCH,"
         " REGION, BATCH, VIEWS, DELIVERY, STABLE)."
+    )
+    yield ""
+    photos_only = sum(line.dollars for line in bill_of_ours(usual, measured, PHOTOS_ONLY).fixed)
+    yield (
+        "A stack with photos only, that is with `Orders=false HttpApi=false`, costs"
+        f" **{photos_only:.2f} USD** a month while it is idle. `make cost PHOTOS_ONLY=1` lists for what."
     )
     yield ""
     yield "| Component | Driven by | USD | Baseline |"

@@ -1,4 +1,4 @@
-"""`make smoke` against the deployed stack."""
+"""`make preflight` and `make smoke` against the deployed stack."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import io
 
 from rich.console import Console
 
+from local.config import LocalConfig, template_parameters
 from local.outcomes import take_results
 from local.stack import Stack
-from operations import smoke
+from operations import preflight, smoke
 from tests.integration.cloudwatch import CloudWatch
+
+
+def test_preflight_finds_the_laptop_stack_ready(stack: Stack, config: LocalConfig) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    plan = preflight.plan_of("local", template_parameters(config))
+    assert preflight.run(stack, plan, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:

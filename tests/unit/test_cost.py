@@ -329,6 +329,16 @@ class TestThePage:
     def test_is_up_to_date(self) -> None:
         assert PAGE.read_text() == page_of(load()), "run make cost-page"
 
+    def test_the_readme_has_what_idle_stacks_cost(self) -> None:
+        usual, photos_only = (
+            sum(line.dollars for line in bill_of_ours(Load(1), load(), parameters).fixed)
+            for parameters in (None, PHOTOS_ONLY)
+        )
+        rows = re.findall(
+            r"\| ([\d.]+) USD \| ([\d.]+) USD \|$", (PAGE.parents[1] / "README.md").read_text(), re.MULTILINE
+        )
+        assert set(rows) == {(f"{usual:.2f}", f"{photos_only:.2f}")}
+
     def test_other_seconds_make_another_page(self) -> None:
         assert page_of(MEASURED) != page_of(replace(MEASURED, measured_on="2026-01-02"))
 

@@ -1,0 +1,67 @@
+"""A second stack in the account of the first, with photos only: neither sees the other's photos, metrics or alarms."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from time import time
+
+import pytest
+from rich.console import Console
+
+from local.config import LocalConfig
+from local.stack import Stack, run_sam
+from operations import parameters
+from tests.integration.cloudwatch import CloudWatch, Datum
+from tests.integration.uploading import SMALL, image, new_key, upload, wait_for
+
+NAME = "darkroom-second"
+PHOTOS_ONLY = "Orders=false HttpApi=false RabbitMqIntake=false Delivery=false CreateDashboard=false"
+
+
+@pytest.fixture(scope="module")
+def second(stack: Stack, config: LocalConfig) -> Iterator[Stack]:
+    names = ["--stack-name", NAME]
+    run_sam(config, ["deploy", *names, f"--parameter-overrides={PHOTOS_ONLY}"], log="sam-second.log")
+    (description,) = stack.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
+    yield replace(stack, stack_name=NAME, outputs=outputs)
+    run_sam(config, ["delete", *names, "--no-prompts"], log="sam-second.log")
+
+
+def test_each_stack_has_photos_metrics_and_alarms_of_its_own(stack: Stack, second: Stack) -> None:
+    # given
+    began, slow = time(), list[Datum]()
+    for one in (stack, second):
+        CloudWatch(one).calm()
+        # when a photo of each is rendered
+        key = new_key()
+        _, task_id = upload(one, key, SMALL)
+        wait_for(one, task_id)
+        assert image(one, key)["state"] == "READY"
+        # then its metrics are those that the alarms of its own stack look at
+        watched = CloudWatch(one)
+        alarm = watched.alarm(watched.physical("HighNotificationLatencyAlarm"))
+        data = list(watched.from_log(one.outputs["ProcessImageFunctionName"], began))
+        slow += [replace(datum, values=[31.0]) for datum in data if datum.metric == alarm.metric]
+        assert {datum.metric.namespace for datum in data} == {f"ImageProcessing/{one.stack_name}"}
+    # when the second is slow
+    watched = CloudWatch(second)
+    watched.feed(watched.alarm(watched.physical("HighNotificationLatencyAlarm")), slow)
+    # then only its own alarm goes off
+    states = {
+        one.stack_name: CloudWatch(one).state(CloudWatch(one).physical("HighNotificationLatencyAlarm"))
+        for one in (stack, second)
+    }
+    assert states == {stack.stack_name: "OK", NAME: "ALARM"}
+
+
+def test_a_parameter_is_set_and_all_others_stay(second: Stack) -> None:
+    console = Console(file=io.StringIO())
+    assert parameters.run(second, ["ProcessImageMemory=1024"], console, lambda _: True, {}) == 0
+    function = second.lambda_.get_function_configuration(FunctionName=second.outputs["ProcessImageFunctionName"])
+    assert function["MemorySize"] == 1024
+    (description,) = second.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
+    kept = {p["ParameterKey"]: p["ParameterValue"] for p in description["Parameters"]}
+    assert (kept["Orders"], kept["HttpApi"]) == ("false", "false")
