@@ -49,6 +49,7 @@ _LONGEST_OUTAGE = 15.0
 _QUEUES: dict[str, tuple[str, Callable[[str], Sequence[Task]]]] = {
     flow.dead_letters: (flow.waiting, flow.read_body) for flow in FLOWS.values() if flow.read_body
 }
+_SECONDS_BETWEEN_LINES = 30  # where there is no terminal
 # Faults that pass by themselves: a message that met one too often succeeds after a redrive.
 _TRANSIENT = {fault.__name__ for fault in (ServiceUnavailable, PaymentsUnavailable, OutOfTime, InProgressElsewhere)}
 _REDRIVEN = {*_TRANSIENT, *mistakes.CODES, NO_CODE}
@@ -150,10 +151,16 @@ def _run_through(
     ):
         bars = {flow.name: progress.add_task(flow.name, total=flow.expected) for flow in flows}
 
+        next_line = monotonic() + _SECONDS_BETWEEN_LINES
+
         def count_done() -> int:
+            nonlocal next_line
             counts = {flow.name: flow.count_done() for flow in flows}
             for name, count in counts.items():
                 progress.update(bars[name], completed=count)
+            if not console.is_terminal and monotonic() >= next_line:
+                console.print(", ".join(f"{flow.name}: {counts[flow.name]} of {flow.expected}" for flow in flows))
+                next_line = monotonic() + _SECONDS_BETWEEN_LINES
             return sum(counts.values())
 
         while offered < PORTIONS or not all(future.done() for future in under_way):
