@@ -54,5 +54,5 @@ LIMITS = {
     "concurrency": Limit(5, "image functions at once, ProcessImageConcurrency", TEMPLATE),
     "batch": Limit(10, "messages a batch, without a window", TEMPLATE),
     "visibility": Limit(300, "seconds until a dead function's messages come back", TEMPLATE),
-    "receives": Limit(10, "receives until a message becomes a dead letter", TEMPLATE),
+    "receives": Limit(10, "attempts until a message becomes a dead letter", TEMPLATE),
 }

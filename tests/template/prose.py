@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tests.template.template import ROOT
 
-_LONGEST_LINE = {"README.md": 120}  # characters; of other pages:
-_LONGEST_LINE_ELSEWHERE = 140
+_LONGEST_LINE = 120  # characters
 _LONGEST_PARAGRAPH = {"README.md": 5}  # lines; of other pages:
 _LONGEST_PARAGRAPH_ELSEWHERE = 12
 _README_LINES = 150
@@ -82,11 +81,10 @@ def _layout_faults(name: str, text: str) -> Iterator[tuple[int, str]]:
     if name == "README.md" and text.count("\n") > _README_LINES:
         yield _README_LINES, f"the README has more than {_README_LINES} lines"
     longest = _LONGEST_PARAGRAPH.get(name, _LONGEST_PARAGRAPH_ELSEWHERE)
-    most = _LONGEST_LINE.get(name, _LONGEST_LINE_ELSEWHERE)
     length = 0
     for number, line in _outside_code(text):
-        if len(line) > most and (name == "README.md" or not line.startswith(("|", "[", "<", "!"))):
-            yield number, f"a line of {len(line)} characters; at most {most}"
+        if len(line) > _LONGEST_LINE and (name == "README.md" or not line.startswith(("|", "[", "([", "<", "!"))):
+            yield number, f"a line of {len(line)} characters; at most {_LONGEST_LINE}"
         is_text = line.strip() and not line.startswith(("|", "#", "<"))
         starts = re.match(r"\s*([-*]|\d+\.) ", line)
         length = 1 if starts else length + 1 if is_text else 0

@@ -329,15 +329,17 @@ class TestThePage:
     def test_is_up_to_date(self) -> None:
         assert PAGE.read_text() == page_of(load()), "run make cost-page"
 
-    def test_the_readme_has_what_idle_stacks_cost(self) -> None:
-        usual, photos_only = (
-            sum(line.dollars for line in bill_of_ours(Load(1), load(), parameters).fixed)
-            for parameters in (None, PHOTOS_ONLY)
-        )
-        rows = re.findall(
-            r"\| ([\d.]+) USD \| ([\d.]+) USD \|$", (PAGE.parents[1] / "README.md").read_text(), re.MULTILINE
-        )
-        assert set(rows) == {(f"{usual:.2f}", f"{photos_only:.2f}")}
+    def test_the_readme_has_the_same_figures(self) -> None:
+        readme = (PAGE.parents[1] / "README.md").read_text()
+        measured = load()
+        for uploads in (1_000, 20_000, 1_000_000):
+            bills = [bill_of_ours(Load(images=uploads), measured, parameters) for parameters in (None, PHOTOS_ONLY)]
+            kept = sum(line.dollars for line in bills[0].kept)
+            month = [bill.dollars + kept for bill in bills]
+            row = "".join(f" {dollars:,.2f} USD |" for dollars in (*month, kept))
+            assert f"| {uploads:,} |{row}\n" in readme
+        idle = [sum(line.dollars for line in bill.fixed) for bill in bills]
+        assert "the stack costs {:.2f} USD, photos only {:.2f} USD".format(*idle) in readme
 
     def test_other_seconds_make_another_page(self) -> None:
         assert page_of(MEASURED) != page_of(replace(MEASURED, measured_on="2026-01-02"))
