@@ -11,6 +11,9 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import unquote
 
+#: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+LONGEST_KEY_BYTES = 1024
+
 
 class RequestRefused(Exception):
     """A request that gets an error. ``allowed`` tells what to send instead; empty if nothing would help."""

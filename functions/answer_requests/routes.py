@@ -9,12 +9,11 @@ from typing import Any, Protocol
 from darkroom.addresses import Addresses
 
 from functions.answer_requests.records import SignedAddresses, image_json, order_json, pending_json
-from functions.answer_requests.requests import RequestRefused, json_body, path_parameter, query_of
+from functions.answer_requests.requests import LONGEST_KEY_BYTES, RequestRefused, json_body, path_parameter, query_of
 from functions.answer_requests.uploads import UploadForm, read_form
 
 _IMAGES_IN_A_PAGE = 25
 _MOST_IMAGES_IN_A_PAGE = 100  # DynamoDB reads as many in one batch
-_LONGEST_KEY = 1024  # bytes, of S3's
 _LONGEST_ORDER_ID = 200
 
 
@@ -84,7 +83,7 @@ def answer(event: Mapping[str, Any], dependencies: Dependencies) -> Mapping[str,
 
 
 def _read_image(key: str, dependencies: Dependencies) -> Mapping[str, Any]:
-    item = dependencies.records.image(key) if len(key.encode()) <= _LONGEST_KEY else None
+    item = dependencies.records.image(key) if len(key.encode()) <= LONGEST_KEY_BYTES else None
     if item is None:
         raise RequestRefused(404, "IMAGE_UNKNOWN", "There is no record of an image under this key.")
     return image_json(item, dependencies.delivered, dependencies.signed())
@@ -97,8 +96,8 @@ def _list_images(query: Mapping[str, str], dependencies: Dependencies) -> Mappin
         allowed = f"limit 1 to {_MOST_IMAGES_IN_A_PAGE}"
         raise RequestRefused(400, "BAD_REQUEST_PARAMETERS", f"limit is {limit[:100]}.", allowed)
     prefix, cursor = query.get("prefix", ""), query.get("cursor", "")
-    if max(len(prefix.encode()), len(cursor.encode())) > _LONGEST_KEY:
-        allowed = f"prefix and cursor of up to {_LONGEST_KEY} bytes"
+    if max(len(prefix.encode()), len(cursor.encode())) > LONGEST_KEY_BYTES:
+        allowed = f"prefix and cursor of up to {LONGEST_KEY_BYTES} bytes"
         raise RequestRefused(400, "BAD_REQUEST_PARAMETERS", "prefix or cursor is too long.", allowed)
     found, has_more = dependencies.uploads.list(prefix, cursor, int(limit))
     items = dependencies.records.images([upload.key for upload in found]) if found else {}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from functions.answer_requests.requests import RequestRefused
+from functions.answer_requests.requests import LONGEST_KEY_BYTES, RequestRefused
 
 #: As the uploads bucket announces them, in lower case; a test compares them.
 IMAGE_SUFFIXES = (
@@ -20,7 +20,6 @@ IMAGE_SUFFIXES = (
 )
 SECONDS = (60, 3600)
 _USUAL_SECONDS = 600
-_LONGEST_KEY = 1024  # bytes, of S3's
 _LONGEST_PREFIX = 512  # the file's name has room after it
 _CONTENT_TYPE = re.compile(r"image/[a-z0-9][a-z0-9.+-]{0,99}")
 _FIELDS = {"key", "prefix", "content_type", "max_bytes", "expires_in"}
@@ -72,7 +71,7 @@ def read_form(body: Mapping[str, Any], most_bytes: int) -> UploadForm:
     if "key" in body and not _is_key(form.key):
         raise _wrong(
             f"key is {_shown(form.key)}",
-            f"up to {_LONGEST_KEY} bytes of printable text that end in {', '.join(IMAGE_SUFFIXES)}",
+            f"up to {LONGEST_KEY_BYTES} bytes of printable text that end in {', '.join(IMAGE_SUFFIXES)}",
         )
     if "prefix" in body and not _is_prefix(form.prefix):
         raise _wrong(
@@ -101,7 +100,7 @@ def policy_of(form: UploadForm) -> tuple[dict[str, str], list[Any]]:
 
 def _is_key(key: object) -> bool:
     """Whether S3 announces an upload under this key: each suffix in the three spellings that it compares."""
-    if not isinstance(key, str) or not 1 <= _bytes(key) <= _LONGEST_KEY or "${filename}" in key:
+    if not isinstance(key, str) or not 1 <= _bytes(key) <= LONGEST_KEY_BYTES or "${filename}" in key:
         return False
     return any(key.endswith((suffix, suffix.upper(), f".{suffix[1:].capitalize()}")) for suffix in IMAGE_SUFFIXES)
 
@@ -123,7 +122,7 @@ def _is_whole(value: object, low: int, high: int) -> bool:
 
 def _bytes(text: str) -> int:
     """Count the bytes that S3 counts; lone surrogates, which it refuses, make a text too long."""
-    return len(text.encode(errors="replace")) if text.isprintable() else _LONGEST_KEY + 1
+    return len(text.encode(errors="replace")) if text.isprintable() else LONGEST_KEY_BYTES + 1
 
 
 def _shown(value: object) -> str:

@@ -25,7 +25,7 @@ def post_form(form: dict[str, Any], file: bytes, config: LocalConfig, **fields: 
     )
 
 
-class Answer:
+class Download:
     """What came back."""
 
     def __init__(self, stack: Stack, url: str, method: str = "GET", **headers: str) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from local.outcomes import poll
 from local.stack import Stack
 from operations import url
-from tests.integration.browsing import Answer
+from tests.integration.browsing import Download
 from tests.integration.uploading import SAMPLES, image, new_key, upload, wait_for
 
 with_node = pytest.mark.skipif(not shutil.which("node"), reason="the emulator runs CloudFront's function with node")
@@ -43,7 +43,7 @@ def test_a_rendition_is_served_as_it_is_stored(stack: Stack) -> None:
     key = published(stack, "i/" + new_key("Käthe + Otto 100 %.jpg"))["thumb"]
     stored = stack.s3.get_object(Bucket=stack.outputs["RenditionsBucketName"], Key=key)["Body"].read()
     # when anybody asks for it
-    answer = Answer(stack, immutable(stack, key), Accept=CHROME, **{"Accept-Encoding": "gzip, br"})
+    answer = Download(stack, immutable(stack, key), Accept=CHROME, **{"Accept-Encoding": "gzip, br"})
     # then
     assert (answer.status, answer.body) == (200, stored)
     assert answer.headers["content-type"] == "image/webp"
@@ -54,11 +54,11 @@ def test_a_rendition_is_served_as_it_is_stored(stack: Stack) -> None:
     assert "content-encoding" not in answer.headers
     assert "access-control-allow-origin" not in answer.headers
     # and what is there already is not sent again
-    again = Answer(stack, immutable(stack, key), **{"If-None-Match": answer.headers["etag"]})
+    again = Download(stack, immutable(stack, key), **{"If-None-Match": answer.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
-    part = Answer(stack, immutable(stack, key), Range="bytes=0-3")
+    part = Download(stack, immutable(stack, key), Range="bytes=0-3")
     assert (part.status, part.body) == (206, b"RIFF")
-    head = Answer(stack, immutable(stack, key), "HEAD")
+    head = Download(stack, immutable(stack, key), "HEAD")
     assert (head.status, head.body) == (200, b"")
 
 
@@ -69,20 +69,20 @@ def test_make_url_prints_addresses_that_work(stack: Stack) -> None:
     assert url.run(stack, key, "small", console) == 0
     addresses = [line.split()[2] for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
     assert addresses == [immutable(stack, rendition), stable(stack, key, "small")]
-    assert Answer(stack, addresses[0]).status == 200
+    assert Download(stack, addresses[0]).status == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_nobody_can_write(stack: Stack, method: str) -> None:
-    assert Answer(stack, immutable(stack, "a.webp"), method).status == 403
-    assert Answer(stack, stable(stack, "a.jpg"), method).status == 403
+    assert Download(stack, immutable(stack, "a.webp"), method).status == 403
+    assert Download(stack, stable(stack, "a.jpg"), method).status == 403
 
 
 def test_nothing_else_of_the_bucket_is_open(stack: Stack) -> None:
-    assert Answer(stack, immutable(stack, "unknown.jpg/1/thumb.webp")).status == 403
-    assert Answer(stack, stack.outputs["ImagesUrl"] + "/").status == 403
+    assert Download(stack, immutable(stack, "unknown.jpg/1/thumb.webp")).status == 403
+    assert Download(stack, stack.outputs["ImagesUrl"] + "/").status == 403
     bucket = stack.outputs["RenditionsBucketName"]
-    assert Answer(stack, f"{stack.endpoint_url}/{bucket}/unknown.jpg/1/thumb.webp").status == 403
+    assert Download(stack, f"{stack.endpoint_url}/{bucket}/unknown.jpg/1/thumb.webp").status == 403
     (allowed,) = [
         s
         for s in json.loads(stack.s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
@@ -96,7 +96,7 @@ def test_a_stable_address_follows_the_picture(stack: Stack) -> None:
     # given a published photo
     key = new_key("Käthe 1.jpg")
     first = published(stack, key)
-    answer = Answer(stack, stable(stack, key))
+    answer = Download(stack, stable(stack, key))
     assert (answer.status, answer.headers["location"]) == (302, f"/{quote(first['thumb'])}")
     assert answer.headers["cache-control"] == "public, max-age=60"
     assert answer.headers["vary"] == "Accept"
@@ -105,13 +105,13 @@ def test_a_stable_address_follows_the_picture(stack: Stack) -> None:
     second = published(stack, key, "rocket-turned.jpg")
     # then the address leads to the new one, in each size
     for name in ("thumb", "large"):
-        assert Answer(stack, stable(stack, key, name)).headers["location"] == f"/{quote(second[name])}"
+        assert Download(stack, stable(stack, key, name)).headers["location"] == f"/{quote(second[name])}"
     # and when it is deleted, the address says so
     stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
     wait_until_deleted(stack, key)
-    gone = Answer(stack, stable(stack, key))
+    gone = Download(stack, stable(stack, key))
     assert (gone.status, gone.headers["cache-control"]) == (410, "public, max-age=60")
-    assert Answer(stack, immutable(stack, second["thumb"])).status == 403
+    assert Download(stack, immutable(stack, second["thumb"])).status == 403
 
 
 def wait_until_deleted(stack: Stack, key: str) -> None:
@@ -121,9 +121,9 @@ def wait_until_deleted(stack: Stack, key: str) -> None:
 
 @with_node
 def test_what_is_unknown_is_not_found(stack: Stack) -> None:
-    answer = Answer(stack, stable(stack, new_key()))
+    answer = Download(stack, stable(stack, new_key()))
     assert (answer.status, answer.headers["cache-control"]) == (404, "public, max-age=10")
-    assert Answer(stack, f"{stack.outputs['ImagesUrl']}/i/x").status == 404
+    assert Download(stack, f"{stack.outputs['ImagesUrl']}/i/x").status == 404
 
 
 @with_node
@@ -151,7 +151,7 @@ def test_the_browser_gets_a_format_that_it_takes(stack: Stack, accept: str, exte
     )
     # then
     headers = {"Accept": accept} if accept else {}
-    assert Answer(stack, stable(stack, key), **headers).headers["location"] == f"/{key}/1/thumb.{extension}"
+    assert Download(stack, stable(stack, key), **headers).headers["location"] == f"/{key}/1/thumb.{extension}"
 
 
 def test_nobody_but_cloudfront_reaches_the_function(stack: Stack) -> None:

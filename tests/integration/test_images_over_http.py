@@ -12,7 +12,7 @@ import requests
 from local.config import LocalConfig
 from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.browsing import Answer, post_form
+from tests.integration.browsing import Download, post_form
 from tests.integration.calling import Caller, owner_of
 from tests.integration.uploading import SAMPLES
 
@@ -40,7 +40,7 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
     assert image["version_id"] == answer.headers["x-amz-version-id"]
     assert (image["key"], image["width"], image["height"]) == (key, 1353, 900)
     for rendition in image["renditions"]:
-        shown = Answer(stack, rendition["url"])
+        shown = Download(stack, rendition["url"])
         assert (shown.status, shown.headers["content-type"]) == (200, rendition["content_type"])
         assert len(shown.body) == rendition["bytes"]
         assert rendition["stable_url"].endswith(f"/i/{quote(key)}/{rendition['name']}")
