@@ -1,4 +1,4 @@
-"""What MiniStack lacks for alarms and saved queries: resource types, metric math, and the evaluation of dimensions.
+"""What MiniStack lacks of resource types, and for alarms: metric math, and the evaluation of dimensions.
 
 ``run_ministack.py``, which checks the version, installs it in the emulator's own environment. It can be removed when
 ``tests/integration/test_alarms.py`` passes without it; each part says what it fixes.
@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from time import time
+from types import ModuleType
 from typing import Any
 from uuid import uuid4
+from zipfile import ZipFile
 
 # The metric math of template.yaml. Every expression fills gaps, so there is always a value.
 _EXPRESSIONS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -27,6 +31,7 @@ def install() -> None:
     kinds = provisioners._RESOURCE_HANDLERS  # noqa: SLF001 # there is no public hook
     kinds["AWS::CloudWatch::CompositeAlarm"] = _composite_alarms(cloudwatch, provisioners)
     kinds["AWS::Logs::QueryDefinition"] = _saved_queries()
+    _run_custom_resources()
     _take_alarms_on_metric_math(provisioners)
     _look_at_the_metric_that_the_alarm_names(cloudwatch)
 
@@ -59,6 +64,37 @@ def _saved_queries() -> dict[str, Any]:
         "update": lambda query_id, *_: (query_id, {}),
         "delete": lambda *_: None,
     }
+
+
+def _run_custom_resources() -> None:
+    """Run the inline code of a custom resource here. MiniStack's functions lack `cfnresponse`, which Lambda brings.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cfn-lambda-function-code-cfnresponsemodule.html
+    """
+    from ministack.services import lambda_svc
+    from ministack.services.cloudformation import custom_resource
+
+    def invoke(
+        kind: str, _: str, properties: dict[str, Any], *__: Any, physical_id: str | None = None, **___: Any
+    ) -> tuple[str, dict[str, Any]]:
+        record, *_ = lambda_svc._get_func_record_for_ref(properties["ServiceToken"])  # noqa: SLF001
+        with ZipFile(BytesIO(record["code_zip"])) as archive:
+            code = archive.read("index.py")
+        answers: list[tuple[str, str, dict[str, Any], str]] = []
+        sending: Any = ModuleType("cfnresponse")
+        sending.SUCCESS, sending.FAILED = "SUCCESS", "FAILED"
+        sending.send = lambda _, __, status, data, id_, reason="": answers.append((status, id_, data, reason))
+        sys.modules[sending.__name__] = sending
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102 # our own template's
+        event: dict[str, Any] = {"RequestType": kind, "ResourceProperties": properties}
+        names["handler"](event | ({"PhysicalResourceId": physical_id} if physical_id else {}), None)
+        ((status, id_, data, reason),) = answers
+        if status == "FAILED":
+            raise RuntimeError(reason)
+        return id_, data
+
+    custom_resource.invoke_custom_resource = invoke
 
 
 def _take_alarms_on_metric_math(provisioners: Any) -> None:

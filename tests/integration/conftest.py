@@ -20,7 +20,14 @@ _TOGETHER = {
     "a broker alone": ("test_rabbitmq_broker.py",),
 }
 # The longest first: the processes then end together.
-_FIRST = ("test_commands", "test_alarms", "test_least_privilege", "test_operations", "test_rabbitmq_broker")
+_FIRST = (
+    "test_commands",
+    "test_alarms",
+    "test_least_privilege",
+    "test_operations",
+    "test_rabbitmq_broker",
+    "test_two_stacks",
+)
 
 
 class _Scheduler(LoadScopeScheduling):  # type: ignore[misc]

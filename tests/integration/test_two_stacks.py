@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import time
 
 import pytest
@@ -13,11 +13,14 @@ from rich.console import Console
 from local.config import LocalConfig
 from local.stack import Stack, run_sam
 from operations import parameters
+from operations.errors import OperationsError
 from tests.integration.cloudwatch import CloudWatch, Datum
 from tests.integration.uploading import SMALL, image, new_key, upload, wait_for
 
 NAME = "darkroom-second"
 PHOTOS_ONLY = "Orders=false HttpApi=false RabbitMqIntake=false Delivery=false CreateDashboard=false"
+BROKER = "arn:aws:mq:eu-central-1:000000000000:broker:rabbit:b-1234abcd"
+SECRET = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:broker-AbCdEf"
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +60,41 @@ def test_each_stack_has_photos_metrics_and_alarms_of_its_own(stack: Stack, secon
     assert states == {stack.stack_name: "OK", NAME: "ALARM"}
 
 
-def test_a_parameter_is_set_and_all_others_stay(second: Stack) -> None:
-    console = Console(file=io.StringIO())
-    assert parameters.run(second, ["ProcessImageMemory=1024"], console, lambda _: True, {}) == 0
+@dataclass(frozen=True)
+class Parameters:
+    """`make set` on the second stack, and what the stack has."""
+
+    stack: Stack
+
+    def set(self, *assignments: str) -> None:
+        assert parameters.run(self.stack, assignments, Console(file=io.StringIO()), lambda _: True, {}) == 0
+
+    def __getitem__(self, name: str) -> str:
+        (description,) = self.stack.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
+        return {p["ParameterKey"]: p["ParameterValue"] for p in description["Parameters"]}[name]
+
+
+@pytest.fixture
+def of_second(second: Stack, monkeypatch: pytest.MonkeyPatch) -> Parameters:
+    monkeypatch.setattr(parameters, "_POLL_SECONDS", 0.5)
+    return Parameters(second)
+
+
+def test_a_parameter_is_set_and_all_others_stay(second: Stack, of_second: Parameters) -> None:
+    of_second.set("ProcessImageMemory=1024")
     function = second.lambda_.get_function_configuration(FunctionName=second.outputs["ProcessImageFunctionName"])
     assert function["MemorySize"] == 1024
-    (description,) = second.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
-    kept = {p["ParameterKey"]: p["ParameterValue"] for p in description["Parameters"]}
-    assert (kept["Orders"], kept["HttpApi"]) == ("false", "false")
+    assert (of_second["Orders"], of_second["HttpApi"]) == ("false", "false")
+
+
+def test_the_queues_of_a_broker_cannot_change_while_they_are_read(of_second: Parameters) -> None:
+    # given
+    of_second.set("RabbitMqIntake=true", f"RabbitMqBrokerArn={BROKER}", f"RabbitMqSecretArn={SECRET}")
+    # when a queue is renamed, then the update fails and is rolled back
+    with pytest.raises(OperationsError, match="Deploy with RabbitMqReads=false first"):
+        of_second.set("RabbitMqImageTasksQueueName=photos")
+    assert of_second["RabbitMqImageTasksQueueName"] == "image-tasks"
+    # when nothing is read meanwhile, then it can be
+    for assignment in ("RabbitMqReads=false", "RabbitMqImageTasksQueueName=photos", "RabbitMqReads=true"):
+        of_second.set(assignment)
+    assert of_second["RabbitMqImageTasksQueueName"] == "photos"
