@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from contextlib import ExitStack
@@ -42,4 +43,5 @@ def _range_of_this_process() -> tuple[int, socket.socket]:
         except OSError:
             holder.close()
         else:
+            atexit.register(holder.close)
             return first, holder

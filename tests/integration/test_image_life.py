@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -135,6 +136,14 @@ def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path
     assert receipt["is_complete"]
     # and no bucket, table or queue has it
     assert search(stack, folder) == []
+    # and CloudFront forgets its copies
+    cleared = stack.client("cloudfront").get_invalidation(
+        DistributionId=stack.outputs["DistributionId"], Id=receipt["cloudfront_invalidation"]
+    )["Invalidation"]
+    assert cleared["InvalidationBatch"]["Paths"]["Items"] == [
+        f"/other-buckets/{bucket}/{quote(folder)}*",
+        f"/{quote(folder)}*",
+    ]
 
 
 def test_an_existing_bucket_is_rendered_rerendered_and_erased_apart_from_the_stacks_own(

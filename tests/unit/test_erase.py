@@ -16,7 +16,7 @@ from darkroom.image_messages import delete_task_id
 from moto import mock_aws
 from rich.console import Console
 
-from functions.process_image.images import rendition_prefix
+from functions.process_image.images import OTHER_BUCKETS, rendition_prefix
 from operations import erase, erase_command
 from operations.erase import Selection
 from tests.unit.operations_fakes import FakeQueues, Killed
@@ -170,6 +170,36 @@ def the_receipt(receipts: Path) -> dict[str, Any]:
     (path,) = receipts.glob("*.json")
     content: dict[str, Any] = json.loads(path.read_text())
     return content
+
+
+class FakeCloudFront:
+    """Notes what is invalidated."""
+
+    def __init__(self) -> None:
+        self.paths: list[list[str]] = []
+
+    def create_invalidation(self, *, DistributionId: str, InvalidationBatch: Any) -> Any:  # noqa: N803
+        assert DistributionId == "E1"
+        assert InvalidationBatch["Paths"]["Quantity"] == len(InvalidationBatch["Paths"]["Items"])
+        self.paths.append(InvalidationBatch["Paths"]["Items"])
+        return {"Invalidation": {"Id": "I1"}}
+
+
+@pytest.mark.parametrize(
+    ("selection", "keys", "paths"),
+    [
+        (Selection("users/4711/ä.jpg", "", UPLOADS, UPLOADS), ["users/4711/ä.jpg"], ["/users/4711/%C3%A4.jpg*"]),
+        (Selection("", "users/4711/", UPLOADS, UPLOADS), ["users/4711/a.jpg", "users/4711/b.jpg"], ["/users/4711/*"]),
+    ],
+    ids=["a photo", "a folder"],
+)
+def test_cloudfront_forgets_its_copies(aws: Aws, selection: Selection, keys: list[str], paths: list[str]) -> None:
+    stack, cloudfront = stack_of(aws), FakeCloudFront()
+    assert erase.clear_cdn(stack, selection, keys) == "", "there is no distribution"
+    stack.outputs["DistributionId"] = "E1"
+    stack.clients["cloudfront"] = cloudfront
+    assert erase.clear_cdn(stack, selection, keys) == "I1"
+    assert set(cloudfront.paths[0]) == {*paths, *(f"/{OTHER_BUCKETS}{UPLOADS}{path}" for path in paths)}
 
 
 def test_a_dry_run_shows_everything_but_results_and_removes_nothing(aws: Aws, tmp_path: Path) -> None:
