@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from random import SystemRandom
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -33,7 +34,10 @@ _SHARES = {
     "direct-invocations": 5,
     "render-answers": 5,
 }
-_BLOCK = 500
+#: Cases of a block: those of images take a second each.
+_BLOCK, _IMAGES = 500, 50
+#: Between two lines of progress, where the output is a file.
+_SECONDS = 30
 # What Lambda tells the functions; the logger reads it when it is imported.
 _ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "fuzz",
@@ -56,10 +60,16 @@ def main() -> int:
         for block in blocks:
             progress.update(tasks[block.kind], total=(progress.tasks[tasks[block.kind]].total or 0) + block.count)
         running = {pool.submit(try_block, block): block for block in blocks}
+        shown = monotonic()
         for future in as_completed(running):
             block = running[future]
             reports[block.kind].append(future.result())
             progress.advance(tasks[block.kind], block.count)
+            if not console.is_terminal and monotonic() - shown > _SECONDS:
+                shown = monotonic()
+                console.print(
+                    ", ".join(f"{t.description} {t.completed:,.0f} of {t.total:,.0f}" for t in progress.tasks)
+                )
     _print(console, reports)
     findings = [case for of_kind in reports.values() for report in of_kind for case in report.findings]
     curious = [case for of_kind in reports.values() for report in of_kind for case in report.curious]
@@ -88,7 +98,8 @@ def _blocks(options: argparse.Namespace, seed: int) -> Iterator[Block]:
     all_shares = sum(_SHARES[kind] for kind in options.kinds)
     for kind in options.kinds:
         count = -(-options.cases * _SHARES[kind] // all_shares)
-        yield from (Block(kind, seed, first, min(_BLOCK, count - first)) for first in range(0, count, _BLOCK))
+        size = _IMAGES if kind == "images" else _BLOCK
+        yield from (Block(kind, seed, first, min(size, count - first)) for first in range(0, count, size))
 
 
 def _pool(kinds: Collection[str]) -> ProcessPoolExecutor:
