@@ -74,7 +74,7 @@ def cases() -> Iterator[Case]:
         yield Case(f"48mp {kind}")
     for file in ("2mp 420 heic", "12mp 420 heic", "2mp rgba 420 heic"):
         yield Case(file)
-    for encoder in ("webp 0", "webp 4", "jpeg", "png", "avif 0", "avif 2", "avif 3", "avif 4"):
+    for encoder in ("webp 0", "webp 4", "webp 5", "webp 6", "jpeg", "png", "avif 0", "avif 2", "avif 3", "avif 4"):
         for kind in ("420 jpeg", "rgba png"):
             yield Case(f"12mp {kind}", f"one 1920 {encoder}")
     for encoder in ("webp 4", "avif 0"):
@@ -85,6 +85,7 @@ def cases() -> Iterator[Case]:
     for frames in (20, 100):
         yield Case(f"640x480x{frames} gif")
         yield Case(f"640x480x{frames} gif", "one 256 webp 4")
+    yield Case("640x480x20 gif", "one 640 webp 6")
 
 
 def rendition_set(name: str) -> RenditionSet:

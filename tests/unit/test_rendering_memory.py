@@ -1,4 +1,4 @@
-"""The estimate of memory against peaks that were measured: all of the committed table, and a sample measured now."""
+"""The estimates of memory and time against what was measured: the committed table, and a sample measured now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.rendering.memory import RESULTS, photo_of, rendition_set
-from functions.process_image.processing import estimate_memory
+from functions.process_image.processing import estimate_memory, estimate_seconds
 from functions.process_image.render_messages import OVERHEAD_BYTES
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,13 @@ def test_the_estimate_is_at_least_the_peak_and_at_most_half_more(name: str) -> N
         f"{row['peak']:,} measured, {estimate:,} estimated"
     )
     assert row["mapped"] <= estimate + OVERHEAD_BYTES, "or the kernel refuses it memory that it never writes to"
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_the_estimated_time_is_at_least_what_was_measured_and_at_most_three_times_that(name: str) -> None:
+    row = TABLE[name]
+    seconds = estimate_seconds(photo_of(row), rendition_set(name.split(", ")[1]))
+    assert row["cpu"] <= seconds <= 3 * row["cpu"]
 
 
 @pytest.mark.parametrize("name", ["2mp rgba png, default and avif", "2mp rgba webp, default"])

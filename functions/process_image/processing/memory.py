@@ -41,41 +41,53 @@ _ENCODED = 1.3
 class _Encoder:
     """Bytes and microseconds per pixel of a rendition, by effort from 0; the last entry is for all higher efforts.
 
-    Noise in the alpha channel, which is stored without loss, is the worst case: ``alpha_bytes`` and ``alpha_micros``.
-    Shrinking averages it, so that less of it reaches the encoder: ``averaged_alpha_bytes``, if that makes a difference.
+    Noise in the alpha channel, which WebP and PNG store without loss, is the worst case: ``alpha_bytes`` and
+    ``alpha_micros``. Shrinking averages it, so that less of it reaches the encoder: ``averaged_alpha_bytes``, if that
+    makes a difference. AVIF encodes it as a second picture: ``pictures_with_alpha``.
     """
 
     bytes: tuple[float, ...]
     micros: tuple[float, ...]
-    alpha_bytes: float | None = None
+    alpha_bytes: tuple[float, ...] | None = None
     alpha_micros: float = 0
     averaged_alpha_bytes: float | None = None
+    pictures_with_alpha: int = 1
 
     def bytes_of(self, spec: RenditionSpec, has_alpha: bool, averaged: bool) -> float:
         """Bytes per pixel."""
         if not has_alpha or self.alpha_bytes is None:
             return _at(self.bytes, spec.effort)
-        return self.averaged_alpha_bytes if averaged and self.averaged_alpha_bytes is not None else self.alpha_bytes
+        if averaged and self.averaged_alpha_bytes is not None:
+            return self.averaged_alpha_bytes
+        return _at(self.alpha_bytes, spec.effort)
 
     def micros_of(self, spec: RenditionSpec, has_alpha: bool) -> float:
         """Microseconds per pixel."""
-        return _at(self.micros, spec.effort) + has_alpha * self.alpha_micros
+        if not has_alpha:
+            return _at(self.micros, spec.effort)
+        return _at(self.micros, spec.effort) * self.pictures_with_alpha + self.alpha_micros
 
 
 _ENCODERS = {
     "webp": _Encoder(
         (6.8,),
         (0.06, 0.07, 0.09, 0.13, 0.14, 0.2, 0.35),
-        alpha_bytes=46,
-        alpha_micros=0.6,
+        alpha_bytes=(46,),
+        alpha_micros=0.7,
         averaged_alpha_bytes=36,
     ),
-    "jpeg": _Encoder((7,), (0.05,), alpha_bytes=14),
-    "png": _Encoder((4.5,), (0.12,), alpha_bytes=15),
+    "jpeg": _Encoder((7,), (0.05,), alpha_bytes=(14,)),
+    "png": _Encoder((4.5,), (0.12,), alpha_bytes=(15,)),
     "avif": _Encoder(
-        (22.5, 22.5, 22.5, 22.5, 36), (0.12, 0.17, 0.26, 0.4, 4, 6, 9, 18, 36, 60), alpha_bytes=36, alpha_micros=0.1
+        (22.5, 22.5, 22.5, 22.5, 36),
+        (0.12, 0.17, 0.26, 0.45, 4, 6, 9, 18, 36, 60),
+        alpha_bytes=(36, 36, 36, 36, 64),
+        pictures_with_alpha=2,
     ),
 }
+
+#: An animated WebP's encoder tries each frame whole and as a change of the frame before.
+_TRIES_OF_A_FRAME = 2
 
 #: A rendition with less than this share of the stored pixels is made of averages.
 _AVERAGED = 0.5
@@ -159,7 +171,8 @@ def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
     for layout, specs in _targets(photo, rendition_set).items():
         for spec in specs:
             frames = photo.frames if spec.output.is_animated else 1
-            micros += _area(layout) * frames * (_ENCODERS[spec.format].micros_of(spec, photo.has_alpha) + 0.02)
+            tries = _TRIES_OF_A_FRAME if frames > 1 else 1
+            micros += _area(layout) * frames * (_ENCODERS[spec.format].micros_of(spec, photo.has_alpha) * tries + 0.02)
     return _SECONDS_AT_LEAST + micros / 1e6
 
 
