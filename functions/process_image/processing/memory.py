@@ -168,11 +168,12 @@ def estimate_seconds(photo: Photo, rendition_set: RenditionSet) -> float:
     streaming, whole = _DECODING.get(photo.format, (_DECODING_OF_CONTAINERS, _DECODING_OF_CONTAINERS))
     micros = stored * (whole if photo.decoded_whole else streaming) * (2 if photo.bits > 8 else 1)
     micros += stored * 0.03 * photo.has_alpha
+    noisy_alpha = photo.has_alpha and photo.format != "gif"  # a GIF's is on or off
     for layout, specs in _targets(photo, rendition_set).items():
         for spec in specs:
             frames = photo.frames if spec.output.is_animated else 1
             tries = _TRIES_OF_A_FRAME if frames > 1 else 1
-            micros += _area(layout) * frames * (_ENCODERS[spec.format].micros_of(spec, photo.has_alpha) * tries + 0.02)
+            micros += _area(layout) * frames * (_ENCODERS[spec.format].micros_of(spec, noisy_alpha) * tries + 0.02)
     return _SECONDS_AT_LEAST + micros / 1e6
 
 
