@@ -42,6 +42,7 @@ ORDER_ENVIRONMENT = {
     "ORDER_QUEUE_URL": "http://127.0.0.1/orders",
     "DEAD_LETTER_QUEUE_URL": "http://127.0.0.1/dead",
     "MAX_RECEIVES": "15",
+    "ORDER_RETENTION_DAYS": "never",
     "PAYMENT_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payments-AbCdEf",
     "PAYMENTS_URL": "https://api.stripe.com",
     "POWERTOOLS_SERVICE_NAME": "process-order",

@@ -2,6 +2,10 @@
 
 It measures the output of `sam build`, laid out as in Lambda: the folders of the function and its layers on the path,
 and boto3 from the environment, as in Lambda's runtime. One core, as Lambda gives to 1769 MB.
+
+    python -m benchmarks.rendering.cold_start STARTS FUNCTION ...
+
+measures some functions and leaves the results of the others.
 """
 
 from __future__ import annotations
@@ -39,6 +43,7 @@ from benchmarks.function_settings import (
     SWEEP_ENVIRONMENT,
 )
 from benchmarks.rendering.figures import ratio_of_pairs, spread
+from benchmarks.rendering.measurements import load, machine, save
 from benchmarks.rendering.processes import PROJECT, cores, pinned
 from local.config import build_environment, local_config, sam_command
 
@@ -116,14 +121,14 @@ class _Start:
     read: int
 
 
-def measure(rounds: int, console: Console) -> dict[str, Any]:
-    """Build, and measure everything; returns the content of ``results/cold_start.json``."""
+def measure(rounds: int, console: Console, functions: Sequence[str] = tuple(FUNCTIONS)) -> dict[str, Any]:
+    """Build, and measure some functions; returns the content of ``results/cold_start.json``."""
     with console.status("sam build ..."):
         _build()
     return {
         "rounds": rounds,
-        "starts": [row for name in FUNCTIONS for row in _starts(name, rounds, console)],
-        "imports": {name: _imports(name) for name in FUNCTIONS},
+        "starts": [row for name in functions for row in _starts(name, rounds, console)],
+        "imports": {name: _imports(name) for name in functions},
         "sizes": {part.name: _size(part) for part in sorted(_BUILD.iterdir()) if part.is_dir()},
     }
 
@@ -267,3 +272,26 @@ def _archived(part: Path, files: Sequence[Path]) -> float:
         for path in files:
             written.write(path, path.relative_to(part))
     return archive.tell() / 1e6
+
+
+def main() -> None:
+    """Measure the functions of the command line, and put them into the results."""
+    rounds, *functions = sys.argv[1:]
+    known = load("cold_start") or {"rounds": 0, "starts": [], "imports": {}}
+    found = measure(int(rounds), Console(), functions)
+    kept = [row for row in known["starts"] if row["function"] not in functions]
+    text = f"{found['rounds']} starts each, {machine()['date']}, load {machine()['load']}"
+    save(
+        "cold_start",
+        {
+            **known,
+            "starts": kept + found["starts"],
+            "imports": known["imports"] | found["imports"],
+            "sizes": found["sizes"],
+            "apart": known.get("apart", {}) | dict.fromkeys(functions, text),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

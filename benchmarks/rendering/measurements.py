@@ -20,11 +20,12 @@ _RESULTS = Path(__file__).parents[1] / "results"
 def save(name: str, measured: dict[str, Any]) -> None:
     """Save measurements with the machine and the versions."""
     _RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"machine": _machine(), **measured}, indent=1)
+    text = json.dumps({"machine": machine(), **measured}, indent=1)
     (_RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """Return what this machine is, its load now, and the versions of what is measured on it."""
     packages = ("pyvips", "pyvips-binary", "pillow", "pi-heif", "boto3")
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 from benchmarks.rendering.cold_start import FUNCTIONS, by_package
@@ -131,3 +133,9 @@ class TestImports:
 
         in_template = {name: {layer["Ref"] for layer in values["Layers"]} for name, values in functions.items()}
         assert {name: set(function.layers) for name, function in FUNCTIONS.items()} == in_template
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_measured_function_has_all_its_settings(name: str) -> None:
+    module = import_module(FUNCTIONS[name].module.removesuffix("app") + "settings")
+    assert module.Settings.from_environment(FUNCTIONS[name].environment)
