@@ -294,8 +294,10 @@ def _cold_starts(measured: dict[str, Any]) -> list[str]:
             f" | {row['cpu']['median']:.2f} | {row['read_mb']['median']:.0f}"
             f" | {ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f}) |"
         )
-    if apart := [f"{name} ({text})" for name, text in measured.get("apart", {}).items()]:
-        lines += ["", f"Measured at another time: {', '.join(apart)}."]
+    apart = measured.get("apart", {})
+    for text in dict.fromkeys(apart.values()):
+        names = ", ".join(name for name in apart if apart[name] == text)
+        lines += ["", f"Measured at another time: {names}, {text}."]
     lines += [
         "",
         "### What is imported",
