@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 from uuid import uuid4
 
@@ -171,36 +173,40 @@ class Smoke:
         return "a dead letter: MalformedMessage"
 
     def call_api(self) -> str:
-        """A signed request must be answered, and an unsigned one refused."""
-        url = self.stack.outputs["ApiUrl"] + "/dead-letters/images?MaxNumberOfMessages=1&VisibilityTimeout=0"
+        """Signed requests must be answered, by SQS and by the function, and an unsigned one refused."""
         key = (
             self.stack.outputs.get("ApiKey")
             or self.stack.client("apigateway").get_api_key(apiKey=self.stack.outputs["ApiKeyId"], includeValue=True)[
                 "value"
             ]
         )
-        request = AWSRequest("GET", url, {"x-api-key": key})
-        SigV4Auth(self.stack.signing_credentials(), "execute-api", self.stack.region).add_auth(request)
-        signed, unsigned = _status(url, dict(request.headers.items())), _status(url, {"x-api-key": key})
-        if (signed, unsigned) != (200, 403):
-            raise Failed(f"a signed request was answered {signed} (200 expected), an unsigned one {unsigned} (403)")
-        return "signed 200, unsigned 403"
+        paths = "/dead-letters/images?MaxNumberOfMessages=1&VisibilityTimeout=0", f"/images/{quote(self.key)}"
+        for path in paths:
+            url = self.stack.outputs["ApiUrl"] + path
+            request = AWSRequest("GET", url, {"x-api-key": key})
+            SigV4Auth(self.stack.signing_credentials(), "execute-api", self.stack.region).add_auth(request)
+            signed = _status(url, dict(request.headers.items()))
+            unsigned = _status(url, {"x-api-key": key})
+            if (signed, unsigned) != (200, 403):
+                raise Failed(f"{path}: signed it was answered {signed} (200 expected), unsigned {unsigned} (403)")
+        return "dead letters and image: signed 200, unsigned 403"
 
     def check_logs(self) -> str:
-        """The image function must have logged since the run began."""
-        group = self.stack.lambda_.get_function_configuration(
-            FunctionName=self.stack.outputs["ProcessImageFunctionName"]
-        )["LoggingConfig"]["LogGroup"]
+        """Each function that was called must have logged since the run began."""
+        names = [
+            "ProcessImageFunctionName",
+            *(["AnswerRequestsFunctionName"] if "ApiUrl" in self.stack.outputs else []),
+        ]
+        for name in names:
+            function = self.stack.lambda_.get_function_configuration(FunctionName=self.stack.outputs[name])
+            group = function["LoggingConfig"]["LogGroup"]
+            if not self._eventually(partial(self._has_lines, group)):
+                raise Failed(f"{group} has no line since the run began")
+        return f"{len(names)} log groups receive lines"
 
-        def fresh() -> bool:
-            events = self.stack.logs.filter_log_events(logGroupName=group, startTime=int(self.began * 1000), limit=1)[
-                "events"
-            ]
-            return bool(events)
-
-        if not self._eventually(fresh):
-            raise Failed(f"{group} has no line since the run began")
-        return f"{group} receives lines"
+    def _has_lines(self, group: str) -> bool:
+        since = int(self.began * 1000)
+        return bool(self.stack.logs.filter_log_events(logGroupName=group, startTime=since, limit=1)["events"])
 
     def remove(self) -> list[str]:
         """Remove what the run made; returns what could not be removed, in words."""
