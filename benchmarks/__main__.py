@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(_PARTS)}; default all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each photo is rendered (default 3)")
-    parser.add_argument("--encoder-photos", type=int, default=3, help="photos for the encoders, at most 22 (default 3)")
+    parser.add_argument("--encoder-photos", type=int, default=3, help="photos for the encoders, at most 17 (default 3)")
     options = parser.parse_args()
     parts = options.parts or list(_PARTS)
     if unknown := set(parts) - set(_PARTS):

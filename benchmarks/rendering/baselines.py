@@ -14,11 +14,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pi_heif
 from PIL import Image, ImageCms, ImageOps
 
 from benchmarks.rendering.rendition_sets import SETS
 from functions.process_image.photo import Limits
-from functions.process_image.processing import identify, render  # registers the HEIC opener for all of Pillow
+from functions.process_image.processing import identify, render
 from functions.process_image.processing.canvas import Canvas, Target
 from functions.process_image.processing.colour import to_srgb
 from functions.process_image.processing.encode import encode
@@ -30,6 +31,8 @@ from functions.process_image.rendition_set import RenditionSpec
 
 #: The template's limits with more bytes, or the PNG would be refused.
 LIMITS = Limits(max_bytes=50_000_000, max_pixels=100_000_000, max_frames=300)
+
+pi_heif.register_heif_opener()  # for the baselines and the reference
 
 _LANCZOS = Image.Resampling.LANCZOS
 

@@ -6,6 +6,8 @@ import random
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from statistics import median
+from time import sleep
 from typing import Any
 
 from rich.console import Console
@@ -19,13 +21,14 @@ _S3_SECONDS = 0.04
 _BATCH = 10
 _HANDLERS = ("ours", "baseline")
 SMALL = "0.3mp.jpg"
+_PAUSE = 0.03  # seconds between images that come one after the other; less than S3 takes
 _TINY_IMAGES = 50  # at a time: the CPU time of running children has a resolution of 10 ms
 
 
 def measure(rounds: int, console: Console) -> dict[str, Any]:
     """Measure everything; returns what ``results/batch.json`` holds."""
     all_cores = set(cores())
-    own, apart = _beside(3 * rounds, console)
+    own, apart, waited = _beside(3 * rounds, console)
     return {
         "rounds": rounds,
         "s3_seconds": _S3_SECONDS,
@@ -35,6 +38,7 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
         ],
         "handler": asdict(spread(own)),
         "apart": asdict(spread(apart)),
+        "waited": asdict(spread(waited)),
         "with_aws_calls": asdict(spread([1000 * seconds for seconds in handler_cpu("ours", 3 * rounds, console)])),
     }
 
@@ -79,29 +83,35 @@ def _times(measured: list[Measured]) -> dict[str, Any]:
     }
 
 
-def _beside(times: int, console: Console) -> tuple[list[float], list[float]]:
-    """Milliseconds of CPU for an image of 16 x 16 pixels, without its rendering.
+def _beside(times: int, console: Console) -> tuple[list[float], list[float], list[float]]:
+    """Milliseconds for an image of 16 x 16 pixels, without its rendering.
 
     Returns
     -------
-    tuple of two lists of float
-        Darkroom's handler itself, over ports in memory; and the separate process of each image: the fork, the first
-        write to every page, the exit.
+    tuple of three lists of float
+        CPU time of Darkroom's handler itself, over ports in memory; CPU time of the separate process of each image: the
+        fork, the first use of every page, the exit; and what one image after the other waits for that process.
     """
     command = [sys.executable, "-m", "benchmarks.rendering.handlers"]
     on, nowhere = {cores()[-1]}, "http://127.0.0.1:9"
-    own, apart = [], []
+    own, cpu, waited = [], [], []
     with (
         worker([*command, "without network"], cores=on, endpoint=nowhere) as handler,
-        worker([*command, "rendering alone"], cores=on) as rendering,
+        worker([*command, "rendering alone"], cores=on) as alone,
+        worker([*command, "rendering apart"], cores=on) as apart,
     ):
         for number in track(range(times + 1), "Handler", console=console, transient=True):
-            whole = handler.do({"keys": ["any"] * _TINY_IMAGES})
-            alone = sum(rendering.do({}).cpu for _ in range(_TINY_IMAGES))
+            whole = handler.do({"keys": ["any.jpg"] * _TINY_IMAGES})
+            here, there = [], []
+            for _ in range(_TINY_IMAGES):
+                here.append(alone.do({}))
+                there.append(apart.do({}))
+                sleep(_PAUSE)
             if number > 0:  # the first warms up
                 own.append(whole.own_cpu / _TINY_IMAGES * 1000)
-                apart.append((whole.cpu - whole.own_cpu - alone) / _TINY_IMAGES * 1000)
-    return own, apart
+                cpu.append((whole.cpu - whole.own_cpu - sum(m.cpu for m in here)) / _TINY_IMAGES * 1000)
+                waited.append(1000 * (median(m.seconds for m in there) - median(m.seconds for m in here)))
+    return own, cpu, waited
 
 
 def handler_cpu(name: str, rounds: int, console: Console) -> list[float]:

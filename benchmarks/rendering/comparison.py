@@ -1,17 +1,20 @@
-"""Compare whole renderings: time, CPU, memory, bytes and SSIM of every baseline on every photo.
+"""Compare whole renderings: time, CPU, memory, bytes and likeness of every baseline on every photo.
 
 Each baseline has a process of its own on the same core. They work in turns, in an order that is shuffled for every
 photo of every round, and are compared by CPU seconds of the same photo in the same round: other work on the machine
 lengthens the wall time but hardly these. One baseline is Darkroom a second time: its ratio, which should be 1, shows
-the noise.
+the noise. The photos of every kind of detail are compared with sharp alone, rendition by rendition.
 """
 
 from __future__ import annotations
 
+import io
+import multiprocessing
 import random
 import shutil
 import sys
 from collections import defaultdict
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -24,24 +27,25 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from skimage.metrics import structural_similarity
+from ssimulacra2 import compute_ssimulacra2
 
 from benchmarks.rendering.baselines import lanczos_reference
 from benchmarks.rendering.figures import ratio_of_pairs, spread
-from benchmarks.rendering.photos import BenchPhoto, inputs
+from benchmarks.rendering.photos import BenchPhoto, inputs, kinds
 from benchmarks.rendering.processes import PROJECT, Measured, Worker, cores, peak_of, worker
 from benchmarks.rendering.rendition_sets import SETS
 
-OURS, AGAIN = "ours", "ours again"
+OURS, AGAIN, SHARP = "ours", "ours again", "sharp, one decode"
 
 _PYTHON = [sys.executable, "-m", "benchmarks.rendering.worker"]
-_SHARP = PROJECT / "benchmarks" / "rendering" / "sharp"
-_NODE = ["node", str(_SHARP / "worker.mjs")]
+_SHARP_FOLDER = PROJECT / "benchmarks" / "rendering" / "sharp"
+_NODE = ["node", str(_SHARP_FOLDER / "worker.mjs")]
 
 _COMMANDS = {
     OURS: [*_PYTHON, "ours"],
     AGAIN: [*_PYTHON, "ours"],
     "parts alone": [*_PYTHON, "parts alone"],
-    "sharp, one decode": [*_NODE, "sharp, one decode"],
+    SHARP: [*_NODE, SHARP],
     "sharp, per size": [*_NODE, "sharp, per size"],
     "Pillow done well": [*_PYTHON, "Pillow done well"],
     "baseline": [*_PYTHON, "baseline"],
@@ -57,15 +61,14 @@ _UNFIT = {
 _SECONDS_TO_START = 1
 
 _Case = tuple[BenchPhoto, str]
+_Key = tuple[str, str, str]  # baseline, photo, set
 
 
 def missing() -> dict[str, str]:
     """Baselines that are not installed here, and how to install them."""
     absent: dict[str, str] = {}
-    if not (_SHARP / "node_modules").exists() or shutil.which("node") is None:
-        absent |= dict.fromkeys(
-            ("sharp, one decode", "sharp, per size"), "install Node.js 20 or newer and run make bench again"
-        )
+    if not (_SHARP_FOLDER / "node_modules").exists() or shutil.which("node") is None:
+        absent |= dict.fromkeys((SHARP, "sharp, per size"), "install Node.js 20 or newer and run make bench again")
     if shutil.which("vipsthumbnail") is None:
         absent["vipsthumbnail"] = "apt-get install libvips-tools, or brew install vips"
     return absent
@@ -75,26 +78,31 @@ def measure(rounds: int, console: Console) -> dict[str, Any]:
     """Measure everything; returns the content of ``results/render.json``."""
     absent = missing()
     commands = {name: command for name, command in _COMMANDS.items() if name not in absent}
-    cases: list[_Case] = [(photo, "webp") for photo in inputs()]
-    cases += [(photo, "jpeg") for photo in inputs() if photo.is_large]
+    formats, of_kinds = inputs(), kinds()
+    cases: list[_Case] = [(photo, "webp") for photo in formats]
+    cases += [(photo, "jpeg") for photo in formats if photo.is_large]
+    cases += [(photo, rendition_set) for photo in of_kinds for rendition_set in SETS]
+    fit = {photo.name: [name for name in commands if name not in _UNFIT.get(photo.name, ())] for photo in formats} | {
+        photo.name: [name for name in (OURS, AGAIN, SHARP) if name in commands] for photo in of_kinds
+    }
     core = cores()[-1]
-    samples: dict[tuple[str, str, str], list[Measured]] = defaultdict(list)
+    samples: dict[_Key, list[Measured]] = defaultdict(list)
     with Progress(console=console, transient=True) as progress, ExitStack() as stack:
         workers = {name: stack.enter_context(worker(command, cores={core})) for name, command in commands.items()}
         total = (rounds + 1) * len(cases)
         under_way = progress.add_task("Rendering", total=total)
         for number in range(rounds + 1):
             for photo, rendition_set in random.sample(cases, len(cases)):
-                fit = [name for name in workers if name not in _UNFIT.get(photo.name, ())]
-                for name in random.sample(fit, len(fit)):
+                for name in random.sample(fit[photo.name], len(fit[photo.name])):
                     measured = workers[name].do(job(photo, rendition_set))
                     if number > 0:  # the first round warms up
                         samples[name, photo.name, rendition_set].append(measured)
                 progress.advance(under_way)
-        likeness = _likeness(workers, cases, progress)
-    memory = _memory(commands, cases, core, console)
+        renditions = _renditions(workers, cases, fit, progress)
+    memory = _memory(commands, [case for case in cases if case[0] not in of_kinds], core, console)
+    names = {photo.name for photo in of_kinds}
     rows = [
-        _row(name, photo, rendition_set, samples, likeness, memory)
+        _row(name, photo, rendition_set, samples, renditions, memory) | {"kind": photo.name in names}
         for photo, rendition_set in cases
         for name in commands
         if (name, photo.name, rendition_set) in samples
@@ -117,11 +125,12 @@ def _row(
     name: str,
     photo: BenchPhoto,
     rendition_set: str,
-    samples: dict[tuple[str, str, str], list[Measured]],
-    likeness: dict[tuple[str, str, str], float],
-    memory: dict[tuple[str, str, str], float],
+    samples: dict[_Key, list[Measured]],
+    renditions: dict[_Key, list[dict[str, Any]]],
+    memory: dict[_Key, float],
 ) -> dict[str, Any]:
-    mine, theirs = samples[OURS, photo.name, rendition_set], samples[name, photo.name, rendition_set]
+    key = name, photo.name, rendition_set
+    mine, theirs = samples[OURS, photo.name, rendition_set], samples[key]
     return {
         "baseline": name,
         "photo": photo.name,
@@ -131,49 +140,88 @@ def _row(
         "cpu": asdict(spread([measured.cpu for measured in theirs])),
         "ratio": asdict(ratio_of_pairs([m.cpu for m in theirs], [m.cpu for m in mine])),
         "bytes": theirs[0].bytes,
-        "ssim": likeness.get((name, photo.name, rendition_set)),
-        "peak_mb": memory.get((name, photo.name, rendition_set)),
+        "ssim": float(np.mean([each["ssim"] for each in renditions[key]])) if key in renditions else None,
+        "renditions": renditions.get(key, []),
+        "peak_mb": memory.get(key),
     }
 
 
-def _likeness(workers: dict[str, Worker], cases: list[_Case], progress: Progress) -> dict[tuple[str, str, str], float]:
-    """Mean SSIM of a set's renditions against the Lanczos reference, by luma."""
+def _renditions(
+    workers: dict[str, Worker], cases: list[_Case], fit: dict[str, list[str]], progress: Progress
+) -> dict[_Key, list[dict[str, Any]]]:
+    """Bytes and likeness of every rendition: of stills, by every baseline."""
     stills = [(photo, rendition_set) for photo, rendition_set in cases if photo.name != "animated.gif"]
     under_way = progress.add_task("Comparing", total=len(stills))
-    found = {}
-    for photo, rendition_set in stills:
-        references = [luma(lanczos_reference(photo.path, spec)) for spec in SETS[rendition_set].specs]
-        for name, worker_of_name in workers.items():
-            if name in {AGAIN, *_UNFIT.get(photo.name, ())}:
-                continue
-            with TemporaryDirectory() as folder:
-                worker_of_name.do(job(photo, rendition_set, keep=folder))
-                ssims = [ssim(file, reference) for file, reference in zip(_in(folder), references, strict=True)]
-            found[name, photo.name, rendition_set] = float(np.mean(ssims))
-        progress.advance(under_way)
+    found: dict[_Key, list[dict[str, Any]]] = {}
+    with (
+        TemporaryDirectory() as scratch,
+        ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        jobs: list[tuple[_Case, Future[dict[str, list[dict[str, Any]]]]]] = []
+        for number, (photo, rendition_set) in enumerate(stills):
+            folders = {name: Path(scratch) / f"{number} {name}" for name in fit[photo.name] if name != AGAIN}
+            for name, folder in folders.items():
+                folder.mkdir()
+                workers[name].do(job(photo, rendition_set, keep=str(folder)))
+            jobs.append(((photo, rendition_set), pool.submit(compare, folders, photo.path, rendition_set)))
+        for (photo, rendition_set), future in jobs:
+            found |= {(name, photo.name, rendition_set): compared for name, compared in future.result().items()}
+            progress.advance(under_way)
     return found
 
 
-def _in(folder: str) -> list[Path]:
-    return sorted(Path(folder).iterdir())
+def compare(folders: dict[str, Path], photo: Path, rendition_set: str) -> dict[str, list[dict[str, Any]]]:
+    """Compare renditions with Pillow's Lanczos from all pixels of their photo.
+
+    Parameters
+    ----------
+    folders
+        The renditions of every baseline, as a worker keeps them.
+
+    Returns
+    -------
+    dict of list of dict
+        By baseline ``width``, ``bytes`` and ``ssim`` (of the luma) of each rendition, in the set's order; of
+        Darkroom's and sharp's also ``ssimulacra2``, which takes too long for the others.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in folders}
+    for number, spec in enumerate(SETS[rendition_set].specs):
+        reference = lanczos_reference(photo, spec)
+        known: dict[bytes, float] = {}  # Darkroom's and sharp's renditions are often the same
+        for name, folder in folders.items():
+            body = (folder / str(number)).read_bytes()
+            with Image.open(io.BytesIO(body)) as opened:
+                shown = opened.convert("RGB")
+            if shown.size != reference.size:  # rounding
+                shown = shown.resize(reference.size, Image.Resampling.LANCZOS)
+            rendition = {"width": spec.width, "bytes": len(body), "ssim": ssim(shown, reference)}
+            if name in (OURS, SHARP):
+                if body not in known:
+                    known[body] = ssimulacra2(shown, reference)
+                rendition["ssimulacra2"] = known[body]
+            found[name].append(rendition)
+    return found
 
 
-def luma(image: Image.Image) -> np.ndarray[Any, Any]:
-    """Luma of an image, 0 to 255, one float a pixel."""
+def ssim(image: Image.Image, reference: Image.Image) -> float:
+    """SSIM of the luma of two images."""
+    return float(structural_similarity(_luma(reference), _luma(image), data_range=255))
+
+
+def ssimulacra2(image: Image.Image, reference: Image.Image) -> float:
+    """SSIMULACRA2 of two images: 100 for the same, 90 for no visible difference, 70 for high quality."""
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("reference.png", "image.png")]
+        for each, path in zip((reference, image), paths, strict=True):
+            each.save(path, compress_level=0)
+        return float(compute_ssimulacra2(*map(str, paths)))
+
+
+def _luma(image: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(image.convert("L"), dtype=np.float32)
 
 
-def ssim(file: Path, reference: np.ndarray[Any, Any]) -> float:
-    """SSIM of a file's luma and a reference, to whose size the file is scaled if rounding made them differ."""
-    with Image.open(file) as image:
-        height, width = reference.shape
-        compared = image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
-        return float(structural_similarity(reference, luma(compared), data_range=255))
-
-
-def _memory(
-    commands: dict[str, list[str]], cases: list[_Case], core: int, console: Console
-) -> dict[tuple[str, str, str], float]:
+def _memory(commands: dict[str, list[str]], cases: list[_Case], core: int, console: Console) -> dict[_Key, float]:
     """Peak memory of a new process that does one job, in MB above an idle interpreter of its kind."""
     bare = {"python": _peak_of_bare([sys.executable, "-c", "input()"], core)}
     if any(command[0] == "node" for command in commands.values()):

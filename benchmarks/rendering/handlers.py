@@ -6,6 +6,7 @@ The environment points to fake AWS.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import os
@@ -14,9 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from time import time
 from typing import Any
 
 import boto3
+from darkroom.deadline import Deadline
 from darkroom.image_messages import ImageTask
 from darkroom.messages import Unreadable
 from PIL import Image
@@ -25,11 +28,13 @@ from benchmarks.function_settings import BUCKET, ENVIRONMENT, MEMORY_MB
 from benchmarks.rendering.baselines import LIMITS, usual_renditions
 from benchmarks.rendering.rendition_sets import WEBP
 from benchmarks.rendering.worker import serve
+from functions.process_image.admission import Admission
 from functions.process_image.events import ImageEvent
 from functions.process_image.images import ImageRecord, KnownImage
 from functions.process_image.photo import Rendition
 from functions.process_image.ports import Claim, Result
 from functions.process_image.processing import identify, render
+from functions.process_image.render_server import RenderServer
 
 
 class _Context:
@@ -110,6 +115,7 @@ def _without_network() -> Callable[[dict[str, Any]], list[bytes]]:
     dependencies = replace(dependencies, events=_Nobody())
     process = partial(app.messages.process.func, dependencies=dependencies)  # type: ignore[attr-defined]
     app.messages = replace(app.messages, process=process)
+    app.handlers.clear()  # of the queues, so that this one takes every message
     return work
 
 
@@ -118,6 +124,15 @@ def _rendering_alone() -> Callable[[dict[str, Any]], list[bytes]]:
     data = _tiny_photo()
     photo = identify(data, LIMITS)
     return lambda _: [rendition.body for rendition in render(data, photo, WEBP).renditions]
+
+
+def _rendering_apart() -> Callable[[dict[str, Any]], list[bytes]]:
+    """The rendering part in a process of its own: the same photo."""
+    data = _tiny_photo()
+    server = RenderServer(LIMITS, WEBP, Admission(10**9, vcpus=1), cpu_seconds=60)
+    atexit.register(server.close)
+    server.wait_until_ready()
+    return lambda _: [r.body for r in server.render(data, Deadline(time() + 300))[1].renditions]
 
 
 def _tiny_photo() -> bytes:
@@ -154,6 +169,9 @@ class _Memory:
     def claim(self, task: ImageTask | Unreadable, *, until: float, again: bool) -> Claim:  # noqa: ARG002
         return Claim(task.task_id, "me", attempt=1)
 
+    def release(self, claim: Claim, *, begun: bool) -> None:
+        pass
+
     def finish(self, claim: Claim, result: Result, error_code: str | None) -> None:
         pass
 
@@ -177,6 +195,7 @@ HANDLERS = {
     "baseline": _baseline,
     "without network": _without_network,
     "rendering alone": _rendering_alone,
+    "rendering apart": _rendering_apart,
 }
 
 if __name__ == "__main__":

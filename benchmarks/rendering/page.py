@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.markdown import wrapped
 from benchmarks.plots import plot_front, plot_rendering
+from benchmarks.rendering.comparison import AGAIN, OURS, SHARP
 from benchmarks.rendering.encoders import (
     AVIF_VIEWERS,
     OUR_DEFAULTS,
@@ -40,6 +41,8 @@ def write() -> None:
         parts += _formats(formats, encoders["rows"] if encoders else [])
     if cold:
         parts += _cold_starts(cold)
+    if ten := load("ten_at_once"):
+        parts += _ten_at_once(ten)
     if first := load("first_byte"):
         parts += first_bytes(first)
     _PAGE.write_text(wrapped("\n".join(parts).splitlines()), encoding="utf-8")
@@ -47,14 +50,14 @@ def write() -> None:
 
 _HEAD = """# Performance
 
-Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=22` is the long run.
+Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=17` is the long run.
 
-The photos are real pictures, joined and enlarged smoothly to the sizes of uploads (`benchmarks/rendering/photos.py`).
-Every tool runs in a process of its own, all on one core, in turns, in an order that is shuffled for each photo of each
-round. They are compared by CPU seconds, photo by photo and round by round: other work on the machine lengthens the
-wall time but hardly these. Each writes the same four renditions (256, 640, 1280 and 1920 pixels), WebP with effort 4
-or progressive JPEG, quality 80. SSIM is that of the luma against Pillow's Lanczos from all pixels, the mean of the
-four.
+The photos are mosaics of real pictures at their own resolution, with noise as of a sensor: there is detail in every
+pixel (`benchmarks/rendering/photos.py`). Every tool runs in a process of its own, all on one core, in turns, in an
+order that is shuffled for each photo of each round. They are compared by CPU seconds, photo by photo and round by
+round: other work on the machine lengthens the wall time but hardly these. Each writes the same four renditions (256,
+640, 1280 and 1920 pixels), WebP with effort 4 or progressive JPEG, quality 80. SSIM (of the luma) and SSIMULACRA2
+compare a rendition with Pillow's Lanczos from all pixels. Where one SSIM is shown, it is the mean of the four.
 
 The baseline is Pillow, resizing the photo again for each size, as most samples do: no task, no record, no result."""
 
@@ -101,9 +104,9 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
     lines += [f"\n{name} was not measured: {how}." for name, how in measured["missing"].items()]
     for rendition_set, title in (("webp", "WebP"), ("jpeg", "JPEG")):
         plot = f"{rendition_set}.svg"
-        plot_rendering([row for row in rows if row["set"] == rendition_set], title, _PLOTS / plot)
+        plot_rendering([r for r in rows if r["set"] == rendition_set and not r["kind"]], title, _PLOTS / plot)
         lines += ["", f"### {title} set", "", f"![CPU seconds of the {title} set](performance/{plot})"]
-        for photo in dict.fromkeys(row["photo"] for row in rows if row["set"] == rendition_set):
+        for photo in dict.fromkeys(r["photo"] for r in rows if r["set"] == rendition_set and not r["kind"]):
             lines += [
                 "",
                 f"**{photo}**",
@@ -117,7 +120,58 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
         "vipsthumbnail's rows include the start of its four processes. Memory is that of a fresh process, above a bare",
         "interpreter.",
     ]
+    return [*lines, *_detail(rows), *_TRIED]
+
+
+def _detail(rows: list[dict[str, Any]]) -> list[str]:
+    """The comparison with sharp of every kind of photo, rendition by rendition."""
+    of = {(row["baseline"], row["photo"], row["set"]): row for row in rows if row["kind"]}
+    compared = [(photo, rendition_set) for name, photo, rendition_set in of if name == SHARP]
+    if not compared:
+        return []
+    widths = [rendition["width"] for rendition in of[(SHARP, *compared[0])]["renditions"]]
+    lines = [
+        "",
+        "### Detail",
+        "",
+        "Every kind of photo, Darkroom beside sharp from one decode. Time is sharp's ÷ Darkroom's, with the middle",
+        "half of the pairs; `again` is Darkroom ÷ Darkroom. For each rendition: SSIM and SSIMULACRA2 of Darkroom",
+        "less those of sharp, and Darkroom's bytes less sharp's in per cent.",
+    ]
+    for rendition_set in dict.fromkeys(rendition_set for _, rendition_set in compared):
+        lines += [
+            "",
+            f"| {rendition_set.upper().replace('WEBP', 'WebP')} set | time | again | "
+            + " | ".join(f"{width} px" for width in widths)
+            + " |",
+            "|---|---|---|" + "---|" * len(widths),
+        ]
+        for photo in (photo for photo, of_set in compared if of_set == rendition_set):
+            ours, again, sharp = (of[name, photo, rendition_set] for name in (OURS, AGAIN, SHARP))
+            time = sharp["ratio"]
+            cells = [
+                f"{mine['ssim'] - theirs['ssim']:+.4f}, {mine['ssimulacra2'] - theirs['ssimulacra2']:+.2f},"
+                f" {100 * (mine['bytes'] / theirs['bytes'] - 1):+.1f} %"
+                for mine, theirs in zip(ours["renditions"], sharp["renditions"], strict=True)
+            ]
+            lines.append(
+                f"| {photo} | {time['median']:.2f} ({time['low']:.2f} to {time['high']:.2f})"
+                f" | {again['ratio']['median']:.2f} | " + " | ".join(cells) + " |"
+            )
     return lines
+
+
+_TRIED = [
+    "",
+    "The JPEG decoder shrinks as much as leaves 1.5 times the largest rendition, which is sharp's factor for these",
+    "photos; the WebP decoder shrinks to the largest rendition, as sharp's does. Smaller renditions are made from the",
+    "next larger one, sharp's from the largest.",
+    "",
+    "What brought nothing, or was left out: libvips passes only halves, quarters and eighths to libjpeg-turbo, none of",
+    "its other scales. The placeholder is hashed while the encoders run, and takes no thread of its own. jpegli exists for",
+    "Python as one person's beta package (`pyjpegli`): not measured, not used. AVIF at effort 0 for large sizes is",
+    "[decision 17](decisions/0017-encoder-settings.md), measured with photos that have less detail than these.",
+]
 
 
 def _shown(name: str) -> str:
@@ -265,6 +319,30 @@ def _marked(name: str) -> str:
 
 
 _ADVICE = "Which setting when: [docs/decisions/0017-encoder-settings.md](decisions/0017-encoder-settings.md)."
+
+
+def _ten_at_once(measured: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Ten images at once",
+        "",
+        _about(measured),
+        "",
+        "`python -m benchmarks.rendering.ten_at_once`: ten images in one batch of a function with 1769 MB, one vCPU and"
+        " 50 s, with the real render server and admission; the default boxes. An attempt is a receive that began the"
+        " image; a task becomes a dead letter after ten, or after 30 receives. An image that is expected to take more"
+        " CPU time than it may (25 s) is tried alone. If it is refused, choose a lower effort or smaller boxes.",
+        "",
+        "| Images | ready | receives | attempts, at most | s of all receives | expected s of an image |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in measured["rows"].items():
+        ready = f"{row['ready']} of {row['images']}" + (f", {row['fault']}" if row["fault"] else "")
+        lines.append(
+            f"| {name} | {ready} | {row['receives']} | {row['attempts']} | {row['seconds']:.0f}"
+            f" | {row['estimate']:.1f} |"
+        )
+    return lines
 
 
 def _cold_starts(measured: dict[str, Any]) -> list[str]:

@@ -73,6 +73,7 @@ def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
     found: dict[str, float] = {}
     mine = {(row["photo"], row["set"]): row for row in rows if row["baseline"] == "ours"}
     lost, grown = [], []
+    pairs: list[tuple[dict[str, float], dict[str, float]]] = []
     for row in (row for row in rows if row["megapixels"] >= 12):
         names = [f"{row['set']} / {row['baseline']}"]
         names += [f"{names[0]} / profile"] if "p3" in row["photo"] else []
@@ -86,12 +87,18 @@ def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
         lost.append(row["ssim"] - ours["ssim"] if row["ssim"] else 0.0)
         if row["baseline"] == "sharp, per size":
             grown.append(ours["bytes"] / row["bytes"])
-        if row["baseline"] == "ours":
+        if row["baseline"] == "sharp, one decode" and row["kind"]:
+            pairs += zip(ours["renditions"], row["renditions"], strict=True)
+        if row["baseline"] == "ours" and row["peak_mb"] is not None:
             name = f"peak MB, {row['photo']}"
             found[name] = max(found.get(name, 0), row["peak_mb"])
     found["ssim lost"] = max(lost)
     if grown:
         found["bytes"] = max(grown)
+    if pairs:
+        found["detail / ssim"] = max(sharp["ssim"] - mine["ssim"] for mine, sharp in pairs)
+        found["detail / ssimulacra2"] = max(sharp["ssimulacra2"] - mine["ssimulacra2"] for mine, sharp in pairs)
+        found["detail / bytes"] = max(abs(mine["bytes"] / sharp["bytes"] - 1) for mine, sharp in pairs)
     return found
 
 
