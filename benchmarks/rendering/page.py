@@ -104,9 +104,9 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
     lines += [f"\n{name} was not measured: {how}." for name, how in measured["missing"].items()]
     for rendition_set, title in (("webp", "WebP"), ("jpeg", "JPEG")):
         plot = f"{rendition_set}.svg"
-        plot_rendering([r for r in rows if r["set"] == rendition_set and not r["kind"]], title, _PLOTS / plot)
+        plot_rendering([r for r in rows if r["set"] == rendition_set and not r.get("kind")], title, _PLOTS / plot)
         lines += ["", f"### {title} set", "", f"![CPU seconds of the {title} set](performance/{plot})"]
-        for photo in dict.fromkeys(r["photo"] for r in rows if r["set"] == rendition_set and not r["kind"]):
+        for photo in dict.fromkeys(r["photo"] for r in rows if r["set"] == rendition_set and not r.get("kind")):
             lines += [
                 "",
                 f"**{photo}**",
@@ -125,7 +125,7 @@ def _rendering(measured: dict[str, Any]) -> list[str]:
 
 def _detail(rows: list[dict[str, Any]]) -> list[str]:
     """The comparison with sharp of every kind of photo, rendition by rendition."""
-    of = {(row["baseline"], row["photo"], row["set"]): row for row in rows if row["kind"]}
+    of = {(row["baseline"], row["photo"], row["set"]): row for row in rows if row.get("kind")}
     compared = [(photo, rendition_set) for name, photo, rendition_set in of if name == SHARP]
     if not compared:
         return []
@@ -168,8 +168,8 @@ _TRIED = [
     "next larger one, sharp's from the largest.",
     "",
     "What brought nothing, or was left out: libvips passes only halves, quarters and eighths to libjpeg-turbo, none of",
-    "its other scales. The placeholder is hashed while the encoders run, and takes no thread of its own. jpegli exists for",
-    "Python as one person's beta package (`pyjpegli`): not measured, not used. AVIF at effort 0 for large sizes is",
+    "its other scales. The placeholder is hashed while the encoders run, and takes no thread of its own. jpegli exists",
+    "for Python as one person's beta package (`pyjpegli`): not measured, not used. AVIF at effort 0 for large sizes is",
     "[decision 17](decisions/0017-encoder-settings.md), measured with photos that have less detail than these.",
 ]
 

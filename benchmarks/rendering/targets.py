@@ -87,7 +87,7 @@ def _figures_of_rendering(rows: list[dict[str, Any]]) -> dict[str, float]:
         lost.append(row["ssim"] - ours["ssim"] if row["ssim"] else 0.0)
         if row["baseline"] == "sharp, per size":
             grown.append(ours["bytes"] / row["bytes"])
-        if row["baseline"] == "sharp, one decode" and row["kind"]:
+        if row["baseline"] == "sharp, one decode" and row.get("kind"):
             pairs += zip(ours["renditions"], row["renditions"], strict=True)
         if row["baseline"] == "ours" and row["peak_mb"] is not None:
             name = f"peak MB, {row['photo']}"
