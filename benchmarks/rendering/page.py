@@ -53,7 +53,8 @@ _HEAD = """# Performance
 Made by `make bench` from `benchmarks/results`; do not edit. `make bench ROUNDS=20 ENCODER_PHOTOS=17` is the long run.
 
 The photos are mosaics of real pictures at their own resolution, with noise as of a sensor: there is detail in every
-pixel (`benchmarks/rendering/photos.py`). Every tool runs in a process of its own, all on one core, in turns, in an
+pixel (`benchmarks/rendering/photos.py`). Sections with an earlier date than
+2026-11-28 used smoother photos. Every tool runs in a process of its own, all on one core, in turns, in an
 order that is shuffled for each photo of each round. They are compared by CPU seconds, photo by photo and round by
 round: other work on the machine lengthens the wall time but hardly these. Each writes the same four renditions (256,
 640, 1280 and 1920 pixels), WebP with effort 4 or progressive JPEG, quality 80. SSIM (of the luma) and SSIMULACRA2
