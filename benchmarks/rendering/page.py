@@ -135,7 +135,7 @@ def _detail(rows: list[dict[str, Any]]) -> list[str]:
         "",
         "### Detail",
         "",
-        "Every kind of photo, Darkroom beside sharp from one decode. Time is sharp's ÷ Darkroom's, with the middle",
+        "Every kind of photo, Darkroom with sharp from one decode. Time is sharp's ÷ Darkroom's, with the middle",
         "half of the pairs; `again` is Darkroom ÷ Darkroom. For each rendition: SSIM and SSIMULACRA2 of Darkroom",
         "less those of sharp, and Darkroom's bytes less sharp's in per cent.",
     ]
