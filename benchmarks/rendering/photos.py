@@ -1,7 +1,7 @@
 """The photos for the measurements: made once from real, freely licensed pictures, kept in ``.local/bench-photos``.
 
 The pictures and their licences are those of ``samples/make_samples.py``. None is as large as an upload, so each photo
-is a mosaic: pictures at their own resolution, never enlarged, next to their mirror images. Noise as of a sensor is added
+is a mosaic: pictures at their own resolution, never enlarged, by their mirror images. Noise as of a sensor is added
 last. So there is detail in every pixel, more than in most uploads. Only the pages of ``text`` are drawn.
 
     python -m benchmarks.rendering.photos
