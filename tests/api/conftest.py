@@ -133,19 +133,29 @@ def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]
 
 
 @pytest.fixture(scope="session")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    """A folder with what the last commit had that differs from what is here; None without such a commit."""
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the last commit had that differs from what is here.
+
+    A clone without history has no such commit: then it is what is here, with messages that are kept for a shorter time.
+    """
+    folder = tmp_path_factory.mktemp("before")
     for commit in _git("log", "--format=%H", "-3", "--", *_SOURCES[:2]).decode().split():
         if _git("diff", "--name-only", commit, "--", *_SOURCES[:2]):
-            folder = tmp_path_factory.mktemp("before")
             with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, *_SOURCES))) as archive:
                 archive.extractall(folder, filter="data")
             return folder
-    return None
+    for source in _SOURCES:
+        copy = shutil.copytree if (PROJECT / source).is_dir() else shutil.copy
+        copy(PROJECT / source, folder / source)
+    template = folder / "template.yaml"
+    template.write_text(
+        template.read_text().replace("MessageRetentionPeriod: 1209600", "MessageRetentionPeriod: 86400")
+    )
+    return folder
 
 
 @pytest.fixture(scope="session")
-def stack(localstack: LocalStack, before: Path | None) -> LocalStack:
+def stack(localstack: LocalStack, before: Path) -> LocalStack:
     """The stack with every flow: created from the template before its last change, and updated to what is here.
 
     The second deployment names no parameter.
@@ -160,9 +170,8 @@ def stack(localstack: LocalStack, before: Path | None) -> LocalStack:
         "ResultsAreRead": "true",
         "ProcessImageMemory": "2048",
     }
-    localstack.deploy(before or PROJECT, everything)
-    if before:
-        localstack.deploy(PROJECT, {})
+    localstack.deploy(before, everything)
+    localstack.deploy(PROJECT, {})
     return localstack
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +28,7 @@ COMBINATIONS = [
 ]
 
 
-def test_the_template_before_is_updated_to_this_one(stack: LocalStack, before: Path | None) -> None:
-    if before is None:
-        pytest.skip("There is no git history with another template.")
+def test_the_template_before_is_updated_to_this_one(stack: LocalStack) -> None:
     (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     assert description["StackStatus"] == "UPDATE_COMPLETE"
     assert stack.resources().keys() & NAMES == {name for name in NAMES if exists(TEMPLATE, name, stack.parameters())}
