@@ -58,12 +58,16 @@ class Batch:
     def __init__(self, admission: Admission, deadline: Deadline, pool: ThreadPoolExecutor) -> None:
         self.admission, self.deadline, self.pool = admission, deadline, pool
         self.order: list[str] = []
+        self.came = 0
 
     def come(self, worker: Worker) -> Future[None]:
-        waiting = self.admission.waiting
+        self.came += 1
         future = self.pool.submit(worker.render, self.admission, self.deadline, self.order)
         end = time() + 30
-        while not (worker.rendering.is_set() or future.done() or self.admission.waiting > waiting):
+        while self.admission.waiting + len(self.order) < self.came:
+            if future.done():  # refused before it waited
+                self.came -= 1
+                break
             assert time() < end
             sleep(0.001)
         return future

@@ -14,6 +14,7 @@ import stripe
 
 from local.config import LaptopError, LocalConfig
 from local.emulators import payments
+from local.emulators.docker_bridge import docker_bridge
 from tests.unit.payment_server import localstripe
 
 GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
@@ -260,7 +261,8 @@ class TestTheProcess:
         assert [payment.payment_id for payment in charged["order-0"]] == [ids[0], twice]
         assert charged["order-7"] == [payments.TakenPayment(ids[7], 1200, 0)]
 
-    def test_listens_only_on_the_loopback_address(self, url: str) -> None:
+    def test_listens_only_on_the_loopback_address_and_for_containers(self, url: str) -> None:
+        bridge = docker_bridge()  # where Docker runs
         port = int(url.rpartition(":")[2])
         listening = [
             connection.laddr
@@ -268,7 +270,7 @@ class TestTheProcess:
             for connection in child.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
         ]
-        assert [address.ip for address in listening] == ["127.0.0.1"]
+        assert {address.ip for address in listening} == {"127.0.0.1", *([bridge.address] if bridge else [])}
 
     def test_writes_nothing_to_disk(self, tmp_path: Path) -> None:
         with localstripe(tmp_path) as url:
