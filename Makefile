@@ -135,8 +135,8 @@ status: setup ## queues, dead letters by reason, alarms (WATCH=1; of a stack in 
 preflight: setup ## look at an AWS account before a deployment: quotas, permissions, cost (PROFILE=name STACK= REGION=)
 	@$(RUN) -m operations preflight $(IN_AWS)
 
-smoke: setup ## prove a deployed stack with a photo and an invalid task, and remove both (PROFILE=name STACK= REGION=)
-	@$(RUN) -m operations smoke $(IN_AWS)
+smoke: setup ## prove a deployed stack with a photo and an invalid task, and remove both (ORDER=product PROFILE=name STACK= REGION=)
+	@$(RUN) -m operations smoke $(IN_AWS) $(if $(ORDER),--order "$(ORDER)")
 
 set: setup ## change parameters of a deployed stack, keep the others (PARAMS="Name=value ..." PROFILE=name YES=1)
 	@test -n "$(PARAMS)" || { echo 'Which parameters? make set PARAMS="ProcessImageConcurrency=20"'; exit 1; }

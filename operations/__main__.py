@@ -87,7 +87,7 @@ def main() -> int:
             return preflight.run(_account(arguments), preflight.plan_of(arguments.profile, _given(arguments)), console)
         stack, look_around = _reach(arguments)
         if arguments.command == "smoke":
-            return smoke.run(stack, console)
+            return smoke.run(stack, console, arguments.order)
         if arguments.command == "status":
             return status.run(stack, console, look_around, watch=arguments.watch and sys.stdout.isatty())
         if arguments.command == "url":
@@ -237,7 +237,12 @@ def _parse() -> argparse.Namespace:
     erase_parser.add_argument("--bucket", default="", help="of ExistingUploadsBuckets; by default the stack's own")
     erase_parser.add_argument("--yes", action="store_true", help="remove it, and write a receipt")
     commands.add_parser("preflight", parents=[where], help="look at an account before a deployment")
-    commands.add_parser("smoke", parents=[where], help="prove a deployed stack with a photo and an invalid task")
+    smoke_parser = commands.add_parser(
+        "smoke", parents=[where], help="prove a deployed stack with a photo and an invalid task"
+    )
+    smoke_parser.add_argument(
+        "--order", default="", metavar="PRODUCT", help="also an order for more of this product than there is"
+    )
     set_parser = commands.add_parser(
         "set", parents=[where], help="change parameters of a deployed stack and keep all other values"
     )

@@ -51,13 +51,26 @@ class Failed(Exception):
 
 @dataclass
 class Smoke:
-    """One run against a stack: its own key and its own message, so that runs never meet."""
+    """One run against a stack: its own key and its own messages, so that runs never meet.
+
+    Attributes
+    ----------
+    product:
+        A product to send an order for; empty for no order.
+    """
 
     stack: DeployedStack
+    product: str = ""
     mark: str = field(default_factory=lambda: uuid4().hex)
     patience: float = _PATIENCE
     began: float = field(default_factory=time)
     record: dict[str, Any] = field(default_factory=dict)
+    order: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def order_id(self) -> str:
+        """The id of this run's order."""
+        return f"darkroom-smoke-{self.mark}"
 
     @property
     def key(self) -> str:
@@ -77,6 +90,8 @@ class Smoke:
         yield "renditions", self.read_renditions
         yield "result", self.look_for_result
         yield "invalid task", self.send_invalid_task
+        if self.product:
+            yield "order", self.send_order
         if "ApiUrl" in self.stack.outputs:
             yield "API", self.call_api
         yield "logs", self.check_logs
@@ -172,6 +187,37 @@ class Smoke:
             raise Failed(f"its dead letter says {found[0] or 'nothing'}, not MalformedMessage")
         return "a dead letter: MalformedMessage"
 
+    def send_order(self) -> str:
+        """An order for more than there is must be rejected: that charges nothing and moves no stock."""
+        if "OrderQueueUrl" not in self.stack.outputs:
+            raise Failed("the stack has no orders: it was deployed with Orders=false")
+        pieces = 1_000_000
+        body = {
+            "order_id": self.order_id,
+            "customer_id": "darkroom-smoke",
+            "items": [{"product_id": self.product, "quantity": pieces, "unit_price": "0.01"}],
+            "amount": f"{pieces / 100:.2f}",
+            "currency": "EUR",
+            "payment_method": "pm_card_visa",
+        }
+        self.stack.sqs.send_message(QueueUrl=self.stack.outputs["OrderQueueUrl"], MessageBody=json.dumps(body))
+        if not self._eventually(self._is_answered):
+            state = self.order.get("state", "not known")
+            raise Failed(f"order {self.order_id} is {state} after {self.patience:.0f} s: make status shows why")
+        code = self.order.get("rejection", {}).get("code", "")
+        if code != "OutOfStock":
+            raise Failed(f"order {self.order_id} is {self.order['state']} {code}, not rejected as OutOfStock")
+        return f"{pieces:,} of {self.product}: rejected, OutOfStock"
+
+    def _is_answered(self) -> bool:
+        item = self.stack.dynamodb.get_item(
+            TableName=self.stack.outputs["OrdersTableName"],
+            Key={"order_id": {"S": self.order_id}},
+            ConsistentRead=True,
+        ).get("Item", {})
+        self.order = plain_values(item)
+        return self.order.get("state") in {"REJECTED", "COMPLETED"}
+
     def call_api(self) -> str:
         """Signed requests must be answered, by SQS and by the function, and an unsigned one refused."""
         key = (
@@ -219,6 +265,12 @@ class Smoke:
         if not self._eventually(self._is_withdrawn):
             return [*kept, f"the record of {self.key} was not withdrawn"]
         self.look_for_result()  # that of the deletion
+        if self.order.get("state") == "REJECTED":
+            self.stack.dynamodb.delete_item(
+                TableName=self.stack.outputs["OrdersTableName"], Key={"order_id": {"S": self.order_id}}
+            )
+        elif self.product and "OrderQueueUrl" in self.stack.outputs:
+            kept.append(f"order {self.order_id}")
         return kept
 
     def _is_withdrawn(self) -> bool:
@@ -238,9 +290,15 @@ class Smoke:
         return held
 
 
-def run(stack: DeployedStack, console: Console) -> int:
-    """Run every step, show the table and remove what was made; returns 0, or 1 where a step fails."""
-    smoke, steps = Smoke(stack), []
+def run(stack: DeployedStack, console: Console, product: str = "") -> int:
+    """Run every step, show the table and remove what was made; returns 0, or 1 where a step fails.
+
+    Parameters
+    ----------
+    product:
+        A product of the inventory to send an order for; empty for no order.
+    """
+    smoke, steps = Smoke(stack, product), []
     for name, act in smoke.steps():
         started = monotonic()
         with console.status(f"{name} ..."):

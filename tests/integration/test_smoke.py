@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 
 from local.config import PROJECT, LocalConfig, template_parameters
+from local.inventory import read_stock
 from local.outcomes import take_results
 from local.stack import Stack
 from operations import preflight, smoke
 from tests.integration.cloudwatch import CloudWatch
+from tests.integration.test_orders import new_product
 
 
 def test_preflight_finds_the_laptop_stack_ready(stack: Stack, config: LocalConfig) -> None:
@@ -25,11 +27,16 @@ def test_preflight_finds_the_laptop_stack_ready(stack: Stack, config: LocalConfi
 
 
 def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
-    # given no alarm is on
+    # given no alarm is on, and a product
     CloudWatch(stack).calm()
+    product = new_product(stack, available=5)
     # then
     console = Console(file=io.StringIO(), width=120)
-    assert smoke.run(stack, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
+    assert smoke.run(stack, console, product) == 0, console.file.getvalue()  # type: ignore[attr-defined]
+    assert "rejected, OutOfStock" in console.file.getvalue()  # type: ignore[attr-defined]
+    orders = stack.dynamodb.scan(TableName=stack.outputs["OrdersTableName"])["Items"]
+    assert [one for one in orders if one["order_id"]["S"].startswith("darkroom-smoke-")] == []
+    assert read_stock(stack, [product])[product]["available"] == 5
     left = stack.s3.list_object_versions(Bucket=stack.outputs["UploadsBucketName"], Prefix=smoke.PREFIX)
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")
