@@ -116,7 +116,7 @@ def _start(name: str, stack: ExitStack) -> Target:
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,
+            process_group=0,  # not a session of its own: Linux shares the processors evenly among those, despite `nice`
         )
     stack.callback(_end, process)
     return Target(name, log, process)
