@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from threading import Event
 from time import sleep, time
 from typing import Any
 
@@ -42,7 +41,6 @@ from darkroom.errors import (
 )
 from PIL import Image, ImageChops
 
-from functions.process_image import render_server
 from functions.process_image.admission import Admission
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Renderer
@@ -139,11 +137,6 @@ def server_process() -> psutil.Process:
     return max(psutil.Process().children(), key=psutil.Process.create_time)
 
 
-def at_rest(server: RenderServer) -> bool:
-    """Whether the only process left is the one that waits for the next image."""
-    return server._spare is not None and len(server_process().children()) == 1
-
-
 def processes_at_work(count: int = 1) -> list[psutil.Process]:
     """The processes of ``count`` images, once all are there."""
 
@@ -226,9 +219,9 @@ def spares(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     render_within = RenderServer._render_within
 
-    def spied(self: RenderServer, data: bytes, deadline: Deadline, admit: Any, held: Any, spare: int = 0) -> Any:
+    def spied(self: RenderServer, data: bytes, deadline: Deadline, admit: Any, spare: int = 0) -> Any:
         found.append(spare)
-        return render_within(self, data, deadline, admit, held, spare)
+        return render_within(self, data, deadline, admit, spare)
 
     monkeypatch.setattr(RenderServer, "_render_within", spied)
     return found
@@ -277,7 +270,7 @@ class TestMemory:
         server.admission = admission = Admission(at_once * (OVERHEAD_BYTES + 40 * 2**20), vcpus=10)
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
-        until(lambda: held(admission) == 0)
+        assert held(admission) == 0, "all is given back"
 
     def test_nothing_is_done_for_a_file_before_its_memory_is_reserved(
         self, server: RenderServer, threads: ThreadPoolExecutor
@@ -312,7 +305,7 @@ class TestMemory:
         with admission.look(90 * 2**20, in_seconds()):
             waiting = threads.submit(server.render, photo(), in_seconds())
             until(lambda: admission.waiting)
-            until(lambda: at_rest(server))
+            until(lambda: server_process().children() == [])
             assert held(admission) == 90 * 2**20
         assert waiting.result(60)
 
@@ -376,20 +369,18 @@ class TestTime:
         monkeypatch.setattr(Admission, "_refuse_if_late", lambda *_: None)
         with pytest.raises(OutOfTime, match=r"in time\.$"):
             server.render(takes_long(), in_seconds(5))
-        until(lambda: at_rest(server))
+        until(lambda: server_process().children() == [])
 
     def test_a_process_that_does_not_end_is_not_awaited(
-        self, server: RenderServer, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+        self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
-        monkeypatch.setattr(Admission, "_refuse_if_late", lambda *_: None)
         server.render(photo(), in_seconds())
-        until(lambda: at_rest(server))
         stopped = threads.submit(server.render, takes_long(), in_seconds(7))
         (process,) = processes_at_work()
         process.suspend()
         with pytest.raises(OutOfTime, match="did not end"):
             stopped.result(30)
-        until(lambda: at_rest(server))  # killed, or it would keep its memory
+        until(lambda: server_process().children() == [])  # killed, or it would keep its memory
 
     def test_an_image_does_not_begin_with_too_little_time(self, server: RenderServer) -> None:
         with pytest.raises(NotBegun):
@@ -407,41 +398,6 @@ class TestTime:
                 left = [number for number, fault in faults.items() if fault]
                 assert all(isinstance(faults[number], OutOfTime) for number in left)
         assert max(attempts.values()) < 5
-
-
-class TestTheNextImage:
-    """Its process is forked before it is there."""
-
-    def test_has_a_process_that_waits_for_it(self, server: RenderServer) -> None:
-        server.wait_until_ready()
-        (waiting,) = processes_at_work()
-        assert server.render(photo(), in_seconds())
-        until(lambda: at_rest(server))
-        assert server_process().children() != [waiting], "one image per process"
-
-    @pytest.mark.parametrize("which", ["the process", "the server"])
-    def test_is_rendered_if_what_waits_for_it_is_killed(self, server: RenderServer, which: str) -> None:
-        server.wait_until_ready()
-        (waiting,) = processes_at_work()
-        killed = waiting if which == "the process" else server_process()
-        killed.kill()
-        until(lambda: not waiting.is_running())
-        assert server.render(photo(), in_seconds())
-
-    def test_begins_when_the_process_before_it_has_ended(
-        self, server: RenderServer, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        ended = Event()
-        wait = render_server._wait_for_end
-        monkeypatch.setattr(render_server, "_wait_for_end", lambda status: ended.wait(30) and wait(status))
-        server.admission = admission = Admission(OVERHEAD_BYTES + 50 * 2**20, vcpus=1)
-        assert server.render(photo(), in_seconds()), "it does not wait for the end itself"
-        following = threads.submit(server.render, photo(), in_seconds())
-        with pytest.raises(TimeoutError):
-            following.result(0.5)
-        ended.set()
-        assert following.result(30)
-        until(lambda: held(admission) == 0)
 
 
 class TestFailuresOfOneImage:
@@ -496,13 +452,13 @@ class TestFailuresOfOneImage:
             return psutil.Process().num_fds() + server_process().num_fds()
 
         server.render(photo(), in_seconds())
-        until(lambda: at_rest(server))
+        until(lambda: server_process().children() == [])
         before = descriptors()
         for _ in range(20):
             server.render(photo(), in_seconds())
             with pytest.raises(NotAnImage):
                 server.render(b"", in_seconds())
-        until(lambda: at_rest(server))
+        until(lambda: server_process().children() == [])
         assert descriptors() == before
 
 
