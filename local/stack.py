@@ -18,7 +18,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -40,7 +39,7 @@ from local.config import (
 )
 from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install, web_page
 from local.emulators.processes import check_free
-from operations.deployed import DeployedStack
+from operations.deployed import DeployedStack, make_client
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import declare_queues
 from operations.status import Surroundings
@@ -56,7 +55,6 @@ _BUILT_FROM = _BUILD.with_name("build.sources")
 _ZIPPED = _BUILD / "zipped.json"  # the template, with an archive for each folder of code
 # A queue whose visibility timeout is shorter for a while has the right one in a tag.
 TIMEOUT_TAG = "darkroom:visibility-timeout"
-_MAKES_CLIENTS = Lock()  # a session makes one client at a time
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,13 @@ class Stack(DeployedStack):
     def client(self, service: Any) -> Any:
         """Make a client of a service, in a session that ignores the user's AWS profile."""
         keys = self.signing_credentials()
-        with _MAKES_CLIENTS:
-            session = _session(keys.access_key, keys.secret_key, self.region)
-            return session.client(service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
+        session = _session(keys.access_key, keys.secret_key, self.region)
+        return make_client(session, service, endpoint_url=self.endpoint_url, config=Config(max_pool_connections=20))
 
 
 @cache
 def _session(key_id: str, secret: str, region: str) -> boto3.Session:
-    """Keep the session of a set of keys: a new one reads every endpoint of AWS, which takes a quarter of a second."""
+    """Keep the session of a set of keys: each command makes a new ``Stack``."""
     return boto3.Session(aws_access_key_id=key_id, aws_secret_access_key=secret, region_name=region)
 
 

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
 _SAMCONFIG = Path(__file__).resolve().parent.parent / "samconfig.toml"
 # A person waits, so report a lost network within a minute.
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+_MAKES_CLIENTS = Lock()
+
+
+def make_client(session: boto3.Session, service: Any, **settings: Any) -> Any:
+    """Make a client of a session that is kept: one at a time, as boto3 requires of threads.
+
+    A new session reads every endpoint of AWS, which takes a quarter of a second.
+    https://docs.aws.amazon.com/boto3/latest/guide/session.html#multithreading-or-multiprocessing-with-sessions
+    """
+    with _MAKES_CLIENTS:
+        return session.client(service, **settings)
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class AwsStack(DeployedStack):
 
     def client(self, service: Any) -> Any:
         """Make a client of a service with the profile's credentials, or those of the environment without a profile."""
-        return self._session.client(service, config=_CONFIG)
+        return make_client(self._session, service, config=_CONFIG)
 
     @property
     def signing_s3(self) -> S3Client:

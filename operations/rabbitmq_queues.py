@@ -66,6 +66,18 @@ def connection_parameters(url: str) -> pika.URLParameters:
 
 
 @contextmanager
+def connected(parameters: pika.ConnectionParameters | pika.URLParameters) -> Iterator[BlockingChannel]:
+    """Connect for as long as the block runs. Raises AMQPError, OSError."""
+    with pika.BlockingConnection(parameters) as connection:
+        try:
+            channel = connection.channel()
+        except ConnectionWrongStateError:  # the broker closed it at once: pika then leaves its own sockets open
+            connection._cleanup()  # type: ignore[attr-defined]  # noqa: SLF001
+            raise
+        yield channel
+
+
+@contextmanager
 def open_channel(url: str) -> Iterator[BlockingChannel]:
     """Connect to a broker for as long as the block runs.
 
@@ -77,12 +89,7 @@ def open_channel(url: str) -> Iterator[BlockingChannel]:
     parameters = connection_parameters(url)
     where = f"the broker at {parameters.host}:{parameters.port}"
     try:
-        with pika.BlockingConnection(parameters) as connection:
-            try:
-                channel = connection.channel()
-            except ConnectionWrongStateError:  # the broker closed it at once: pika then leaves its own sockets open
-                connection._cleanup()  # type: ignore[attr-defined]  # noqa: SLF001
-                raise
+        with connected(parameters) as channel:
             yield channel
     except ChannelClosedByBroker as error:
         raise OperationsError(f"RabbitMQ refuses: {error.reply_text}") from error

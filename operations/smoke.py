@@ -114,25 +114,20 @@ class Smoke:
         """The image's record must become READY."""
 
         def read() -> bool:
-            answer = self.stack.dynamodb.get_item(
-                TableName=self.stack.outputs["ImagesTableName"],
-                Key={"image_key": {"S": self.key}},
-                ConsistentRead=True,
-            )
-            self.record = answer.get("Item", {})
+            self.record = self._item("ImagesTableName", "image_key", self.key)
             return "state" in self.record
 
         if not self._eventually(read):
             raise Failed(f"no record after {self.patience:.0f} s: make status shows where the task is")
-        state = self.record["state"]["S"]
+        state = self.record["state"]
         if state != "READY":
-            raise Failed(f"the record is {state}: {json.dumps(self.record.get('latest_fault', {}))}")
-        return f"READY, {self.record['width']['N']} x {self.record['height']['N']}"
+            raise Failed(f"the record is {state}: {json.dumps(self.record.get('latest_fault', {}), default=str)}")
+        return f"READY, {self.record['width']} x {self.record['height']}"
 
     def read_renditions(self) -> str:
         """Each rendition that the record names must be in its bucket, with the bytes that the record says."""
         total = 0
-        renditions = stored_renditions(plain_values(self.record))
+        renditions = stored_renditions(self.record)
         for rendition in renditions:
             head = self.stack.s3.head_object(Bucket=self.stack.outputs["RenditionsBucketName"], Key=rendition["key"])
             if head["ContentLength"] != rendition["bytes"]:
@@ -210,12 +205,7 @@ class Smoke:
         return f"{pieces:,} of {self.product}: rejected, OutOfStock"
 
     def _is_answered(self) -> bool:
-        item = self.stack.dynamodb.get_item(
-            TableName=self.stack.outputs["OrdersTableName"],
-            Key={"order_id": {"S": self.order_id}},
-            ConsistentRead=True,
-        ).get("Item", {})
-        self.order = plain_values(item)
+        self.order = self._item("OrdersTableName", "order_id", self.order_id)
         return self.order.get("state") in {"REJECTED", "COMPLETED"}
 
     def call_api(self) -> str:
@@ -275,13 +265,18 @@ class Smoke:
 
     def _is_withdrawn(self) -> bool:
         """Whether the function has withdrawn the photo: its record is a tombstone and its renditions are gone."""
-        item = self.stack.dynamodb.get_item(
-            TableName=self.stack.outputs["ImagesTableName"], Key={"image_key": {"S": self.key}}, ConsistentRead=True
-        ).get("Item", {})
+        record = self._item("ImagesTableName", "image_key", self.key)
         left = self.stack.s3.list_objects_v2(
             Bucket=self.stack.outputs["RenditionsBucketName"], Prefix=f"{self.key}/", MaxKeys=1
         )
-        return item.get("state", {}).get("S") in (None, "DELETED") and not left.get("Contents")
+        return record.get("state") in (None, "DELETED") and not left.get("Contents")
+
+    def _item(self, table: str, key_name: str, key: str) -> dict[str, Any]:
+        """Read an item as plain values; empty if there is none. The deploy role may GetItem alone."""
+        answer = self.stack.dynamodb.get_item(
+            TableName=self.stack.outputs[table], Key={key_name: {"S": key}}, ConsistentRead=True
+        )
+        return plain_values(answer.get("Item", {}))
 
     def _eventually(self, holds: Callable[[], bool]) -> bool:
         deadline = monotonic() + self.patience

@@ -33,7 +33,7 @@ from pika.exceptions import AMQPError
 
 from local.config import PROJECT, LocalConfig
 from local.emulators.processes import Server
-from operations.rabbitmq_queues import QUEUES, connection_parameters
+from operations.rabbitmq_queues import QUEUES, connected, connection_parameters
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -114,9 +114,9 @@ class Poller:
         attempts = 0
         while not self.stopping.is_set():
             try:
-                with pika.BlockingConnection(parameters) as connection:
+                with connected(parameters) as channel:
                     attempts = 0
-                    self.read(connection.channel())
+                    self.read(channel)
             except (AMQPError, OSError) as error:
                 _log.warning("%s: no broker: %r", self.queue, error)
             self._pause(attempts)

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from botocore.credentials import Credentials
 
 from local.config import PROJECT, keep_out_the_person, tool
 from local.emulators.processes import Server
-from operations.deployed import DeployedStack
+from operations.deployed import DeployedStack, make_client
 from tests.api_expectations import READ, SUBMIT, Api
 from tests.ports import free_port
 from tests.template.template import as_written
@@ -45,8 +46,11 @@ class LocalStack(DeployedStack):
 
     def client(self, service: Any) -> Any:
         """A client of one of LocalStack's services."""
-        session = boto3.Session(aws_access_key_id=_KEY, aws_secret_access_key=_KEY, region_name=REGION)
-        return session.client(service, endpoint_url=self.endpoint_url)
+        return make_client(self._session, service, endpoint_url=self.endpoint_url)
+
+    @cached_property
+    def _session(self) -> boto3.Session:
+        return boto3.Session(aws_access_key_id=_KEY, aws_secret_access_key=_KEY, region_name=REGION)
 
     def signing_credentials(self) -> Credentials:
         """LocalStack looks at no signature."""
