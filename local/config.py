@@ -65,12 +65,17 @@ class LocalConfig:
 
     @property
     def tls_port(self) -> int:
-        """The emulator's URL for the deployed functions."""
+        """The emulator's port for the functions, which use TLS."""
         return self.port + 1
 
     @property
+    def certificate(self) -> Path:
+        """The emulator's certificate, which is made at each start."""
+        return self.folder / "emulator.crt"
+
+    @property
     def payments_port(self) -> int:
-        """Host and port of the payment provider."""
+        """The payment provider's port."""
         return self.port + 2
 
     @property

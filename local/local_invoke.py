@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 from rich.console import Console
@@ -41,15 +41,15 @@ def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
         folders = ["--build-dir", str(_BUILD), "--cache-dir", str(config.folder / "local-invoke-cache")]
         parameters = ["--parameter-overrides", f"Architecture={machine_architecture()}"]
         run_sam(config, ["build", *folders, *parameters], log="sam-build-docker.log", for_lambda=True)
+    _BUILD.chmod(0o700)  # it holds the keys
     template = _BUILD / "template.yaml"
     content = yaml.load(template.read_text(), yaml.CSafeLoader)
     content["Parameters"]["Architecture"]["Default"] = machine_architecture()
     for name, resource in content["Resources"].items():
         if resource["Type"] == "AWS::Serverless::Function" and f"{name}Name" in stack.outputs:
-            _point_at_the_stack(resource["Properties"], stack, stack.outputs[f"{name}Name"])
+            function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs[f"{name}Name"])
+            _point_at_the_stack(resource["Properties"], function["Environment"]["Variables"], stack, config)
     template.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False))
-    template.chmod(0o600)  # it holds the keys
-    done.touch(mode=0o600)
     done.write_text(json.dumps(now))
     console.print("[green]✓[/] sam local invoke -e events/s3.json runs the function in Docker")
 
@@ -60,21 +60,26 @@ def remove(config: LocalConfig) -> None:
         shutil.rmtree(_BUILD, ignore_errors=True)
 
 
-def _point_at_the_stack(properties: dict[str, Any], stack: Stack, function: str) -> None:
-    deployed = stack.lambda_.get_function_configuration(FunctionName=function)["Environment"]["Variables"]
-    port = urlsplit(stack.endpoint_url).port
-    properties["Environment"] = {
-        "Variables": {
-            **{name: value.replace("http://127.0.0.1:", f"http://{_HOST}:") for name, value in deployed.items()},
-            "AWS_ENDPOINT_URL": f"http://{_HOST}:{port}",
-            "AWS_REGION": stack.region,
-            "AWS_DEFAULT_REGION": stack.region,
-            **{name.upper(): value for name, value in stack.credentials.items()},
-            "AWS_SESSION_TOKEN": "",
-            "POWERTOOLS_TRACE_DISABLED": "true",
-            "DARKROOM_HANDLER": properties["Handler"],
-        }
-    }
+def _point_at_the_stack(
+    properties: dict[str, Any], deployed: Mapping[str, str], stack: Stack, config: LocalConfig
+) -> None:
+    """Give a function the variables of the deployed one, and the way to the stack.
+
+    They are in a file: SAM replaces a variable of the template by the shell's of the same name, such as AWS_REGION.
+    """
     code = _BUILD / properties["CodeUri"]
-    shutil.copy(_GATE, code / _GATE.name)
+    variables = {
+        **{name: value.replace("//127.0.0.1:", f"//{_HOST}:") for name, value in deployed.items()},
+        "AWS_ENDPOINT_URL": f"https://{_HOST}:{config.tls_port}",
+        "AWS_CA_BUNDLE": f"/var/task/{config.certificate.name}",
+        "AWS_REGION": stack.region,
+        "AWS_DEFAULT_REGION": stack.region,
+        **{name.upper(): value for name, value in stack.credentials.items()},
+        "AWS_SESSION_TOKEN": "",
+        "POWERTOOLS_TRACE_DISABLED": "true",
+        "DARKROOM_HANDLER": properties["Handler"],
+    }
+    (code / f"{_GATE.stem}.json").write_text(json.dumps(variables))
+    shutil.copy(_GATE, code)
+    shutil.copy(config.certificate, code)
     properties["Handler"] = f"{_GATE.stem}.lambda_handler"

@@ -48,7 +48,6 @@ def start(config: LocalConfig) -> None:
     _clean_up(config)  # after one that was killed
     scratch = config.folder / "scratch"
     scratch.mkdir(parents=True)
-    certificate = config.folder / "emulator.crt"
     bridge = docker_bridge()
     environment = {
         "AUTH": "true",  # enforce IAM
@@ -56,12 +55,12 @@ def start(config: LocalConfig) -> None:
         "MINISTACK_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(config.tls_port),
         _PLAIN_ADDRESS: config.address,
-        _DOCKER_ADDRESS: f"{bridge.address}:{config.port}" if bridge else "",
+        _DOCKER_ADDRESS: f"{bridge.address}:{config.tls_port}" if bridge else "",
         "DARKROOM_DOCKER_NETWORK": bridge.network if bridge else "",
         "USE_SSL": "1",
-        "MINISTACK_SSL_CERT": str(certificate),
+        "MINISTACK_SSL_CERT": str(config.certificate),
         "MINISTACK_SSL_KEY": str(config.folder / "emulator.key"),
-        "AWS_CA_BUNDLE": str(certificate),  # for the functions, which inherit this environment
+        "AWS_CA_BUNDLE": str(config.certificate),  # for the functions, which inherit this environment
         "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
         "SERVICES": _SERVICES,

@@ -247,22 +247,26 @@ def repeat_names() -> None:
     buckets["create"] = create_named
 
 
-def listen_on(plain_addresses: Sequence[str]) -> None:
-    """Serve plain HTTP in addition to HTTPS, and nothing on port 443.
+def listen_on(plain_address: str, docker_addresses: Sequence[str]) -> None:
+    """Serve HTTPS to containers too, plain HTTP in addition to HTTPS, and nothing on port 443.
 
-    The functions use TLS, as the buckets' policies require. Clients on this laptop do not need the certificate.
-    MiniStack also opens port 443 if it can, which other programs may need. Remove this when it has settings for both.
+    The functions use TLS, as the stack's policies require. Clients on this laptop do not need the certificate.
+    MiniStack also opens port 443 if it can, which other programs may need. Remove this when it has settings for these.
     """
     from hypercorn.config import Config
     from ministack import app
 
-    Config._insecure_bind = list(plain_addresses)  # noqa: SLF001
+    Config.bind = property(
+        lambda config: [*config._bind, *docker_addresses],  # noqa: SLF001
+        lambda config, addresses: setattr(config, "_bind", addresses),
+    )
+    Config._insecure_bind = [plain_address]  # noqa: SLF001
     may_bind = app._port_is_bindable  # noqa: SLF001
     app._port_is_bindable = lambda host, port: port != 443 and may_bind(host, port)  # noqa: SLF001
 
 
 def make_certificate(certificate: Path, key: Path) -> None:
-    """Write a key and a certificate for the loopback address, valid for a month."""
+    """Write a key and a certificate for this machine's names, valid for a month."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -280,7 +284,13 @@ def make_certificate(certificate: Path, key: Path) -> None:
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + timedelta(days=30))
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]),
+            x509.SubjectAlternativeName(
+                [
+                    x509.DNSName("localhost"),
+                    x509.DNSName("host.docker.internal"),
+                    x509.IPAddress(ip_address("127.0.0.1")),
+                ]
+            ),
             critical=False,
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -326,7 +336,7 @@ def main() -> None:
     ministack_faults.install()
     ministack_guard.install()  # last, so that it runs before everything else
     repeat_names()
-    listen_on([os.environ["DARKROOM_PLAIN_ADDRESS"], *os.environ.get("DARKROOM_DOCKER_ADDRESS", "").split()])
+    listen_on(os.environ["DARKROOM_PLAIN_ADDRESS"], os.environ.get("DARKROOM_DOCKER_ADDRESS", "").split())
     from ministack.app import main as serve
 
     serve()

@@ -14,7 +14,7 @@ from local.stack import Stack
 
 def certificate(config: LocalConfig) -> str:
     """The file with the emulator's certificate."""
-    return str(config.folder / "emulator.crt")
+    return str(config.certificate)
 
 
 def post_form(form: dict[str, Any], file: bytes, config: LocalConfig, **fields: str) -> requests.Response:

@@ -75,7 +75,7 @@ def as_deployer(stack: Stack, config: LocalConfig, monkeypatch: pytest.MonkeyPat
         text = json.dumps(document).replace(ours, its)
         iam.put_user_policy(UserName=name, PolicyName=policy, PolicyDocument=text)
     key = iam.create_access_key(UserName=name)["AccessKey"]
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(config.folder / "emulator.crt"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(config.certificate))
     keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
     yield AsInAws(**vars(replace(stack, endpoint_url=f"https://127.0.0.1:{config.tls_port}", credentials=keys)))
     iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])

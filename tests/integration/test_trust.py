@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -37,8 +39,7 @@ def _client(service: Any, stack: Stack, keys: dict[str, str], config: LocalConfi
     """A client without TLS, or with it where the place of the emulator's certificate is given."""
     options: dict[str, Any] = {"endpoint_url": stack.endpoint_url}
     if config is not None:
-        certificate = str(config.folder / "emulator.crt")
-        options = {"endpoint_url": f"https://127.0.0.1:{config.tls_port}", "verify": certificate}
+        options = {"endpoint_url": f"https://127.0.0.1:{config.tls_port}", "verify": str(config.certificate)}
     client: Any = boto3.client
     return client(service, region_name=stack.region, **options, **keys)
 
@@ -98,6 +99,15 @@ def test_buckets_are_reached_over_tls_only(
         _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
 
 
+def test_the_certificate_is_valid_for_functions_in_docker(config: LocalConfig) -> None:
+    trust = ssl.create_default_context(cafile=str(config.certificate))
+    with (
+        socket.create_connection(("127.0.0.1", config.tls_port), 10) as connection,
+        trust.wrap_socket(connection, server_hostname="host.docker.internal") as secure,
+    ):
+        assert secure.version() == "TLSv1.3"
+
+
 @pytest.mark.usefixtures("broker")
 def test_everything_listens_only_on_the_loopback_address_or_for_containers(stack: Stack, config: LocalConfig) -> None:
     processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
@@ -106,7 +116,7 @@ def test_everything_listens_only_on_the_loopback_address_or_for_containers(stack
     listening = {c.laddr for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
     ports = (config.port, config.tls_port, config.payments_port, config.rabbitmq_port, config.rabbitmq_node_port)
     bridge = docker_bridge()
-    to_containers = {(bridge.address, port) for port in (config.port, config.payments_port)} if bridge else set()
+    to_containers = {(bridge.address, port) for port in (config.tls_port, config.payments_port)} if bridge else set()
     assert listening == {("127.0.0.1", port) for port in ports} | to_containers
 
 
