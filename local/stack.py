@@ -320,7 +320,9 @@ def _alone(config: LocalConfig) -> Iterator[None]:
 
 def down(config: LocalConfig) -> bool:
     """Stop the stack and delete its contents; returns whether anything was running."""
-    stopped = [server.stop(config) for server in (web_page, mq_poller, rabbitmq, payments, aws_emulator)]
+    servers = (web_page, mq_poller, rabbitmq, payments, aws_emulator)
+    with ThreadPoolExecutor(len(servers)) as side_by_side:
+        stopped = list(side_by_side.map(lambda server: server.stop(config), servers))
     config.forget_start()
     return any(stopped)
 

@@ -128,6 +128,7 @@ def _server(config: LocalConfig) -> Server:
         log=config.logs / "emulator.log",
         health_url=f"{config.endpoint_url}/_ministack/health",
         clean_up=lambda: _clean_up(config),
+        seconds_to_stop=0,  # all it has is in its memory, and it does not end by itself within ten seconds
     )
 
 

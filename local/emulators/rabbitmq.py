@@ -153,9 +153,10 @@ def _start(config: LocalConfig) -> None:
         "RABBITMQ_CONF_ENV_FILE": os.devnull,  # not the machine's
         # A node with a fixed name and port needs no epmd, which would listen on one more port and run on after it.
         # https://www.erlang.org/doc/apps/erts/erl_cmd.html
+        # Its threads do not spin while they wait: https://www.rabbitmq.com/docs/runtime#busy-waiting
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
             f"-sname {node} -start_epmd false -erl_epmd_port {config.rabbitmq_node_port}"
-            " -kernel inet_dist_use_interface {127,0,0,1}"
+            " -kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
         ),
     }
     _server(config).start(None, environment=environment, folder=folder)

@@ -7,7 +7,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from local.emulators import rabbitmq, rabbitmq_install
 
-# A broker takes ten seconds of a processor to start.
+# A broker takes five seconds of a processor to start, a second stack fifteen.
 _TOGETHER = {
     "with a broker": (
         "test_commands.py::test_the_demo",
@@ -18,6 +18,7 @@ _TOGETHER = {
         "test_web_pages.py::test_the_broker",
     ),
     "a broker alone": ("test_rabbitmq_broker.py",),
+    "a second stack": ("test_two_stacks.py",),
 }
 # The longest first: the processes then end together.
 _FIRST = (
