@@ -17,7 +17,7 @@ export SAM_CLI_TELEMETRY = 0
 # Without bytecode every command would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq check audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
+.PHONY: help setup rabbitmq check check-security audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
   url rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput rerendering fuzz fuzz-guided lock clean
 
 help: ## list the targets
@@ -90,20 +90,22 @@ touch $@; echo "Installed  $(2)"
 endef
 failed = echo "$(1) could not be installed; the reason is above. Is there a network? Then run make setup again."; exit 1
 
-check: setup .local/security/installed ## lint, types, template rules, prose, security - no stack, no network
-	@echo "[1/9] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
-	@echo "[2/9] mypy"; .venv/bin/mypy
-	@echo "[3/9] cfn-lint"; .venv/bin/cfn-lint --include-checks I3011 --regions $(REGIONS) --custom-rules tests/template/cfn_lint_rules.txt -- template.yaml deployment/deploy-role.yaml
-	@echo "[4/9] sam validate"; .local/sam/bin/sam validate --lint --region eu-central-1 >/dev/null
-	@echo "[5/9] checkov, of the template"
-	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation --file template.yaml
-	@echo "[6/9] checkov, of secrets"
+check: setup ## lint, types, template rules, prose - no stack, no network
+	@echo "[1/4] ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@echo "[2/4] mypy"; .venv/bin/mypy
+	@echo "[3/4] cfn-lint"; .venv/bin/cfn-lint --include-checks I3011 --regions $(REGIONS) --custom-rules tests/template/cfn_lint_rules.txt -- template.yaml deployment/deploy-role.yaml
+	@echo "[4/4] template rules and prose"; .venv/bin/pytest -q tests/template
+
+check-security: setup .local/security/installed ## security rules of template, policies and workflows; secrets - no stack, no network
+	@echo "[1/4] checkov, of the templates"
+	@.local/security/bin/checkov --quiet --compact --skip-download --framework cloudformation \
+	  --file template.yaml deployment/deploy-role.yaml
+	@echo "[2/4] checkov, of secrets"
 	@.local/security/bin/checkov --quiet --compact --skip-download --framework secrets --directory . \
 	  --skip-path .local --skip-path .venv --skip-path .aws-sam
-	@echo "[7/9] parliament, of IAM policies"; .local/security/bin/python -W ignore -m tests.template.iam_lint
-	@echo "[8/9] actionlint and zizmor, of the workflows"; .local/security/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
+	@echo "[3/4] parliament, of IAM policies"; .local/security/bin/python -W ignore -m tests.template.iam_lint
+	@echo "[4/4] actionlint and zizmor, of the workflows"; .local/security/bin/actionlint -shellcheck= -pyflakes= .github/workflows/*.yml
 	@.local/security/bin/zizmor --quiet --offline --min-severity medium --no-progress .github
-	@echo "[9/9] template rules"; .venv/bin/pytest -q -n 2 tests/template
 
 audit: .local/security/installed ## known vulnerabilities of every pinned dependency (asks PyPI, or else OSV)
 	@sh requirements/audit.sh layers/*/requirements.txt requirements/*.txt
@@ -111,7 +113,7 @@ audit: .local/security/installed ## known vulnerabilities of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: setup .local/security/installed ## everything, in parallel: check, test-unit, test-integration (ALSO=test-api COMPLETE=1 fails if a test is skipped)
+test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-api" for all; COMPLETE=1 fails if a test is skipped)
 	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network

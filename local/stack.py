@@ -53,6 +53,8 @@ _SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "la
 _BUILD = PROJECT / ".local" / "build"  # as samconfig.toml has it
 _BUILT_FROM = _BUILD.with_name("build.sources")
 _ZIPPED = _BUILD / "zipped.json"  # the template, with an archive for each folder of code
+# Options of `sam deploy` that zip nothing again.
+DEPLOYED_AS_BUILT = ("--template-file", str(_ZIPPED), "--config-file", str(PROJECT / "samconfig.toml"))
 # A queue whose visibility timeout is shorter for a while has the right one in a tag.
 TIMEOUT_TAG = "darkroom:visibility-timeout"
 
@@ -236,8 +238,7 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
         _build(config)
     console.print("[green]✓[/] sam build")
     with console.status("sam deploy: the template ..."):
-        settings = ["--template-file", str(_ZIPPED), "--config-file", str(PROJECT / "samconfig.toml")]
-        run_sam(config, ["deploy", *settings], log="sam-deploy.log")
+        run_sam(config, ["deploy", *DEPLOYED_AS_BUILT], log="sam-deploy.log")
     if edited:  # CloudFormation sees no change where the template has none
         with console.status("sam sync --code: the functions' code as it is here ..."):
             run_sam(config, ["sync", "--code"], log="sam-sync.log")

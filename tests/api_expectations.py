@@ -431,11 +431,11 @@ def test_every_answer_is_described(api: Api, operation: str, mode: schemathesis.
     explore(api, DESCRIBED[operation], mode)
 
 
-def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode, examples: int = 25) -> None:
+def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode) -> None:
     """Send requests that fit an operation's description, or that do not, and hold the answers to it."""
 
     @seed(4)
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: schemathesis.Case[Any]) -> None:
         if isinstance((case.query or {}).get("WaitTimeSeconds"), int):

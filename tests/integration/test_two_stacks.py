@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from local.config import LocalConfig
-from local.stack import Stack, run_sam
+from local.stack import DEPLOYED_AS_BUILT, Stack, run_sam
 from operations import parameters
 from operations.errors import OperationsError
 from tests.integration.cloudwatch import CloudWatch, Datum
@@ -26,7 +26,9 @@ SECRET = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:broker-AbCdEf"
 @pytest.fixture(scope="module")
 def second(stack: Stack, config: LocalConfig) -> Iterator[Stack]:
     names = ["--stack-name", NAME]
-    run_sam(config, ["deploy", *names, f"--parameter-overrides={PHOTOS_ONLY}"], log="sam-second.log")
+    run_sam(
+        config, ["deploy", *DEPLOYED_AS_BUILT, *names, f"--parameter-overrides={PHOTOS_ONLY}"], log="sam-second.log"
+    )
     (description,) = stack.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
     yield replace(stack, stack_name=NAME, outputs=outputs)

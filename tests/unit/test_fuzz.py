@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("kinds", "cases"),
     [
-        (["images"], 200),
-        (["image-messages", "orders", "rabbitmq-events", "direct-invocations", "render-answers"], 200),
+        (["images"], 100),
+        (["image-messages", "orders", "rabbitmq-events", "direct-invocations", "render-answers"], 100),
     ],
     ids=["files", "messages"],
 )

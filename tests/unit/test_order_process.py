@@ -758,6 +758,6 @@ class ManyWorkersAndLosses(ManyWorkers):
 
 
 TestManyWorkers = ManyWorkers.TestCase
-TestManyWorkers.settings = settings(max_examples=60, stateful_step_count=40)
+TestManyWorkers.settings = settings(max_examples=30, stateful_step_count=40)
 TestManyWorkersAndLosses = ManyWorkersAndLosses.TestCase
-TestManyWorkersAndLosses.settings = settings(max_examples=40, stateful_step_count=40)
+TestManyWorkersAndLosses.settings = settings(max_examples=20, stateful_step_count=40)
