@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Any
 
 import stripe
+from darkroom.stripe_key import without_secrets
 
 
 class Cause(StrEnum):
@@ -51,7 +53,7 @@ _CODES_BY_CAUSE = {
         forwarding_api_retryable_upstream_error
         forwarding_api_upstream_connection_error forwarding_api_upstream_connection_timeout
         forwarding_api_upstream_error idempotency_key_in_use lock_timeout payment_intent_rate_limit_exceeded
-        rate_limit terminal_reader_busy terminal_reader_offline terminal_reader_timeout
+        payment_method_not_available rate_limit terminal_reader_busy terminal_reader_offline terminal_reader_timeout
         three_d_secure_authentication_upstream_error
         """,
     # Errors of Darkroom's request or account, or of a part of Stripe that Darkroom does not use.
@@ -89,7 +91,7 @@ _CODES_BY_CAUSE = {
         payment_method_microdeposit_verification_amounts_mismatch
         payment_method_microdeposit_verification_attempts_exceeded
         payment_method_microdeposit_verification_descriptor_code_mismatch
-        payment_method_microdeposit_verification_timeout payment_method_not_available payment_method_unactivated
+        payment_method_microdeposit_verification_timeout payment_method_unactivated
         payout_reconciliation_not_ready payouts_limit_exceeded payouts_not_allowed platform_account_required
         product_inactive progressive_onboarding_limit_exceeded refund_disputed_payment request_blocked
         resource_already_exists resource_missing return_intent_already_processed routing_number_invalid
@@ -119,20 +121,19 @@ _DATA = {"amount", "currency", "customer", "payment_method"}
 _DATA_IS_AT_FAULT = {
     *("", "resource_missing", "currency_not_supported"),
     *("parameter_invalid_empty", "parameter_invalid_integer", "parameter_invalid_string_blank"),
-    *("parameter_invalid_string_empty", "parameter_missing"),
+    "parameter_invalid_string_empty",
 }
 # https://docs.stripe.com/keys#test-live-modes. Only the text tells a key of the wrong mode from an unknown id.
-_OTHER_MODE = re.compile(r"(similar|same) object exists in (live|test) mode", re.IGNORECASE)
+_OTHER_MODE = re.compile(r"(similar|same) object exists in|use the test ID .* in livemode", re.IGNORECASE)
 _LIVE_CARD = re.compile(r"in test mode, but used a (non[- ]test|live|real)", re.IGNORECASE)
 # A shop that names another customer than the card's owner. It can be fixed, and says nothing about the card.
 _OF_ANOTHER_CUSTOMER = re.compile(
     r"belongs? to (a different|another|the) customer|not belong to|does not have a payment method"
     r"|must be attached to (this|the) customer|include the customer in the `?customer"
-    r"|Stripe-Account header|owned by the connected account",
+    r"|Stripe-Account header|connected accounts?\b",
     re.IGNORECASE,
 )
 _USED_UP = re.compile(r"may not be used again|detached|already been (used|consumed)|no longer", re.IGNORECASE)
-_SECRET = re.compile(r"\b([srp]k|whsec)_[\w*]+")
 
 
 def cause_of(error: stripe.StripeError) -> Cause:
@@ -141,7 +142,7 @@ def cause_of(error: stripe.StripeError) -> Cause:
     if isinstance(error, stripe.PermissionError | stripe.AuthenticationError):
         return Cause.KEY
     if isinstance(error, stripe.CardError):
-        return _cause_of_decline(error, message, code)
+        return cause_of_decline(error.error or error)
     if isinstance(error, stripe.IdempotencyError):
         return CAUSES.get(code, Cause.OURS)
     if not isinstance(error, stripe.InvalidRequestError):
@@ -157,16 +158,16 @@ def cause_of(error: stripe.StripeError) -> Cause:
     return CAUSES.get(code, Cause.UNKNOWN) if code else Cause.OURS
 
 
-def _cause_of_decline(error: stripe.CardError, message: str, code: str) -> Cause:
-    decline_code = getattr(error.error, "decline_code", None)
+def cause_of_decline(decline: Any) -> Cause:
+    """Sort the decline of a card, as Stripe's error or as the last error of a payment, by codes and message."""
+    code, decline_code, message = (getattr(decline, name, None) or "" for name in ("code", "decline_code", "message"))
     if decline_code in DECLINES:
         return DECLINES[decline_code]
     if _LIVE_CARD.search(message):
         return Cause.KEY
-    cause = CAUSES.get(code, Cause.CARD)
-    return cause if cause in (Cause.CARD, Cause.CONFIRMATION, Cause.KEY) else Cause.CARD
+    return Cause.CARD if decline_code else CAUSES.get(code, Cause.CARD)
 
 
 def words_of(error: stripe.StripeError) -> str:
     """Return Stripe's message, without anything that could be a key."""
-    return _SECRET.sub(r"\1_...", error.user_message or "")
+    return without_secrets(error.user_message or "")

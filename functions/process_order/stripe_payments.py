@@ -24,10 +24,10 @@ from darkroom.errors import (
     ServiceUnavailable,
 )
 from darkroom.order_messages import Order
-from darkroom.stripe_key import STACK, NoKey, key_in, kind_of, stack_of
+from darkroom.stripe_key import STACK, NoKey, key_in, kind_of, stack_of, without_secrets
 
 from functions.process_order.ports import ConfirmationRequired, Declined
-from functions.process_order.stripe_errors import Cause, cause_of, words_of
+from functions.process_order.stripe_errors import Cause, cause_of, cause_of_decline, words_of
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -322,8 +322,13 @@ def _require_success(payment: stripe.PaymentIntent) -> None:
         case "requires_action":
             raise ConfirmationRequired(_CONFIRM)
         case "requires_payment_method":
-            error = payment.last_payment_error
-            raise Declined((error and error.message) or "The payment was declined.")
+            words = without_secrets(getattr(payment.last_payment_error, "message", None) or "The payment was declined.")
+            match cause_of_decline(payment.last_payment_error):
+                case Cause.CONFIRMATION:
+                    raise ConfirmationRequired(words)
+                case Cause.KEY | Cause.OURS:
+                    raise PaymentRequestRefused(f"Stripe refused to charge the payment {payment.id}: {words}")
+            raise Declined(words)
         case "canceled":
             raise Declined("The payment was cancelled.")
     raise ServiceUnavailable(f"Payment {payment.id} is {payment.status}: whether it is charged is not known yet.")

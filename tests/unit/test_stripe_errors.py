@@ -61,6 +61,9 @@ def test_a_decline_is_of_the_card_unless_we_used_the_wrong_key(decline_code: str
     [
         (raised(402, type="card_error", code="authentication_required"), Cause.CONFIRMATION),
         (raised(402, type="card_error", code="something_new"), Cause.CARD),
+        (raised(402, type="card_error", code="missing", message="The customer has no active card."), Cause.OURS),
+        (raised(402, type="card_error", code="lock_timeout"), Cause.UNKNOWN),
+        (raised(402, type="card_error", code="missing", decline_code="do_not_honor"), Cause.CARD),
         (
             raised(402, type="card_error", message="Your request was in test mode, but used a non test card."),
             Cause.KEY,
@@ -71,6 +74,13 @@ def test_a_decline_is_of_the_card_unless_we_used_the_wrong_key(decline_code: str
             Cause.OURS,
         ),
         (raised(404, **MISSING, message="No such x; a similar object exists in live mode, but a test ..."), Cause.KEY),
+        (raised(404, **MISSING, message="No such x; a similar object exists in a sandbox, but ..."), Cause.KEY),
+        (raised(404, **MISSING, message="No such x; it may exist on one of your connected accounts."), Cause.OURS),
+        (
+            raised(param="payment_method", message="You cannot use the test ID 'pm_card_visa' in livemode."),
+            Cause.KEY,
+        ),
+        (raised(code="parameter_missing", param="payment_method", message="Missing required param."), Cause.OURS),
         (raised(404, code="resource_missing", param="intent", message="No such payment_intent"), Cause.OURS),
         (raised(param="payment_method", message="It was detached. It may not be used again."), Cause.DATA),
         (raised(param="payment_method", message="The PaymentMethod pm_1 belongs to a different customer."), Cause.OURS),

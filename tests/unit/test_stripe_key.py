@@ -25,6 +25,7 @@ WAYS: list[Callable[[str], str]] = [
     lambda text: f"{{'api_key': '{text}',}}",
     lambda text: json.dumps(json.dumps({"api_key": text})),
     lambda text: json.dumps({"Authorization": f"Bearer {text}"}),
+    lambda text: json.dumps({"sk_test_key": text}),
 ]
 
 
@@ -32,6 +33,10 @@ WAYS: list[Callable[[str], str]] = [
 def test_a_key_is_found_in_every_common_form(key: str, way: Callable[[str], str], encoding: str | type) -> None:
     secret = way(key)
     assert key_in(secret if encoding is str else secret.encode(str(encoding))) == key
+
+
+def test_a_key_is_found_where_a_fields_name_belongs() -> None:
+    assert key_in('{"sk_live_51HabcdefGhijklmn": ""}') == "sk_live_51HabcdefGhijklmn"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,7 @@ def test_a_key_is_found_in_every_common_form(key: str, way: Callable[[str], str]
         ('{"api_key": "pk_test_1"}', "holds JSON with the fields api_key, but no secret key in it, only a publishable"),
         ('{"username": "a", "password": "b"}', "holds JSON with the fields username, password, but no secret key"),
         ('{"a": "sk_test_1", "b": "sk_live_1"}', "holds JSON with the fields a, b, with 2 different keys"),
+        ('{"sk_live_1234": "", "whsec_1234": ""}', "holds JSON with the fields sk_..., whsec_..., but no secret key"),
         ("old: sk_live_1, new: sk_live_2", "holds text with 2 different keys in it: leave one"),
         ("c2tfdGVzdF9sYXB0b3A=", "holds text of 20 characters that is no key"),
         ("whsec_abc", "the signing secret of a webhook"),

@@ -580,6 +580,30 @@ class TestAtAMisbehavingServer:
         with pytest.raises(expected):
             payments.charge(payment_id, order)
 
+    @pytest.mark.parametrize(
+        ("error", "expected"),
+        [
+            ({"code": "card_declined", "decline_code": "lost_card"}, Declined),
+            ({"code": "authentication_required"}, ConfirmationRequired),
+            ({"code": "card_declined", "decline_code": "authentication_required"}, ConfirmationRequired),
+            ({"code": "card_declined", "decline_code": "test_mode_live_card"}, PaymentRequestRefused),
+            ({"code": "missing"}, PaymentRequestRefused),
+            (None, Declined),
+        ],
+    )
+    def test_a_decline_whose_answer_was_lost_is_sorted_like_the_answer(
+        self, server: PaymentServer, order: Order, error: dict[str, str] | None, expected: type[Exception]
+    ) -> None:
+        # given a payment that was declined, which Stripe does not say again
+        payments = payments_of(server)
+        payment_id = payments.open(order)
+        server.payments[payment_id] |= {"status": "requires_payment_method", "last_payment_error": error}
+        # when
+        with pytest.raises(expected) as raised:
+            payments.charge(payment_id, order)
+        # then
+        assert raised.type is expected
+
     def test_a_replayed_answer_is_not_the_current_state(self, server: PaymentServer, order: Order) -> None:
         """A replayed "processing" may be a day old."""
         payments = payments_of(server)

@@ -12,6 +12,9 @@ from typing import Any
 _KEY = re.compile(r"[sr]k_\w+", re.ASCII)
 # A key among other text. One that is cut off is none.
 _KEY_IN_TEXT = re.compile(r"(?<!\w)[sr]k_(?:test|live)_\w+(?!\w|\*|\u2026|\.\.)", re.ASCII)
+# Stripe's keys have more characters than any name of a field that begins so.
+_KEY_AS_NAME = re.compile(r"[sr]k_(?:test|live)_\w{16,}", re.ASCII)
+_SECRET = re.compile(r"\b([srp]k|whsec)_[\w*]+")
 _ASSIGNMENT = re.compile(r"(?:export\s+)?[A-Za-z_][\w.-]*\s*[=:]\s*(.*)", re.DOTALL)
 _MOST_NAMES = 8
 #: The metadata of a payment that names its stack: see `stack_of`.
@@ -54,6 +57,11 @@ def kind_of(key: str) -> str:
     return f"{kind} of {mode[1]} mode" if mode else kind
 
 
+def without_secrets(text: str) -> str:
+    """Return a text with the keys in it cut off behind their kind: "sk_..."."""
+    return _SECRET.sub(r"\1_...", text)
+
+
 def _text(secret: str | bytes) -> str:
     if isinstance(secret, bytes):
         encoding = json.detect_encoding(secret) if secret else "utf-8"
@@ -87,14 +95,16 @@ def _parsed(text: str) -> Any:
 def _only_key(holder: Any) -> str:
     texts = [_bare(value) for value in _leaves(holder)]
     keys = {key for text in texts for key in ([text] if _KEY.fullmatch(text) else _KEY_IN_TEXT.findall(text))}
+    fields = list(holder) if isinstance(holder, dict) else []
+    keys = keys or {name for name in fields if _KEY_AS_NAME.fullmatch(name)}
     if len(keys) == 1:
         return keys.pop()
-    names = ", ".join(list(holder)[:_MOST_NAMES]) if isinstance(holder, dict) else ""
-    fields = f"JSON with the fields {names}" if names else "JSON"
+    names = without_secrets(", ".join(fields[:_MOST_NAMES]))
+    found = f"JSON with the fields {names}" if names else "JSON"
     if keys:
-        raise NoKey(f"holds {fields}, with {len(keys)} different keys in it: leave one")
+        raise NoKey(f"holds {found}, with {len(keys)} different keys in it: leave one")
     kinds = sorted({_kind(text) for text in texts if re.match(r"[a-z]+_", text)})
-    raise NoKey(f"holds {fields}, but no secret key in it" + (f", only {', '.join(kinds)}" if kinds else ""))
+    raise NoKey(f"holds {found}, but no secret key in it" + (f", only {', '.join(kinds)}" if kinds else ""))
 
 
 def _leaves(value: Any) -> Iterator[str]:
