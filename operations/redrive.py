@@ -52,22 +52,24 @@ class Judge(Protocol):
         """Return what to send where, or why the message must stay."""
 
 
-def back_to(queue_url: str, largest: int = LARGEST_MESSAGE) -> Judge:
+def back_to(queue_url: str, largest: int = LARGEST_MESSAGE, *, mark_is_needed: bool = True) -> Judge:
     """Move every dead letter back unchanged, with the attribute by which the functions recognise a redrive.
 
     Parameters
     ----------
     largest:
-        The most bytes that the queue accepts. A message without room for the attribute must stay: without it, an image
-        task would count as done.
+        The most bytes that the queue accepts.
+    mark_is_needed:
+        Whether a message without room for the attribute must stay: without it, an image task would count as done.
     """
 
     def judged(letter: DeadLetter) -> HandOver | str:
         came = came_with.producers(letter.came.attributes)
-        attributes = came_with.given_back(came, letter.error_code)
-        message = OutgoingMessage(letter.body, attributes, letter.came.system_parameters())
+        system = letter.came.system_parameters()
+        marked = OutgoingMessage(letter.body, came_with.given_back(came, letter.error_code), system)
+        message = marked if mark_is_needed or marked.size <= largest else OutgoingMessage(letter.body, came, system)
         if message.size > largest:
-            return f"With the attribute of a redrive it has {message.size:,} bytes, and the queue accepts {largest:,}."
+            return f"With the attribute of a redrive it has {marked.size:,} bytes, and the queue accepts {largest:,}."
         return HandOver(queue_url, message)
 
     return judged

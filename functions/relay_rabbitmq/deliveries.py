@@ -27,15 +27,14 @@ _NOT_SENDABLE = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([\w.:+-]+)""", re.IGNORECASE)
 _SEPARATORS = re.compile(r"[\s,;:+]+")
 _COMPRESSIONS = {
-    "gzip": "gzip",
-    "x-gzip": "gzip",
-    "deflate": "deflate",
-    "zlib": "deflate",
+    **dict.fromkeys(("gzip", "x-gzip", "gz", "application/gzip", "application/x-gzip"), "gzip"),
+    **dict.fromkeys(("deflate", "x-deflate", "zlib"), "deflate"),
     "base64": "base64",
     "zip": "zip",  # Spring's ZipPostProcessor: an archive of one file
 }
-_NO_ENCODING = {"", "identity", "none", "null", "7bit", "8bit", "8bitmime", "binary", "plain", "raw", "text"}
-_NO_ENCODING |= {"json", "application/json"}  # a content-type in the wrong property
+_NO_ENCODING = {"", "identity", "none", "null", "7bit", "7-bit", "8bit", "8-bit", "8bitmime", "binary", "plain", "raw"}
+_NO_ENCODING |= {"text", "json"}
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
 _GZIP = b"\x1f\x8b"
 # LookupError: an empty archive; RuntimeError: an encrypted one, or a compression that Python does not know.
 _NOT_UNPACKED = (EOFError, OSError, ValueError, LookupError, RuntimeError, zlib.error, zipfile.BadZipFile)
@@ -80,6 +79,8 @@ class Delivery:
             plain = _unpacked(plain, compression)
         if len(plain) > LARGEST_MESSAGE:
             raise TooLarge(f"the body has more than the {LARGEST_MESSAGE:,} bytes that SQS takes")
+        if plain.startswith(_BYTE_ORDER_MARKS):
+            charset = None  # https://encoding.spec.whatwg.org/#decode: a mark counts for more than a declaration
         try:
             return plain.decode(charset or json.detect_encoding(plain)).removeprefix("\ufeff")
         except (UnicodeDecodeError, ValueError) as error:
@@ -98,7 +99,7 @@ def _encodings(content_encoding: str) -> tuple[list[str], str | None]:
         name = word.strip("\"'").removeprefix("charset=")
         if name in _COMPRESSIONS:
             compressions.append(_COMPRESSIONS[name])
-        elif name not in _NO_ENCODING:
+        elif name not in _NO_ENCODING and "/" not in name:  # else a content-type in the wrong property
             charset = _charset(name, f"The content-encoding {content_encoding!r} is not understood: ")
     return compressions, charset
 

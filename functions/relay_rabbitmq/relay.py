@@ -186,8 +186,8 @@ def _id_of_order(message: Mapping[str, Any], of_content: str) -> str:
     """Return the messageId. The content cannot be the id, because two equal orders are two purchases."""
     del message, of_content
     raise MalformedMessage(
-        "The order has no order_id, and the RabbitMQ message no message_id. Two equal orders are two purchases, so the"
-        " producer must set one of the two."
+        "The order has no order_id, and the RabbitMQ message no message_id of 1 to 200 visible ASCII characters. Two"
+        " equal orders are two purchases, so the producer must set one of the two."
     )
 
 

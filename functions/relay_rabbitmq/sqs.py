@@ -18,10 +18,12 @@ from functions.relay_rabbitmq.relay import Target, Undeliverable
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-# Attributes count, too: this leaves room for them under the limit of 1 MiB.
-_BYTES_PER_MESSAGE = 1_000_000
-_LONGEST_HEADERS = 20_000
-_LONGEST_NAME = 1000
+# The size that the targets' queues accept, so a redrive sends it in one piece. It leaves 8 KiB for attributes.
+_BYTES_PER_MESSAGE = 1_040_384
+_BYTES_OF_HEADERS = 20_000
+_LARGEST_WITH_ALL_HEADERS, _FEW_BYTES_OF_HEADERS = 1_000_000, 1_000
+# The most that AMQP has of a property; the name of a queue has that of its virtual host, too.
+_BYTES_OF_PROPERTY, _BYTES_OF_QUEUE = 255, 512
 
 
 @dataclass(frozen=True)
@@ -53,27 +55,28 @@ class SqsDeadLetterQueue:
         delivery, letters = undeliverable.delivery, SqsDeadLetters(self.sqs, self.queue_url)
         body, encoding = _sendable(delivery)
         parts, whole = _parts(body), sha256(delivery.data).hexdigest()
+        room = _BYTES_OF_HEADERS if len(parts[0].encode()) <= _LARGEST_WITH_ALL_HEADERS else _FEW_BYTES_OF_HEADERS
         for number, part in enumerate(parts, 1):
             about = {
-                "queue": delivery.queue[:_LONGEST_NAME],
-                "headers": _headers(delivery.headers) if delivery.headers else "",
-                "content_encoding": delivery.content_encoding[:_LONGEST_NAME],
+                "queue": _cut(delivery.queue, _BYTES_OF_QUEUE),
+                "headers": _headers(delivery.headers, room) if delivery.headers else "",
+                "content_encoding": _cut(delivery.content_encoding),
                 "body_encoding": encoding,
                 "properties": json.dumps(
-                    {
-                        "content_type": delivery.content_type[:_LONGEST_NAME],
-                        "message_id": (delivery.message_id or "")[:_LONGEST_NAME],
-                    }
+                    {"content_type": _cut(delivery.content_type), "message_id": _cut(delivery.message_id or "")}
                 ),
                 "part": f"{number}/{len(parts)} of {whole}" if len(parts) > 1 else "",
             }
             letters.send(part, undeliverable.task_id, undeliverable.fault, about)
 
 
-def _headers(headers: Mapping[str, Any]) -> str:
+def _cut(text: str, most: int = _BYTES_OF_PROPERTY) -> str:
+    return text.encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+
+
+def _headers(headers: Mapping[str, Any], room: int) -> str:
     """Return the headers as JSON, without those that do not fit."""
     kept: dict[str, Any] = {}
-    room = _LONGEST_HEADERS
     for name, value in headers.items():
         size = len(json.dumps({name: value}))
         if size <= room:

@@ -43,8 +43,9 @@ def undeliverable(found: Delivery) -> list[DeadLetter]:
         delivery(TASK, message_id="m-1"),
         delivery(json.dumps({"task_id": "t-1", "bucket": "uploads", "key": "a.jpg"}), message_id="m-1"),
         delivery(gzip.compress(TASK.encode(), mtime=0), encoding="gzip"),
+        delivery(TASK.ljust(1_040_300), message_id="m-1", headers={"producer": "shop"}),
     ],
-    ids=["without an id", "with a message id", "with an id of its own", "packed"],
+    ids=["without an id", "with a message id", "with an id of its own", "packed", "near the size limit"],
 )
 def test_a_message_with_a_new_route_is_sent_as_by_the_relay(found: Delivery) -> None:
     (letter,) = undeliverable(found)

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -24,6 +25,7 @@ from operations.errors import OperationsError
 from operations.rabbitmq_queues import (
     DEAD_LETTER_EXCHANGE,
     QUEUES,
+    arguments_of,
     connection_parameters,
     declare_queues,
     open_channel,
@@ -155,6 +157,22 @@ class TestDeclaring:
                 arguments["x-dead-letter-routing-key"],
             )
             assert route in channel.bindings
+
+    @pytest.mark.usefixtures("urls")
+    def test_prints_the_calls_for_a_producer_that_declares_the_queues_itself(self) -> None:
+        # given
+        said, channel = io.StringIO(), FakeChannel()
+        assert declare("amqp://guest:guest@localhost", said) == 0
+        calls = [line for line in said.getvalue().splitlines() if line.startswith("channel.queue_declare(")]
+        # when a producer copies them, or the example of the documentation
+        for call in calls:
+            exec(call, {"channel": channel})  # noqa: S102
+        example = Path("docs/rabbitmq.md").read_text().partition("```python\n")[2].partition("```")[0]
+        documented = FakeChannel()
+        exec(example, {"channel": documented})  # noqa: S102
+        # then the broker finds the same arguments
+        assert channel.queues == {queue: arguments_of(queue) for queue in QUEUES}
+        assert documented.queues == {"orders": arguments_of("orders")}
 
     def test_reports_the_differences_of_an_existing_queue(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OperationsError, match=r"Queue orders exists .* was not changed: inequivalent arg"):

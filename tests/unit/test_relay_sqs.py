@@ -114,12 +114,19 @@ class TestTheLimitsOfSqs:
         return sqs.queues["dead-letters"]
 
     def test_are_kept_by_a_message_with_as_much_as_possible_of_everything(self) -> None:
-        found = Delivery("写" * 5000, bytes(2_000_000), "写" * 5000, None, {"写" * 5000: "写" * 50_000})
+        found = Delivery(
+            "写" * 5000,
+            bytes(2_000_000),
+            "写" * 5000,
+            "\x01" * 5000,
+            {"写": "写" * 160, "写" * 5000: ""},
+            "\x01" * 5000,
+        )
         messages = self.sent(Undeliverable(found, "x" * 200, NotAcceptedBySqs("写" * 5000)))
         assert {len(message.attributes) for message in messages} == {9}
         assert {data for _, _, data in put_together(messages)} == {found.data}
 
-    @pytest.mark.parametrize("size", [999_999, 1_000_000, 1_000_001, 2_000_000])
+    @pytest.mark.parametrize("size", [1_000_000, 1_040_383, 1_040_384, 1_040_385, 2_080_768])
     def test_are_kept_by_every_part_and_no_character_is_cut(self, size: int) -> None:
         for character in ("x", "ä", "写", "🎞"):
             data = ("." * (size % 7) + character * (size // len(character.encode()) + 1)).encode()[:size]
