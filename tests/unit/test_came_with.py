@@ -25,9 +25,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 OURS = {"error_code": "MalformedMessage", "reason": "It is not an order.", "task_id": "o-1"}
-NAMES = st.sampled_from(["tenant", "traceparent", "reason", "task_id", "dead_letter"]) | st.text("abc", min_size=1)
+NAMES = st.sampled_from(["tenant", "error_code", "reason", "task_id", "dead_letter"]) | st.text("abc", min_size=1)
 VALUES = st.builds(
-    lambda kind, text: {"DataType": kind, "StringValue": text}, st.sampled_from(["String", "Number.int"]), st.text("1")
+    lambda kind, text: {"DataType": kind, "StringValue": text},
+    st.sampled_from(["String", "Number.int"]),
+    st.text("1") | st.just("Timeout"),
 ) | st.builds(lambda data: {"DataType": "Binary", "BinaryValue": data}, st.binary(min_size=1))
 CAME = st.dictionaries(NAMES, VALUES, max_size=10)
 
@@ -56,8 +58,9 @@ def test_as_many_attributes_as_fit_stay_under_their_names(count: int, by_name: i
     assert ("error_code" in letter) == (count <= 7)
 
 
-def test_a_producers_error_code_does_not_mark_a_dead_letter() -> None:
-    assert not is_redriven({"error_code": {"DataType": "Number", "StringValue": "404"}})
+@pytest.mark.parametrize("value", ["404", "Timeout", ""])
+def test_a_producers_error_code_does_not_mark_a_dead_letter(value: str) -> None:
+    assert not is_redriven({"error_code": {"DataType": "String", "StringValue": value}})
 
 
 def test_lambda_and_sqs_spell_the_same_differently() -> None:

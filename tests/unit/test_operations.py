@@ -221,8 +221,8 @@ class TestARedrive:
     def test_without_a_network_reports_that_and_what_was_moved(self, console: Console) -> None:
         queues, rehearsal = FakeQueues(), FakeQueues()
         for number in range(30):
-            queues.put(DEAD, f"{number}", "A")
-            rehearsal.put(DEAD, f"{number}", "A")
+            queues.put(DEAD, f"{number}", "TooLarge")
+            rehearsal.put(DEAD, f"{number}", "TooLarge")
         self.run(rehearsal, Console(file=io.StringIO()), RedriveOptions("images", rate=1000))
         second_delete = rehearsal.calls.index("delete", rehearsal.calls.index("delete") + 1)
         queues.dies_at, queues.only_network = second_delete, True

@@ -48,12 +48,18 @@ class TestADeadLetter:
             "tenant": "shop-de",
         }
 
-    @pytest.mark.parametrize(("largest", "moved"), [(50, 1), (30, 0)])
-    def test_near_the_size_limit_goes_back_if_there_is_room_for_the_mark(self, largest: int, moved: int) -> None:
+    @pytest.mark.parametrize(
+        ("largest", "mark_is_needed", "moved", "marked"),
+        [(50, True, 1, True), (50, False, 1, True), (30, True, 0, False), (30, False, 1, False), (5, False, 0, False)],
+    )
+    def test_near_the_size_limit_goes_back_if_there_is_room_for_the_mark_where_it_needs_one(
+        self, largest: int, mark_is_needed: bool, moved: int, marked: bool
+    ) -> None:
         queues = queues_with("NotAnImage")
-        asked = replace(redrive(queues), judge=back_to(LIVE, largest))
+        asked = replace(redrive(queues), judge=back_to(LIVE, largest, mark_is_needed=mark_is_needed))
         assert run(asked, queues).moved == moved
         assert len(queues.bodies(DEAD)) == 1 - moved
+        assert ["error_code" in message.attributes for message in queues.queues.get(LIVE, [])] == [marked] * moved
 
     def test_that_sqs_moved_itself_goes_back_without_an_error_code(self) -> None:
         queues = queues_with("")
@@ -75,43 +81,43 @@ class TestADeadLetter:
         assert len(queues.visible(DEAD)) == 25
 
     def test_that_sqs_never_accepts_stays_and_is_reported(self) -> None:
-        queues = queues_with("A", "A", "A")
+        queues = queues_with("TooLarge", "TooLarge", "TooLarge")
         queues.refuses["body 1"] = "InvalidMessageContents"
         done = run(redrive(queues), queues)
         assert (done.moved, dict(done.refused)) == (2, {"InvalidMessageContents: ": 1})
         assert [message.body for message in queues.visible(DEAD)] == ["body 1"]
 
     def test_that_sqs_does_not_delete_is_reported_as_a_copy(self) -> None:
-        queues = queues_with("A", "A")
+        queues = queues_with("TooLarge", "TooLarge")
         queues.keeps_deleted = {"body 0"}
         done = run(redrive(queues), queues)
         assert (done.moved, done.copies) == (2, 1)
 
 
 class TestTheSelection:
-    @pytest.mark.parametrize(("code", "moved"), [("A", 2), ("B", 1), (NO_CODE, 1), ("", 4), ("C", 0)])
+    @pytest.mark.parametrize(("code", "moved"), [("TooLarge", 2), ("ObjectGone", 1), (NO_CODE, 1), ("", 4), ("C", 0)])
     def test_is_moved_and_the_rest_is_visible_at_once(self, code: str, moved: int) -> None:
-        queues = queues_with("A", "B", "A", "")
+        queues = queues_with("TooLarge", "ObjectGone", "TooLarge", "")
         assert run(redrive(queues, code), queues).moved == moved
         assert len(queues.bodies(LIVE)) == moved
         assert len(queues.visible(DEAD)) == 4 - moved
 
     def test_may_be_few_of_many(self) -> None:
-        queues = queues_with(*["A"] * 37)
+        queues = queues_with(*["TooLarge"] * 37)
         assert run(redrive(queues, limit=12), queues).moved == 12
         assert len(queues.visible(DEAD)) == 25
 
     def test_is_found_in_a_large_queue_that_is_read_slower_than_messages_stay_hidden(self) -> None:
-        queues = queues_with(*["A", "B", "B", "B"] * 500)
+        queues = queues_with(*["TooLarge", "ObjectGone", "ObjectGone", "ObjectGone"] * 500)
         queues.seconds_per_call = 5
-        assert run(redrive(queues, "A"), queues).moved == 500
+        assert run(redrive(queues, "TooLarge"), queues).moved == 500
         assert Counter(queues.bodies(LIVE)).most_common(1)[0][1] == 1
         assert len(queues.bodies(DEAD)) == 1500
 
 
 class TestAQueueScan:
     def test_continues_when_ten_reappear_before_the_others(self) -> None:
-        queues = queues_with(*["A"] * 20)
+        queues = queues_with(*["TooLarge"] * 20)
         seen: list[str] = []
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
             for letters in scan.letters():
@@ -123,7 +129,7 @@ class TestAQueueScan:
         assert sorted(seen) == sorted(queues.bodies(DEAD))
 
     def test_deletes_a_reappearing_message_again(self) -> None:
-        queues = queues_with(*["A"] * 11)
+        queues = queues_with(*["TooLarge"] * 11)
         gone = queues.queues[DEAD][0]
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
             for letters in scan.letters():
@@ -134,36 +140,36 @@ class TestAQueueScan:
         assert gone.message_id not in {message.message_id for message in queues.visible(DEAD)}
 
     def test_ends_cleanly_without_a_network(self) -> None:
-        queues = queues_with("A")
+        queues = queues_with("TooLarge")
         queues.dies_at, queues.only_network = 1, True
         with QueueScan(queues.client, DEAD, hidden_for=30) as scan:
-            assert [letter.error_code for letter in next(scan.letters())] == ["A"]
+            assert [letter.error_code for letter in next(scan.letters())] == ["TooLarge"]
 
 
 class TestThePlan:
     def test_changes_nothing(self) -> None:
-        queues = queues_with("A", "B", "A")
+        queues = queues_with("TooLarge", "ObjectGone", "TooLarge")
         before = sorted(queues.bodies(DEAD))
         plan = redrive(queues).plan()
         assert {code: (group.go, group.reason) for code, group in plan.groups.items()} == {
-            "A": (2, "why A"),
-            "B": (1, "why B"),
+            "TooLarge": (2, "why TooLarge"),
+            "ObjectGone": (1, "why ObjectGone"),
         }
         assert sorted(message.body for message in queues.visible(DEAD)) == before
         assert set(queues.calls) == {"count", "receive", "show"}
 
     def test_shows_what_must_stay_and_why(self) -> None:
-        queues = queues_with("A", "A")
+        queues = queues_with("TooLarge", "TooLarge")
         plan = replace(redrive(queues), judge=lambda letter: "no route").plan()
-        assert (plan.groups["A"].must_stay, plan.groups["A"].must_stay_because) == (2, "no route")
+        assert (plan.groups["TooLarge"].must_stay, plan.groups["TooLarge"].must_stay_because) == (2, "no route")
         assert plan.message_ids == set()
 
     def test_ends_even_if_dead_letters_arrive_faster_than_they_are_read(self) -> None:
-        queues = queues_with(*["A"] * 20)
+        queues = queues_with(*["TooLarge"] * 20)
 
         def pour(_: object) -> None:
             for number in range(30):
-                queues.put(DEAD, f"more {number}", "A")
+                queues.put(DEAD, f"more {number}", "TooLarge")
 
         plan = replace(redrive(queues), progress=pour).plan()
         assert not plan.is_complete
@@ -176,7 +182,7 @@ class TestThePlan:
 class TestThePace:
     @pytest.mark.parametrize(("rate", "seconds"), [(10, 9), (1, 90), (0.5, 180)])
     def test_is_kept_from_the_first_message_to_the_last(self, rate: float, seconds: float) -> None:
-        queues = queues_with(*["A"] * 100)
+        queues = queues_with(*["TooLarge"] * 100)
         queues.seconds_per_call = 0
         asked = redrive(queues)
         plan = asked.plan()
@@ -185,8 +191,8 @@ class TestThePace:
         assert queues.now - started == pytest.approx(seconds)
 
     def test_lets_no_receipt_expire(self) -> None:
-        queues = queues_with(*["A", "B"] * 30)
-        assert run(redrive(queues, "A"), queues, rate=0.1).copies == 0
+        queues = queues_with(*["TooLarge", "ObjectGone"] * 30)
+        assert run(redrive(queues, "TooLarge"), queues, rate=0.1).copies == 0
         assert sorted(Counter(queues.bodies(LIVE)).values()) == [1] * 30
 
 
@@ -195,8 +201,8 @@ CALLS = st.integers(0, 40)
 
 class TestNothingIsLost:
     @given(
-        codes=st.lists(st.sampled_from(["A", "B", ""]), min_size=1, max_size=35),
-        code=st.sampled_from(["", "A"]),
+        codes=st.lists(st.sampled_from(["TooLarge", "ObjectGone", ""]), min_size=1, max_size=35),
+        code=st.sampled_from(["", "TooLarge"]),
         dies_at=CALLS,
         dies_after_effect=st.booleans(),
         only_network=st.booleans(),
@@ -223,7 +229,7 @@ class TestNothingIsLost:
 
     @given(batches=st.integers(0, 6))
     def test_when_a_person_ends_it_work_in_progress_finishes(self, batches: int) -> None:
-        queues = queues_with(*["A"] * 35)
+        queues = queues_with(*["TooLarge"] * 35)
         asked = redrive(queues)
         plan, done = asked.plan(), Moved()
         replace(asked, is_over=lambda: queues.calls.count("send") >= batches).move(

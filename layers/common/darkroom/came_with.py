@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from darkroom import errors
+
 ERROR_CODE, REASON, TASK_ID = OURS = ("error_code", "reason", "task_id")
 PACKED = "dead_letter"
 _MOST_ATTRIBUTES = 10
-_ERROR_CODE = re.compile(r"[A-Z][A-Za-z]*")
+_ERROR_CODES = {
+    name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, errors.DarkroomError)
+}
 
 #: A message attribute as SQS takes it: ``DataType`` and ``StringValue`` or ``BinaryValue``.
 Attribute = Mapping[str, Any]
@@ -135,8 +138,8 @@ def size_of(attributes: Mapping[str, Attribute]) -> int:
 
 
 def _is_error_code(attribute: Attribute | None) -> bool:
-    """Whether it looks like one of Darkroom's: a producer may have an attribute of this name, too."""
-    return _ERROR_CODE.fullmatch(str((attribute or {}).get("StringValue", ""))) is not None
+    """Whether it is one of Darkroom's: a producer may have an attribute of this name, too."""
+    return (attribute or {}).get("StringValue") in _ERROR_CODES
 
 
 def _attribute(data_type: str, text: str | None, binary: str | None) -> Attribute:

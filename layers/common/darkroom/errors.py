@@ -31,7 +31,8 @@
         ├── NoRoute                no target is configured for this RabbitMQ queue: its messages stay on the broker
         └── UnexpectedError        a defect in Darkroom: its traceback is in the log
 
-The name of a class is the ``error_code`` of dead letters and metrics.
+The name of a class is the ``error_code`` of dead letters and metrics. A redrive knows dead letters by it, so a class
+stays for 14 days after its last use, as long as SQS keeps its dead letters.
 """
 
 from __future__ import annotations
