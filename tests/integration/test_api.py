@@ -114,7 +114,7 @@ def test_a_message_is_read_and_acknowledged(path: str, call: Caller, put: Callab
 
 @pytest.mark.parametrize("path", READ)
 def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable[..., str]) -> None:
-    for _ in range(3):
+    for _ in range(4):
         put(path, error_code="NotAnImage", task_id="t-1")
 
     found = messages_of(call("GET", path, MaxNumberOfMessages=2, VisibilityTimeout=0, AttributeName="All")) or []
@@ -124,7 +124,10 @@ def test_each_parameter_reaches_the_queue(path: str, call: Caller, put: Callable
     # Messages that are not hidden are delivered again; hidden ones are not.
     more = call("GET", path, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeName="task_id")
     found = messages_of(more) or []
-    assert len(found) == 3
+    # Dead letters may have 1 MiB each, and API Gateway answers 10 MB.
+    most = 4 if path == "/results" else 3
+    assert len(found) == most
+    assert len(messages_of(call("GET", path, MaxNumberOfMessages=10, VisibilityTimeout=60)) or []) == 4 - most
     (attribute,) = found[0]["MessageAttributes"]
     assert (attribute["Name"], attribute["Value"]["StringValue"]) == ("task_id", "t-1")
 

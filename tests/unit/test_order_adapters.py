@@ -277,6 +277,9 @@ class TestOrdersOnDynamoDb:
         [
             ({"available": {"S": "50"}}, "Product frame: available is '50', which is not a number"),
             ({"available": {"NULL": True}}, "Product frame: available is null, which is not a number"),
+            ({"available": {"BOOL": True}}, "Product frame: available is True, which is not a number"),
+            ({"available": {"NS": ["50"]}}, r"Product frame: available is \['50'\], which is not a number"),
+            ({"available": {"L": [{"N": "50"}]}}, "Product frame: available is .*, which is not a number"),
             ({"available": {"N": "5"}, "reserved": {"S": ""}}, "Product frame: reserved is '', which is not a number"),
             ({"sold": {"N": "1"}}, "Product frame: available is missing"),
         ],
@@ -289,6 +292,13 @@ class TestOrdersOnDynamoDb:
             dynamodb.put_item(TableName=dynamodb_orders.inventory_table, Item=record)
         with pytest.raises(StockRecordInvalid, match=reason):
             dynamodb_orders.apply(dynamodb_orders.receive(ORDER), RESERVE)
+
+    def test_a_number_below_zero_is_a_number(self, shop: Shop) -> None:
+        """As after more was written off than was there: nothing is in stock."""
+        shop.stock("print", 9)
+        shop.stock("frame", -1)
+        with pytest.raises(StockShort, match="frame"):
+            shop.orders.apply(shop.orders.receive(ORDER), RESERVE)
 
     def test_missing_stock_counts_even_next_to_a_conflict(
         self, stubbed: tuple[DynamoDbOrders, Stubber], waits: list[float]
