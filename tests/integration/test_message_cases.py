@@ -8,14 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from darkroom.came_with import CameWith
 
 from local.inventory import read_stock, set_stock
 from local.outcomes import wait_for_orders
 from local.stack import Stack
+from operations.dead_letters import DeadLetter
+from operations.redrive import HandOver, Moved, Pace, Redrive, back_to
 from tests.integration.test_orders import DEAD_LETTERS, new_product, order, send, wait_for
 from tests.integration.uploading import SECONDS, wait_for_dead_letter
 
@@ -81,27 +85,40 @@ def test_each_is_fulfilled_once(stack: Stack, sent: Sent) -> None:
     assert (counters[sent.print]["sold"], counters[sent.frame]["sold"]) == (len(sent.orders), 2 * len(sent.orders))
 
 
-def test_a_dead_letter_keeps_the_producers_attributes(stack: Stack) -> None:
+def test_a_dead_letter_and_its_redrive_keep_what_came_with_a_message(stack: Stack) -> None:
     # given a message with attributes, a message group and a trace
     (record,) = _load("order_attributes_lost_on_dead_letter")["Records"]
-    order_id, queue = f"attr-{uuid4().hex}", stack.outputs[DEAD_LETTERS]
+    order_id, queue_url = f"attr-{uuid4().hex}", stack.outputs["OrderQueueUrl"]
+    body, trace = record["body"].replace("attr-1", order_id), "Root=1-5759e988-bd862e3fe1be46a994272793"
     attributes: dict[str, Any] = {
         name: {"DataType": value["dataType"], "StringValue": value["stringValue"]}
         for name, value in record["messageAttributes"].items()
     }
     stack.sqs.send_message(
-        QueueUrl=stack.outputs["OrderQueueUrl"],
-        MessageBody=record["body"].replace("attr-1", order_id),
+        QueueUrl=queue_url,
+        MessageBody=body,
         MessageAttributes=attributes,
+        MessageGroupId="shop-de",
+        MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": trace}},
     )
-    # when it becomes a dead letter
-    letter = wait_for_dead_letter(stack, order_id, DEAD_LETTERS)
-    messages = stack.sqs.receive_message(
-        QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=0, MessageAttributeNames=["All"]
-    )["Messages"]
+    # when it becomes a dead letter, and again after its redrive
+    found: list[CameWith] = []
+
+    def judge(letter: DeadLetter) -> HandOver | str:
+        if letter.body != body:
+            return "It belongs to another test."
+        found.append(letter.came)
+        return back_to(queue_url)(letter)
+
+    redrive = Redrive(stack.sqs, stack.outputs[DEAD_LETTERS], judge)
+    for _ in range(2):
+        wait_for_dead_letter(stack, order_id, DEAD_LETTERS)
+        redrive.move(redrive.plan(), Pace(100, monotonic, sleep), Moved())
     # then they are there
-    (found,) = (message for message in messages if message["Body"] == letter.body)
-    assert attributes.keys() | {"error_code", "reason", "task_id"} == found["MessageAttributes"].keys()
+    assert len(found) == 4
+    for came in found:
+        assert came.attributes.keys() == attributes.keys() | {"error_code", "reason", "task_id"}
+        assert (came.group_id, came.trace_header) == ("shop-de", trace)
 
 
 def test_a_card_id_is_an_unknown_payment_method(stack: Stack) -> None:
