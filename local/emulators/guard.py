@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 NAMES = ("127.0.0.1", "localhost", "host.docker.internal")
 _RESERVED = ".localhost"  # always this machine: RFC 6761
 _HOST = re.compile(
     rf"({'|'.join(map(re.escape, NAMES))}|[a-z0-9.-]+{re.escape(_RESERVED)})(:[0-9]{{1,5}})?", re.IGNORECASE
 )
-_FROM_ELSEWHERE = ("cross-site", "same-site")  # "same-site" is another server on this machine
+_FROM_HERE = (None, "same-origin", "none")  # "none": the person typed the address; "same-site" is another server
 
 
 def host_fault(hosts: Sequence[str]) -> str:
@@ -29,5 +28,5 @@ def host_fault(hosts: Sequence[str]) -> str:
 def is_from_elsewhere(host: str, origin: str | None, fetch_site: str | None) -> bool:
     """Whether a browser sends the request from a page of another origin; only browsers set these headers."""
     if origin is not None:
-        return urlsplit(origin).netloc != host
-    return fetch_site in _FROM_ELSEWHERE
+        return origin not in (f"http://{host}", f"https://{host}")
+    return fetch_site not in _FROM_HERE

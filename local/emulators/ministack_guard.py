@@ -11,6 +11,7 @@ signature.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import os
@@ -31,6 +32,7 @@ _HTTP_API = re.compile(r"/_aws/execute-api/[a-z0-9]+/[a-z0-9$_-]+(/.*)?", re.IGN
 _OTHER_KEYS = ("awsaccesskeyid", "x-amz-credential")  # in the query; MiniStack also reads these
 _READS = ("GET", "HEAD")
 _SIGNED = "AWS4-HMAC-SHA256"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def install() -> None:
@@ -171,12 +173,22 @@ def _is_of_a_bucket(request: _Request) -> bool:
     from ministack import app
 
     target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
-    return target is not None and not target[1] and not request.query and "x-amz-target" not in request.headers
+    return target is not None and not target[1] and not request.query and _reaches_s3(request, b"")
+
+
+def _reaches_s3(request: _Request, body: bytes) -> bool:
+    """Whether MiniStack takes the request for one of S3: headers, or a form in the body, may name another service."""
+    from ministack import app
+    from ministack.core import router
+
+    call = (request.method, request.path, request.headers)
+    parameters = app._routing_params(*call, body, request.query)  # noqa: SLF001 # there is no public hook
+    return bool(router.detect_service(*call, parameters) == "s3")
 
 
 def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
     """Code and message of a signature error, or None if a key of this stack made the signature."""
-    from ministack.core import iam_evaluator, responses, sigv4
+    from ministack.core import iam_evaluator, responses, router, sigv4
 
     if request.is_presigned:
         if request.query.get("X-Amz-Algorithm") != [_SIGNED]:
@@ -199,6 +211,13 @@ def _signature_fault(request: _Request, body: bytes) -> tuple[str, str] | None:
     if not is_of_s3 and (skewed := sigv4.request_time_failure(signature)):
         return skewed[0], skewed[1]
     key = signature.access_key_id
+    if key != router.extract_access_key_id(request.headers, request.query):
+        return "IncompleteSignature", "The request names more than one key."
+    signed_hash = request.headers.get("x-amz-content-sha256", "")
+    if not request.is_presigned and _SHA256.fullmatch(signed_hash) and signed_hash != hashlib.sha256(body).hexdigest():
+        return "XAmzContentSHA256Mismatch", "The body is not the one that is signed."  # MiniStack does not compare
+    if is_of_s3 and not _reaches_s3(request, body):
+        return "SignatureDoesNotMatch", "A URL that is signed for S3 opens no other service."
     if request.is_of_http_api and not iam_evaluator.is_root_access_key(key):
         return None  # MiniStack checks it and refuses it in the API's format; it does not check its administrator
     if _INTERNAL.match(request.path) and key != os.environ["AWS_ACCESS_KEY_ID"]:

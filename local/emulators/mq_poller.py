@@ -3,8 +3,8 @@
 Each queue has one consumer, which hands one batch at a time to the function. If the function fails, the whole batch is
 delivered again. https://docs.aws.amazon.com/lambda/latest/dg/with-mq.html
 
-The program's arguments are a file to create once it reads, the function's name, the broker's URL and the queues. It
-reads the settings for AWS from the environment, as every AWS client does.
+The program's arguments are a file to create once it reads, the function's name and the queues. The broker's URL and the
+settings for AWS have keys in them and come from the environment: every user of a machine sees arguments.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import base64
 import json
 import logging
 import math
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,6 +51,8 @@ _TICK_SECONDS = 0.1
 _HEARTBEAT_SECONDS = 180
 _INVOCATION_SECONDS = 90
 _CYCLE_OF_CALENDAR = 146_097 * 86_400  # 400 years
+
+_URL = "DARKROOM_RABBITMQ_URL"
 
 _log = logging.getLogger("mq-poller")
 
@@ -297,6 +300,7 @@ def start(config: LocalConfig, function_name: str, region: str, queues: Sequence
     environment = {
         "PYTHONPATH": str(PROJECT),
         "PYTHONSAFEPATH": "1",  # or modules in this folder could shadow others with the same name
+        _URL: config.rabbitmq_url,
         "AWS_ENDPOINT_URL": config.endpoint_url,
         "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
         "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
@@ -304,7 +308,7 @@ def start(config: LocalConfig, function_name: str, region: str, queues: Sequence
         "AWS_CONFIG_FILE": "/dev/null",  # ignores the user's configuration
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }
-    arguments = [str(_ready_file(config)), function_name, config.rabbitmq_url, *queues]
+    arguments = [str(_ready_file(config)), function_name, *queues]
     _server(config).start(Path(sys.executable), arguments=arguments, environment=environment, folder=config.folder)
 
 
@@ -333,14 +337,14 @@ def _clean_up(config: LocalConfig) -> None:
         (config.folder / name).unlink(missing_ok=True)
 
 
-def main(ready_file: str, function_name: str, url: str, *queues: str) -> int:
+def main(ready_file: str, function_name: str, *queues: str) -> int:
     """Read the queues until a signal says stop; returns an exit code."""
     logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="%(asctime)s %(message)s")
     _log.setLevel(logging.INFO)
     stopping = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    parameters = connection_parameters(url)
+    parameters = connection_parameters(os.environ[_URL])
     parameters.heartbeat = _HEARTBEAT_SECONDS
     config = Config(read_timeout=_INVOCATION_SECONDS, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=config)

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import socket
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -21,11 +23,14 @@ import boto3
 import pika
 import pytest
 import requests
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from pika.exceptions import AMQPError
 
 from local.config import LocalConfig
-from local.emulators import payments
+from local.emulators import aws_emulator, mq_poller, payments, rabbitmq
 from local.stack import Stack
 from tests.chromium import COMMAND, PROGRAM
 
@@ -124,6 +129,93 @@ def test_keys_that_are_not_the_stacks_are_refused(
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
 
 
+_QUESTIONS = {
+    "another host in the target": "POST http://evil.example{path} HTTP/1.1\r\nHost: evil.example",
+    "our host in the target": "POST http://127.0.0.1{path} HTTP/1.1\r\nHost: 127.0.0.1",
+    "another host in the target alone": "POST http://evil.example{path} HTTP/1.1\r\nHost: 127.0.0.1",
+    "two hosts": "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example",
+    "two hosts in one": "POST {path} HTTP/1.1\r\nHost: 127.0.0.1, evil.example",
+    "no host": "POST {path} HTTP/1.0",
+    "an address of IPv6": "POST {path} HTTP/1.1\r\nHost: [::1]",
+    "a name with a dot at its end": "POST {path} HTTP/1.1\r\nHost: localhost.",
+    "a WebSocket": "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\nSec-WebSocket-Version: 13\r\nOrigin: http://127.0.0.1",
+}
+
+
+@pytest.mark.parametrize("path", ["/_ministack/reset", "/_aws/execute-api/a1/v1/results"])
+@pytest.mark.parametrize("question", _QUESTIONS)
+def test_odd_requests_are_refused(stack: Stack, question: str, path: str) -> None:
+    _, payments_url = payments.split(stack.payments_url)
+    for port in (url.rpartition(":")[2] for url in (stack.endpoint_url, payments_url)):
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
+            connection.sendall(f"{_QUESTIONS[question].format(path=path)}\r\n\r\n".encode())
+            line = connection.makefile("rb").readline().decode()
+        assert re.match(r"HTTP/1\.[01] (400|401|403|404) ", line), (port, line)
+    assert stack.lambda_.list_functions()["Functions"]
+
+
+def _signed(stack: Stack, method: str, url: str, service: str, body: str = "", **keys: str) -> dict[str, str]:
+    """The headers of a signed request."""
+    keys = keys or stack.credentials
+    credentials = Credentials(keys["aws_access_key_id"], keys["aws_secret_access_key"])
+    headers = {"Content-Type": "application/x-amz-json-1.0", "X-Amz-Target": "AmazonSQS.ListQueues"}
+    request = AWSRequest(method, url, headers if service == "sqs" else {}, body)
+    SigV4Auth(credentials, service, stack.region).add_auth(request)
+    return dict(request.headers.items())
+
+
+@pytest.mark.parametrize("name", ["Credential", "XCredential", "x/Credential"])
+def test_a_second_key_in_a_signature_is_not_believed(stack: Stack, name: str) -> None:
+    """MiniStack acts for the first key that it finds, and takes "test" for its administrator's."""
+    first = f"{name}=test/20261128/{stack.region}/{{}}/aws4_request, "
+    # given a person who may do nothing
+    iam = stack.client("iam")
+    person = f"nobody-{uuid4().hex[:8]}"
+    iam.create_user(UserName=person)
+    key = iam.create_access_key(UserName=person)["AccessKey"]
+    keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    url = f"{stack.endpoint_url}/"
+    try:
+        headers = _signed(stack, "POST", url, "sqs", "{}", **keys)
+        headers["Authorization"] = headers["Authorization"].replace("Credential", first.format("sqs") + "Credential", 1)
+        assert requests.post(url, "{}", headers=headers, timeout=10).status_code == 403
+    finally:
+        iam.delete_access_key(UserName=person, AccessKeyId=key["AccessKeyId"])
+        iam.delete_user(UserName=person)
+    # and somebody who has the API's key alone
+    url = stack.outputs["ApiUrl"] + "/results?WaitTimeSeconds=0"
+    unknown = f"Credential=AKIAUNKNOWN/20261128/{stack.region}/execute-api/aws4_request, "
+    authorization = f"AWS4-HMAC-SHA256 {first.format('execute-api')}{unknown}SignedHeaders=host, Signature=00"
+    headers = {"Authorization": authorization, "x-api-key": stack.outputs["ApiKey"]}
+    assert requests.get(url, headers=headers, timeout=10).status_code == 403
+
+
+def test_a_signed_request_takes_no_other_body(stack: Stack) -> None:
+    url, body = f"{stack.endpoint_url}/", '{"QueueNamePrefix": "none"}'
+    headers = _signed(stack, "POST", url, "sqs", body)
+    assert requests.post(url, body, headers=headers, timeout=10).status_code == 200
+    digest = {"X-Amz-Content-SHA256": hashlib.sha256(body.encode()).hexdigest()}
+    for more in ({}, digest):
+        assert requests.post(url, "{}", headers=headers | more, timeout=10).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"X-Amz-Target": "AmazonSQS.ListQueues", "Content-Type": "application/x-amz-json-1.0"}, "{}"),
+        ({"X-Amz-Target": "DynamoDB_20120810.ListTables", "Content-Type": "application/x-amz-json-1.0"}, "{}"),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, "Action=ListUsers&Version=2010-05-08"),
+    ],
+    ids=["a target", "another target", "a form"],
+)
+def test_an_address_to_upload_to_opens_no_other_service(stack: Stack, headers: dict[str, str], body: str) -> None:
+    bucket = stack.outputs["UploadsBucketName"]
+    url = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": f"{uuid4()}"})
+    assert requests.put(url, body, headers=headers, timeout=10).status_code == 403
+    assert requests.put(url, body, timeout=10).status_code == 200
+
+
 def test_a_functions_keys_do_not_follow_from_its_name(stack: Stack) -> None:
     name = stack.outputs["ProcessImageFunctionName"]
     function = stack.lambda_.get_function_configuration(FunctionName=name)
@@ -151,6 +243,17 @@ def test_a_form_without_a_signed_policy_stores_nothing(stack: Stack) -> None:
 def test_only_this_user_can_read_the_keys(stack: Stack, config: LocalConfig) -> None:
     for name in ("stack.json", "start.json"):
         assert (config.folder / name).stat().st_mode & 0o077 == 0
+
+
+def test_the_brokers_password_and_the_other_keys_are_no_arguments(
+    stack: Stack, broker: str, config: LocalConfig
+) -> None:
+    """Every user of a machine sees the arguments of every process."""
+    servers = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
+    family = [one for server in servers if server for one in (server, *server.children(recursive=True))]
+    assert len(family) >= len(servers)
+    secrets = {stack.credentials["aws_secret_access_key"], config.keys.rabbitmq_password, config.keys.stripe_key}
+    assert [p.name() for p in family if any(secret in " ".join(p.cmdline()) for secret in secrets)] == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FOREIGN if "text" not in kind])
