@@ -66,7 +66,7 @@ def sign_form(wanted: dict[str, Any]) -> tuple[int, Any]:
 
 def own_key(key: Any) -> str:
     """Return a key that the page names, if it is one of its photos. Raises Refused."""
-    if not isinstance(key, str) or not key.startswith(_FOLDER):
+    if not isinstance(key, str) or not key.startswith(_FOLDER) or ".." in key.split("/"):  # it becomes part of a path
         raise Refused
     return key
 
@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Serve a file of the page, an image's record, or the list of images."""
         path = urlsplit(self.path).path
-        if path in _FILES:
+        if path in _FILES and self.is_ours():
             name, kind = _FILES[path]
             self.send(200, (Path(__file__).parent / name).read_bytes(), kind)
         else:
@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, method: str, path: str) -> None:
         """Answer the page, and no other site's page that the person has open."""
-        if self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin" or not self.is_ours():
+        if not (self.is_ours() and self.is_of_the_page()):
             return self.send_json(403, {"error": {"message": "This backend answers its own page alone."}})
         key = parse_qs(urlsplit(self.path).query).get("key", [""])[0]
         try:
@@ -121,7 +121,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def is_ours(self) -> bool:
         """Whether the page has this server's own name: another name can be led here by DNS."""
-        return self.headers.get("Host", "").partition(":")[0] in ("127.0.0.1", "localhost")
+        hosts = self.headers.get_all("Host", [])
+        return len(hosts) == 1 and hosts[0].partition(":")[0] in ("127.0.0.1", "localhost")
+
+    def is_of_the_page(self) -> bool:
+        """Whether a browser sends the request from the page. Browsers set one of these headers, older ones only one."""
+        own = f"http://{self.headers['Host']}"
+        return self.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin" and (
+            self.headers.get("Origin", own) == own
+        )
 
     def send_json(self, status: int, told: Any) -> None:
         """Send an answer for the page's script."""

@@ -153,10 +153,19 @@ def test_each_control_has_a_name_for_screen_readers(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Host": "evil.example"}],
-    ids=["another site", "another port", "another name"],
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "http://localhost:1"},
+        {"Origin": "null"},
+        {"Host": "evil.example"},
+    ],
+    ids=["another site", "another port", "another origin", "an origin of this machine", "no origin", "another name"],
 )
 def test_the_backend_answers_its_own_page_alone(backend: str, headers: dict[str, str]) -> None:
+    if "Host" in headers:
+        assert requests.get(backend, headers=headers, timeout=10).status_code == 403
     for method, path in (("GET", "images"), ("POST", "form"), ("DELETE", "image?key=web/a.jpg")):
         assert requests.request(method, backend + path, headers=headers, timeout=10).status_code == 403
 
@@ -164,7 +173,8 @@ def test_the_backend_answers_its_own_page_alone(backend: str, headers: dict[str,
 def test_the_backend_knows_no_images_but_the_pages(backend: str, stack: Stack) -> None:
     bucket, key = stack.outputs["UploadsBucketName"], "not-the-pages.txt"
     stack.s3.put_object(Bucket=bucket, Key=key, Body=b"mine")
-    assert requests.get(f"{backend}image?key={key}", timeout=10).status_code == 400
+    for other in (key, "web/../../orders/o-1"):
+        assert requests.get(f"{backend}image?key={other}", timeout=10).status_code == 400
     assert requests.delete(f"{backend}image?key={key}", timeout=10).status_code == 400
     assert requests.post(f"{backend}form", json={"name": "a.jpg", "key": key}, timeout=10).status_code == 400
     assert stack.s3.head_object(Bucket=bucket, Key=key)
