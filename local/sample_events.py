@@ -14,6 +14,7 @@ from rich.console import Console
 from local.config import PROJECT, LaptopError
 from local.inventory import read_stock, set_stock
 from local.stack import Stack
+from operations.terminal import printable_json
 
 _SAMPLES = PROJECT / "samples"
 # S3 sends no event for a name without a suffix: the image is rendered only by an event of the folder.
@@ -52,7 +53,7 @@ def invoke(stack: Stack, console: Console, path: Path) -> int:
     with console.status(f"{name} ..."):
         answer = stack.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode(), LogType="Tail")
     log = base64.b64decode(answer.get("LogResult", "")).decode(errors="replace").strip()
-    print(log + "\n" * bool(log) + answer["Payload"].read().decode())  # JSON, for programs too
+    print(printable_json(log + "\n" * bool(log) + answer["Payload"].read().decode()))  # for programs, too
     failed = "FunctionError" in answer
     console.print(f"{'[red]✗[/]' if failed else '[green]✓[/]'} {name}, {monotonic() - started:.1f} s")
     return 1 if failed else 0

@@ -23,6 +23,7 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionWrongStateError
 
 from operations.errors import OperationsError
+from operations.terminal import printable
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
@@ -148,13 +149,13 @@ def run(url: str, queues: Sequence[str], console: Console, *, redrive: bool) -> 
     url = _with_password(url)
     declare_queues(url, queues)
     for queue in queues:
-        console.print(f"[green]✓[/] {queue}, and {dead_letter_queue(queue)}")
+        console.print(f"[green]✓[/] {printable(queue)}, and {printable(dead_letter_queue(queue))}")
         if redrive:
             console.print(f"  {redrive_queue(url, queue)} messages moved back")
     console.print("A producer need not declare these queues. One that does must use the same arguments:")
     for queue in queues:
         declared = f"durable=True, arguments={json.dumps(arguments_of(queue))}"
-        console.print(f"channel.queue_declare({json.dumps(queue)}, {declared})", markup=False, soft_wrap=True)
+        console.print(printable(f"channel.queue_declare({json.dumps(queue)}, {declared})"), soft_wrap=True)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from rich.markup import escape as _escape
 
 
@@ -14,3 +16,8 @@ def printable(text: str, *, multiline: bool = False) -> str:
     """
     kept = "\n" if multiline else ""
     return _escape("".join(letter if letter.isprintable() or letter in kept else "\ufffd" for letter in text))
+
+
+def printable_json(text: str) -> str:
+    """Return lines of JSON that mean the same: what is not printable in them becomes an escape sequence of JSON."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)

@@ -11,6 +11,7 @@ from functions.answer_requests.records import image_json
 from functions.answer_requests.s3 import PresignedAddresses
 from operations.deployed import DeployedStack
 from operations.errors import OperationsError
+from operations.terminal import printable
 
 
 def run(stack: DeployedStack, key: str, rendition: str, console: Console) -> int:
@@ -48,7 +49,8 @@ def run(stack: DeployedStack, key: str, rendition: str, console: Console) -> int
     lines += dict.fromkeys((one["name"], "(current)", one["stable_url"]) for one in found if "stable_url" in one)
     widths = [max(map(len, column)) for column in list(zip(*lines, strict=True))[:2]]
     for name, kind, address in lines:
-        console.print(f"{name:{widths[0]}}  {kind:{widths[1]}}  {address}", soft_wrap=True, markup=False)
+        line = f"{name:{widths[0]}}  {kind:{widths[1]}}  {address}"
+        console.print(printable(line), soft_wrap=True)
     if "urls_expire_at" in image:
         console.print(f"Signed until {image['urls_expire_at']}.", soft_wrap=True)
     return 0

@@ -7,7 +7,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from darkroom.errors import ServiceUnavailable
-from darkroom.reporting import logger, metrics, report_fault
+from darkroom.logs import logger
+from darkroom.reporting import metrics, report_fault
 
 from functions.answer_requests.requests import RequestRefused, answered, refused
 from functions.answer_requests.routes import answer

@@ -9,7 +9,7 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from darkroom.addresses import Addresses
-from darkroom.reporting import logger
+from darkroom.logs import logger
 
 from functions.locate_image.images_table import DynamoDbImages
 from functions.locate_image.settings import Settings

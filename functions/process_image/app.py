@@ -12,7 +12,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from darkroom.deadline import Deadline
 from darkroom.errors import TransientFault
-from darkroom.reporting import logger, metrics
+from darkroom.logs import logger
+from darkroom.reporting import metrics
 
 from functions.process_image.reporting import report
 from functions.process_image.settings import Settings

@@ -9,8 +9,9 @@ from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
 from darkroom.errors import TransientFault
 from darkroom.image_messages import ImageTask
+from darkroom.logs import logger
 from darkroom.messages import Unreadable
-from darkroom.reporting import count_times, logger, metrics, report_fault, stage_times
+from darkroom.reporting import count_times, metrics, report_fault, stage_times
 
 from functions.process_image.ports import Result
 from functions.process_image.process import Outcome

@@ -10,7 +10,8 @@ from aws_lambda_powertools.utilities.batch import AsyncBatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from darkroom.deadline import Deadline
-from darkroom.reporting import logger, metrics
+from darkroom.logs import logger
+from darkroom.reporting import metrics
 
 from functions.process_order.settings import Settings
 from functions.process_order.wiring import build_message_handler

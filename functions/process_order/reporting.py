@@ -6,9 +6,10 @@ from aws_lambda_powertools import single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 from darkroom.batch import Attempt
 from darkroom.errors import PaymentsUnavailable, TransientFault
+from darkroom.logs import logger
 from darkroom.messages import Unreadable
 from darkroom.order_messages import OrderTask
-from darkroom.reporting import count_times, logger, metrics, report_fault, stage_times
+from darkroom.reporting import count_times, metrics, report_fault, stage_times
 
 from functions.process_order.process import Outcome
 

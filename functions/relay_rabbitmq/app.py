@@ -9,7 +9,8 @@ import boto3
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from darkroom.errors import TransientFault
-from darkroom.reporting import logger, metrics, report_fault
+from darkroom.logs import logger
+from darkroom.reporting import metrics, report_fault
 
 from functions.relay_rabbitmq.deliveries import read_event
 from functions.relay_rabbitmq.relay import relay

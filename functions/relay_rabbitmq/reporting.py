@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from aws_lambda_powertools.metrics import MetricUnit
-from darkroom.reporting import logger, metrics, report_fault
+from darkroom.logs import logger
+from darkroom.reporting import metrics, report_fault
 
 from functions.relay_rabbitmq.relay import Accepted, Undeliverable
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from darkroom.errors import ServiceUnavailable
-from darkroom.reporting import logger, metrics, report_fault
+from darkroom.logs import logger
+from darkroom.reporting import metrics, report_fault
 
 from functions.sweep_orders.reporting import report_sent_again, report_unknown_payments
 from functions.sweep_orders.settings import Settings

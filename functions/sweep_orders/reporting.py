@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from aws_lambda_powertools.metrics import MetricUnit
-from darkroom.reporting import logger, metrics
+from darkroom.logs import logger
+from darkroom.reporting import metrics
 
 from functions.sweep_orders.stripe_payments import TakenPayment
 

@@ -26,8 +26,9 @@ from darkroom.batch import Attempt, MessageHandler
 from darkroom.dead_letters import SqsDeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import NoRoute, PermanentFault, ServiceUnavailable, TransientFault, UnexpectedError
+from darkroom.logs import logger
 from darkroom.messages import Unreadable
-from darkroom.reporting import logger, metrics
+from darkroom.reporting import metrics
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from local.demo.images import tabulate
 from local.demo.report import Shown
-from operations.terminal import printable
+from operations.terminal import printable, printable_json
 
 ATTACKS = [
     "\x1b]52;c;cm0gLXJmIH4=\x07",  # sets the clipboard
@@ -45,7 +46,15 @@ def test_a_name_shows_no_line_of_its_own() -> None:
     assert printable(forged, multiline=True) == forged
 
 
+@pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
+def test_json_shows_no_control_character_and_stays_the_same(attack: str) -> None:
+    text = json.dumps({"key": f"Käthe {attack}"}, ensure_ascii=False)
+    shown = printable_json(f"{text}\n{text}")
+    assert all(letter.isprintable() or letter == "\n" for letter in shown)
+    assert [json.loads(line) for line in shown.split("\n")] == [json.loads(text)] * 2
+
+
 def test_commands_escape_all_foreign_text() -> None:
     for path in [*ROOT.glob("local/**/*.py"), *ROOT.glob("operations/**/*.py")]:
         if path.name != "terminal.py":
-            assert "rich.markup" not in path.read_text(), path
+            assert not re.search("rich.markup|markup=False", path.read_text()), path

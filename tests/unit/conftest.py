@@ -48,7 +48,8 @@ os.environ |= {
 os.environ.pop("AWS_PROFILE", None)
 os.environ.pop("AWS_ENDPOINT_URL", None)
 
-from darkroom.reporting import logger, metrics  # they read the environment
+from darkroom.logs import logger
+from darkroom.reporting import metrics  # they read the environment
 
 # moto begins a session for each test, and each session reads every endpoint of AWS: a fifth of a second.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)

@@ -11,6 +11,7 @@ import pytest
 from darkroom.batch import Attempt
 from darkroom.errors import ObjectGone, ServiceUnavailable
 from darkroom.image_messages import read_body as read_image_tasks
+from darkroom.logs import logger
 from darkroom.messages import Unreadable
 from darkroom.order_messages import read_body as read_orders
 from darkroom.reporting import report_fault
@@ -41,6 +42,8 @@ PRIVATE = ("mara@example.com", "customer-of-that-name", "pm_of_that_customer")
 MISPLACED = ("sk_live_51Nq2Kd", "4242 4242 4242 4242", "amqps://shop:hunter2@broker")
 #: A line of its own, colours for a terminal, a half of a character, the end of a text, half a megabyte.
 HOSTILE = ('x\n{"level": "INFO", "message": "all is well"}', "x\x1b[31mred\r", "x\ud800", "x\0y", "x" * 500_000)
+#: JSON may contain these as they are: to begin an escape sequence, to begin a line, to turn the text's direction.
+HIDDEN = ("\x9b31mred", "\x7f", "\x85", "\u2028", "\u202egpj.exe", "\u2066")
 
 
 @pytest.fixture
@@ -117,3 +120,12 @@ def test_a_lone_surrogate_loses_no_log_line(log: Log, text: str) -> None:
     report_fault(ObjectGone(f"there is no {text}"), {"queue": text}, is_last=True)
     assert "?" in log()["queue"]
     assert "?" in log()["message"]
+
+
+@pytest.mark.parametrize("hidden", HIDDEN, ids=ascii)
+def test_no_control_character_is_in_the_log(log: Log, hidden: str) -> None:
+    _report_image(json.dumps({"task_id": "t-1", "bucket": "uploads", "key": f"Käthe{hidden}.jpg"}))
+    (line,) = (handler.stream.getvalue() for handler in logger.handlers)  # type: ignore[attr-defined]
+    assert "Käthe" in line
+    assert hidden not in line
+    assert log()["key"] == f"Käthe{hidden}.jpg"

@@ -86,6 +86,13 @@ def test_signed_addresses_where_nothing_is_delivered() -> None:
     assert until[:2] == ["Signed", "until"]
 
 
+@pytest.mark.parametrize("attack", ["\x1b[2J", "\x9b31m", "\u202e", "[red]"])
+def test_a_record_shows_no_control_character(monkeypatch: pytest.MonkeyPatch, attack: str) -> None:
+    monkeypatch.setitem(READY, "renditions", [stored("thumb", "webp") | {"name": f"thumb{attack}"}])
+    shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in attack)
+    assert told()[0][0] == f"thumb{shown}"
+
+
 @pytest.mark.parametrize(
     ("key", "rendition", "reason"),
     [

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from aws_lambda_powertools import Logger
-
 from darkroom.came_with import CameWith, from_lambda, is_redriven, working_on
 from darkroom.dead_letters import DeadLetters
 from darkroom.deadline import Deadline
 from darkroom.errors import InProgressElsewhere, NotBegun, OutOfTime, TransientFault, UnexpectedError
+from darkroom.logs import logger
 from darkroom.messages import Task
 from darkroom.retries import backoff
 
@@ -31,8 +30,6 @@ _SECONDS_TO_ANSWER = 3
 _SECONDS_TO_RETURN = 0.5
 FIRST_RETRY_SECONDS = 10
 LONGEST_RETRY_SECONDS = 900
-
-_logger = Logger()
 
 
 class Process(Protocol[_T, OutcomeT]):
@@ -188,7 +185,7 @@ class MessageHandler(Generic[TaskT, OutcomeT]):
         try:
             await made
         except TransientFault as fault:  # the message waits for its visibility timeout: log why
-            _logger.warning("Not answered: %s", fault)
+            logger.warning("Not answered: %s", fault)
             raise
 
 

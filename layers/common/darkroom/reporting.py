@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, single_metric
+from aws_lambda_powertools import Metrics, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.exceptions import ClientError
 
 from darkroom.aws_faults import error_code
 from darkroom.batch import Attempt
 from darkroom.errors import DarkroomError, NotBegun, PaymentRequestRefused, TransientFault, UnexpectedError
+from darkroom.logs import logger
 
 # A batch of S3 test events has none.
 warnings.filterwarnings("ignore", "No application metrics to publish")
@@ -26,7 +27,6 @@ _DEFECTS = {
     "ValidationException",
 }
 
-logger = Logger()
 metrics = Metrics()
 
 
