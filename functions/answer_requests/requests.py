@@ -47,7 +47,7 @@ def json_body(event: Mapping[str, Any]) -> Mapping[str, Any]:
         raise RequestRefused(415, "UNSUPPORTED_MEDIA_TYPE", f"The content type is {kind}.", "application/json")
     try:
         body = json.loads(event.get("body") or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
         raise RequestRefused(400, "BAD_REQUEST_BODY", "The body is not a JSON object.", "a JSON object")
