@@ -14,13 +14,21 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
+from time import time
 from typing import NoReturn
 
 import pytest
+from darkroom.deadline import Deadline
+from darkroom.errors import NotAnImage
 
 from functions.process_image import sandbox
+from functions.process_image.admission import Admission
+from functions.process_image.photo import Limits
+from functions.process_image.render_server import RenderServer
+from functions.process_image.rendition_set import RenditionSpec, rendition_set_of
 
 _COLUMN = 1 if platform.machine() == "aarch64" else 0
 _FILTERED = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
@@ -214,6 +222,71 @@ class TestSystemCalls:
 
     def test_threads_still_start(self) -> None:
         assert _in_a_fork(_start_a_thread) == "got out"
+
+
+_HOSTILE = """
+import ctypes, json, os, socket, struct
+import functions.process_image.processing
+from darkroom.errors import NotAnImage
+
+def take_over(data, limits):
+    c, capabilities = ctypes.CDLL(None), ctypes.create_string_buffer(24)
+    c.capget(struct.pack("Ii", 0x20080522, 0), capabilities)
+    attempts = {
+        "a file": lambda: open("/etc/hostname"),
+        "its server's environment": lambda: open(f"/proc/{os.getppid()}/environ"),
+        "its server's life": lambda: os.kill(os.getppid(), 9),
+        "a socket": socket.socket,
+    }
+    told = {
+        "seccomp": c.prctl(21, 0, 0, 0, 0),
+        "no_new_privs": c.prctl(39, 0, 0, 0, 0),
+        "dumpable": c.prctl(3, 0, 0, 0, 0),
+        "capabilities": capabilities.raw.count(b"\\0") - 24,
+        "descriptors": len([n for n in range(1000) if is_open(n)]),
+    }
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            told[name] = "got it"
+        except OSError as refused:
+            told[name] = type(refused).__name__
+    raise NotAnImage(json.dumps(told))
+
+def is_open(descriptor):
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+functions.process_image.processing.identify = take_over
+"""
+
+
+@pytest.mark.skipif(not _FILTERED, reason="Only Linux on x86_64 and arm64 filters system calls.")
+def test_a_file_that_takes_over_its_decoder_is_in_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a render server with a hostile decoder
+    (tmp_path / "sitecustomize.py").write_text(_HOSTILE)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    limits = Limits(max_bytes=1_000_000, max_pixels=1_000_000, max_frames=1)
+    rendition_set = rendition_set_of((RenditionSpec("small", 8, 8),))
+    server = RenderServer(limits, rendition_set, Admission(10**9, 2), 60)
+    # when it gets a file
+    with closing(server), pytest.raises(NotAnImage) as told:
+        server.render(b"a", Deadline(time() + 60))
+    # then it finds no way out: three descriptors are its standard ones, and one is its answer's
+    assert json.loads(str(told.value)) == {
+        "seccomp": 2,
+        "no_new_privs": 1,
+        "dumpable": 0,
+        "capabilities": 0,
+        "descriptors": 4,
+        "a file": "PermissionError",
+        "its server's environment": "PermissionError",
+        "its server's life": "PermissionError",
+        "a socket": "PermissionError",
+    }
 
 
 def _start_a_thread() -> None:

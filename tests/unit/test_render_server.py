@@ -583,6 +583,15 @@ class TestTheServer:
         with pytest.raises(ServiceUnavailable):
             long.result(60)
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="Only Linux hides processes.")
+    def test_is_of_a_function_that_no_process_can_look_into(self) -> None:
+        get_dumpable = 3
+        code = f"import ctypes, functions.process_image.app; print(ctypes.CDLL(None).prctl({get_dumpable}, 0, 0, 0, 0))"
+        ran = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | _PATH, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout == "0\n"
+
     def test_alone_has_the_image_libraries(self) -> None:
         code = "import sys, functions.process_image.wiring; print({'PIL', 'pyvips', 'pi_heif'} & sys.modules.keys())"
         ran = subprocess.run(  # noqa: S603
