@@ -3,11 +3,13 @@
 const POLL_MS = 500, PATIENCE_MS = 120_000;
 const list = document.getElementById("list");
 
-document.getElementById("photos").addEventListener("change", ({target}) => {
-  for (const file of target.files) new Card(file.name).upload(file);
+document.getElementById("photos").addEventListener("change", async ({target}) => {
+  const files = [...target.files];
   target.value = ""; // so that the same file can be chosen again
+  await earlierPhotos; // which would show these, too
+  for (const file of files) new Card(file.name).upload(file);
 });
-showEarlierPhotos();
+const earlierPhotos = showEarlierPhotos().catch(() => {});
 
 async function showEarlierPhotos() {
   for (const image of (await ask("GET", "images")).images) new Card(nameOf(image.key), image.key).show(image);
