@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import botocore.session
+import moto  # noqa: F401 # it reaches no client made before it is imported, and handlers make theirs when imported
 import pytest
 from hypothesis import HealthCheck, settings
 

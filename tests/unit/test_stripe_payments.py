@@ -784,6 +784,10 @@ class TestTheKey:
         # then
         payments.check_configured()
 
+    def test_may_be_binary(self, secretsmanager: SecretsManagerClient) -> None:
+        arn = secretsmanager.create_secret(Name="payment", SecretBinary=b'{"api_key": "sk_test_1"}')["ARN"]
+        StripePayments(secretsmanager, arn, "http://127.0.0.1:1").check_configured()
+
     def test_that_is_missing_is_read_again_for_every_order(self) -> None:
         payments = StripePayments(secrets("pk_test_1", "pk_test_1", "sk_test_1"), SECRET_ARN, "http://127.0.0.1:1")
         with pytest.raises(PaymentsNotConfigured, match="it holds a publishable key"):
