@@ -28,7 +28,7 @@ from local.emulators.ministack_faults import App, Receive, Send, answer, body_of
 
 _HEALTH = "/_ministack/health"
 _INTERNAL = re.compile(r"/(_ministack|_localstack|health)\b")
-_HTTP_API = re.compile(r"/_aws/execute-api/[a-z0-9]+/[a-z0-9$_-]+(/.*)?", re.IGNORECASE)
+_HTTP_API = re.compile(r"/_aws/execute-api/[A-Za-z0-9]+/[A-Za-z0-9$_-]+(/.*)?")
 _OTHER_KEYS = ("awsaccesskeyid", "x-amz-credential")  # in the query; MiniStack also reads these
 _READS = ("GET", "HEAD")
 _SIGNED = "AWS4-HMAC-SHA256"
@@ -84,9 +84,9 @@ def guarded(app: App, docker_network: str = "", public: Callable[[str], App | No
             return
         if "origin" in request.headers:  # browsers do not trust the emulator's certificate, and the bucket wants TLS
             scope = {**scope, "scheme": "https"}
-        if request.method == "OPTIONS" and "origin" in request.headers and "authorization" not in request.headers:
-            # Before it uploads to a presigned URL, a browser asks whether it may. MiniStack believes keys in the query.
-            await app({**scope, "query_string": b""}, receive, send)
+        if request.is_preflight and (target := _bucket_and_key(request)):
+            # A browser that is about to upload to a presigned URL asks without a signature: MiniStack does not get it.
+            await answer(send, *_preflight_answer(target, request))
             return
         if _needs_no_header(request):
             await app(scope, receive, send)
@@ -121,10 +121,18 @@ class _Request:
         return "authorization" not in self.headers and any(name.lower() == "x-amz-signature" for name in self.query)
 
     @property
+    def is_preflight(self) -> bool:
+        return self.method == "OPTIONS" and "origin" in self.headers and "authorization" not in self.headers
+
+    @property
+    def has_plain_host(self) -> bool:
+        """Whether the path alone says where the request leads: MiniStack has names for buckets, functions and APIs."""
+        return self.hosts[0].partition(":")[0].lower() in NAMES
+
+    @property
     def is_of_http_api(self) -> bool:
-        """Whether MiniStack takes the request for one of the HTTP API, which it finds by its path alone."""
-        is_plain = self.hosts[0].partition(":")[0].lower() in NAMES
-        return is_plain and "x-amz-target" not in self.headers and bool(_HTTP_API.fullmatch(self.path))
+        """Whether MiniStack takes the request for one of the HTTP API."""
+        return self.has_plain_host and "x-amz-target" not in self.headers and bool(_HTTP_API.fullmatch(self.path))
 
     @property
     def names_a_key(self) -> bool:
@@ -146,11 +154,26 @@ def _is_of_a_foreign_page(request: _Request) -> bool:
     return not _allowed_by_a_bucket(request)
 
 
-def _allowed_by_a_bucket(request: _Request) -> bool:
+def _bucket_and_key(request: _Request) -> tuple[str, str] | None:
+    """The bucket that the request names, if it exists, and the key, which may be empty."""
     from ministack import app
+
+    found: tuple[str, str] | None = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # no public hook
+    return found
+
+
+def _preflight_answer(target: tuple[str, str], request: _Request) -> tuple[int, bytes, dict[str, str]]:
+    """What the bucket's CORS rules say to a browser's question: status, body, headers."""
     from ministack.services import s3
 
-    target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
+    status, headers, body = s3.cors_preflight(*target, request.headers)
+    return status, body, {name: value for name, value in headers.items() if name != "Content-Length"}
+
+
+def _allowed_by_a_bucket(request: _Request) -> bool:
+    from ministack.services import s3
+
+    target = _bucket_and_key(request)
     if target is None:
         return False
     method = request.headers.get("access-control-request-method", "") if request.method == "OPTIONS" else request.method
@@ -170,10 +193,9 @@ def _needs_no_header(request: _Request) -> bool:
 
 def _is_of_a_bucket(request: _Request) -> bool:
     """Whether the request is a form for a bucket; S3 checks its signature."""
-    from ministack import app
-
-    target = app._s3_cors_target(request.hosts[0], request.path)  # noqa: SLF001 # there is no public hook
-    return target is not None and not target[1] and not request.query and _reaches_s3(request, b"")
+    target = _bucket_and_key(request)
+    is_bucket = target is not None and not target[1] and not request.query
+    return is_bucket and request.has_plain_host and _reaches_s3(request, b"")
 
 
 def _reaches_s3(request: _Request, body: bytes) -> bool:

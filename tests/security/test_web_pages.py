@@ -17,6 +17,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -153,6 +154,43 @@ def test_odd_requests_are_refused(stack: Stack, question: str, path: str) -> Non
             line = connection.makefile("rb").readline().decode()
         assert re.match(r"HTTP/1\.[01] (400|401|403|404) ", line), (port, line)
     assert stack.lambda_.list_functions()["Functions"]
+
+
+_ACTION = b"Action=Unsubscribe&SubscriptionArn=arn:aws:sns:eu-central-1:000000000000:images:1"
+_MULTIPART = "multipart/form-data; boundary=x"
+_FORM = b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nmine\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("method", "host", "path", "headers", "body"),
+    [
+        ("POST", "127.0.0.1", "/_aws/Execute-Api/a/b", {"Content-Type": "application/x-www-form-urlencoded"}, _ACTION),
+        ("OPTIONS", "sns.localhost", "/_alb/x", {"Origin": "http://sns.localhost"}, _ACTION),
+        ("OPTIONS", "127.0.0.1", "/_aws/lambda-url/{url}/", {"Origin": "http://127.0.0.1"}, b""),
+        ("POST", "{url}.lambda-url.eu-central-1.localhost", "/{bucket}", {"Content-Type": _MULTIPART}, _FORM),
+        ("POST", "sns.localhost", "/{bucket}", {"Content-Type": _MULTIPART}, _FORM),
+    ],
+    ids=["an API", "a question", "a question to a function", "a form for a function", "a form for another service"],
+)
+def test_what_needs_no_signature_leads_nowhere_else(
+    stack: Stack, method: str, host: str, path: str, headers: dict[str, str], body: bytes
+) -> None:
+    functions = [function["FunctionName"] for function in stack.lambda_.list_functions()["Functions"]]
+    (located,) = (name for name in functions if "LocateImage" in name)
+    function = stack.lambda_.get_function_url_config(FunctionName=located)
+    names = {
+        "bucket": stack.outputs["UploadsBucketName"],
+        "url": urlsplit(function["FunctionUrl"]).netloc.split(".")[0],
+    }
+    answer = requests.request(
+        method,
+        stack.endpoint_url + path.format(**names),
+        data=body,
+        headers=headers | {"Host": host.format(**names)},
+        timeout=10,
+    )
+    assert answer.status_code == 403
+    assert "make env" in answer.text, "the guard has refused it, not what it guards"
 
 
 def _signed(stack: Stack, method: str, url: str, service: str, body: str = "", **keys: str) -> dict[str, str]:
