@@ -55,9 +55,7 @@ def main() -> int:
                 stack.load(config)
                 return stack.run_sam(config, arguments.arguments)
     except OperationsError as error:
-        Console(stderr=True, highlight=False).print(
-            f"[red]✗[/] {printable(str(error), multiline=True)}", soft_wrap=True
-        )
+        Console(stderr=True, highlight=False).print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
         return 1
     except (EndpointConnectionError, ConnectionClosedError):
         print("The laptop stack stopped in the meantime. Start it again: make up", file=sys.stderr)

@@ -204,7 +204,7 @@ def _up(config: LocalConfig, console: Console, *, broker: bool) -> Stack:
         if rabbitmq in missing:
             console.print(f"[green]✓[/] RabbitMQ at 127.0.0.1:{config.rabbitmq_port}")
     if not stack.rabbitmq_url:
-        reason = printable(rabbitmq_install.why_left_out(), multiline=True)
+        reason = printable(rabbitmq_install.why_left_out())
         console.print(f"[yellow]![/] The RabbitMQ intake is left out: {reason}", soft_wrap=True)
     elif broker and "RelayRabbitMqFunctionName" in stack.outputs and mq_poller.running(config) is None:
         mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)

@@ -122,10 +122,10 @@ def main() -> int:
             confirm=confirm,
         )
     except OperationsError as error:
-        errors.print(f"[red]✗[/] {printable(str(error), multiline=True)}", soft_wrap=True)
+        errors.print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
     except (*AWS_ERRORS, ServiceUnavailable) as error:
         errors.print(
-            f"[red]✗[/] AWS refuses the request or does not answer: {printable(reason_of(error), multiline=True)}",
+            f"[red]✗[/] AWS refuses the request or does not answer: {printable(reason_of(error))}",
             soft_wrap=True,
         )
     except KeyboardInterrupt:

@@ -17,4 +17,4 @@ def reason_of(error: Exception) -> str:
     """What one of `AWS_ERRORS`, or another error of a call, says in one line."""
     if isinstance(error, ResponseParserError):  # it quotes all of the answer
         return "the answer cannot be read. It does not come from AWS, or a proxy changed it"
-    return str(error)
+    return " ".join(str(error).splitlines())

@@ -7,15 +7,14 @@ import json
 from rich.markup import escape as _escape
 
 
-def printable(text: str, *, multiline: bool = False) -> str:
+def printable(text: str) -> str:
     """Return untrusted text for rich to print, without markup and control characters.
 
     File names, messages and reasons may hold escape sequences, which move the cursor, set the clipboard or hide what
     is shown. What is not printable becomes a replacement character, and so do line breaks: a name with one could show a
-    line of its own, such as a success. ``multiline`` is for messages of this project, which keep them.
+    line of its own, such as a success.
     """
-    kept = "\n" if multiline else ""
-    return _escape("".join(letter if letter.isprintable() or letter in kept else "\ufffd" for letter in text))
+    return _escape("".join(letter if letter.isprintable() else "\ufffd" for letter in text))
 
 
 def printable_json(text: str) -> str:

@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ParamValidationError
 from rich.console import Console
 
 from local.demo.images import tabulate
 from local.demo.report import Shown
+from operations.errors import reason_of
 from operations.terminal import printable, printable_json
 
 ATTACKS = [
@@ -43,7 +45,7 @@ def test_names_are_not_markup_and_valid_names_stay() -> None:
 def test_a_name_shows_no_line_of_its_own() -> None:
     forged = "lake.jpg\n✓ All is removed."
     assert printable(forged) == "lake.jpg\ufffd✓ All is removed."
-    assert printable(forged, multiline=True) == forged
+    assert reason_of(ParamValidationError(report=forged)).endswith("lake.jpg ✓ All is removed.")
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ascii)
