@@ -20,6 +20,7 @@ from rich.table import Table
 
 from local.config import LaptopError, local_config
 from local.stack import Stack, load
+from operations.terminal import printable
 
 _READS = 200
 _WARM_UP = 10
@@ -73,4 +74,4 @@ if __name__ == "__main__":
     try:
         compare(load(local_config()), terminal)
     except LaptopError as error:
-        terminal.print(f"Reads over HTTP are not measured: {error}")
+        terminal.print(f"Reads over HTTP are not measured: {printable(str(error))}")

@@ -28,6 +28,7 @@ from rich.table import Table
 from benchmarks.rendering.measurements import save
 from local.config import PROJECT, LaptopError, LocalConfig, local_config
 from local.stack import Stack, load
+from operations.terminal import printable
 
 _PHOTO = PROJECT / "samples" / "IMG_0042.JPG"
 _SECONDS_BETWEEN_LOOKS = 0.05  # the API accepts 50 requests a second
@@ -132,7 +133,7 @@ def main() -> int:
         config = local_config()
         measured = measure(config, load(config), uploads, console)
     except LaptopError as error:
-        console.print(f"[red]✗[/] {error}", soft_wrap=True)
+        console.print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
         return 1
     table = Table(title=f"{uploads} uploads of {measured['photo']}, ms", title_justify="left", header_style="bold")
     for column in ("", "p50", "p99"):

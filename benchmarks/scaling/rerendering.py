@@ -32,6 +32,7 @@ from local.outcomes import poll, read_items, take_results, wait_for_tasks
 from local.stack import Stack, load
 from operations.rerender import RerenderOptions, deployed_form, plan
 from operations.rerender_command import estimate
+from operations.terminal import printable
 
 RESULTS = Path(__file__).parents[1] / "results" / "rerendering.json"
 _LIVE_A_SECOND = 2.0
@@ -50,7 +51,7 @@ def main() -> int:
         deployed = load(local_config())
         measured = _measure(deployed, images, console)
     except LaptopError as error:
-        console.print(f"[red]{error}[/]")
+        console.print(f"[red]{printable(str(error))}[/]")
         return 1
     RESULTS.write_text(json.dumps(measured, indent=2) + "\n")
     table = Table(title="make rerender on the laptop stack", title_justify="left", header_style="bold")
@@ -87,7 +88,7 @@ def _measure(deployed: Stack, images: int, console: Console) -> dict[str, Any]:
         meanwhile = _live(deployed, f"{run}/meanwhile", is_over)
         said = command.communicate()[0]
     if command.returncode:
-        raise LaptopError(f"make rerender failed:\n{said}")
+        raise LaptopError(f"make rerender failed: {' '.join(said.split())}")
     with console.status("A run that is killed in the middle ..."):
         _kill_in_the_middle(deployed, f"{run}/killed", killed)
     once = _rendered_once(deployed, [*older, *killed])
@@ -152,7 +153,7 @@ def _kill_in_the_middle(deployed: Stack, prefix: str, keys: list[str]) -> None:
     command = _rerender(prefix)
     said = command.communicate()[0]
     if command.returncode:
-        raise LaptopError(f"make rerender failed after a kill:\n{said}")
+        raise LaptopError(f"make rerender failed after a kill: {' '.join(said.split())}")
 
 
 def _rendered_once(deployed: Stack, keys: list[str]) -> int:

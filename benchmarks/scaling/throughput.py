@@ -37,6 +37,7 @@ from local.config import PROJECT, LaptopError, LocalConfig, local_config
 from local.emulators import aws_emulator
 from local.outcomes import count_messages, take_results, wait_for_tasks
 from local.stack import Stack, load
+from operations.terminal import printable
 
 RESULTS = Path(__file__).parents[1] / "results" / "throughput.json"
 CONCURRENCY = (1, 2, 4)
@@ -91,7 +92,7 @@ def main() -> int:
         deployed = load(config)
         runs = [_run(deployed, config, console, images, concurrency) for concurrency in CONCURRENCY]
     except LaptopError as error:
-        console.print(f"[red]{error}[/]")
+        console.print(f"[red]{printable(str(error))}[/]")
         return 1
     machine = f"{os.cpu_count()} cores, {date.today().isoformat()}"  # noqa: DTZ011 # a local date
     document = {"machine": machine, "photo": f"{_SIZE[0]} x {_SIZE[1]}", "runs": [asdict(run) for run in runs]}
