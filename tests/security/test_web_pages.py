@@ -203,30 +203,41 @@ def _signed(stack: Stack, method: str, url: str, service: str, body: str = "", *
     return dict(request.headers.items())
 
 
+@pytest.fixture
+def nobody(stack: Stack) -> Iterator[dict[str, str]]:
+    """The keys of a person who may do nothing."""
+    iam, name = stack.client("iam"), f"nobody-{uuid4().hex}"
+    iam.create_user(UserName=name)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    yield {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user(UserName=name)
+
+
 @pytest.mark.parametrize("name", ["Credential", "XCredential", "x/Credential"])
-def test_a_second_key_in_a_signature_is_not_believed(stack: Stack, name: str) -> None:
+def test_a_second_key_in_a_signature_is_not_believed(stack: Stack, nobody: dict[str, str], name: str) -> None:
     """MiniStack acts for the first key that it finds, and takes "test" for its administrator's."""
     first = f"{name}=test/20261128/{stack.region}/{{}}/aws4_request, "
-    # given a person who may do nothing
-    iam = stack.client("iam")
-    person = f"nobody-{uuid4().hex[:8]}"
-    iam.create_user(UserName=person)
-    key = iam.create_access_key(UserName=person)["AccessKey"]
-    keys = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
+    # given somebody who may do nothing
     url = f"{stack.endpoint_url}/"
-    try:
-        headers = _signed(stack, "POST", url, "sqs", "{}", **keys)
-        headers["Authorization"] = headers["Authorization"].replace("Credential", first.format("sqs") + "Credential", 1)
-        assert requests.post(url, "{}", headers=headers, timeout=10).status_code == 403
-    finally:
-        iam.delete_access_key(UserName=person, AccessKeyId=key["AccessKeyId"])
-        iam.delete_user(UserName=person)
+    headers = _signed(stack, "POST", url, "sqs", "{}", **nobody)
+    headers["Authorization"] = headers["Authorization"].replace("Credential", first.format("sqs") + "Credential", 1)
+    assert requests.post(url, "{}", headers=headers, timeout=10).status_code == 403
     # and somebody who has the API's key alone
     url = stack.outputs["ApiUrl"] + "/results?WaitTimeSeconds=0"
     unknown = f"Credential=AKIAUNKNOWN/20261128/{stack.region}/execute-api/aws4_request, "
     authorization = f"AWS4-HMAC-SHA256 {first.format('execute-api')}{unknown}SignedHeaders=host, Signature=00"
     headers = {"Authorization": authorization, "x-api-key": stack.outputs["ApiKey"]}
     assert requests.get(url, headers=headers, timeout=10).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/_ministack/sqs/messages", "/_ministack/config", "/_localstack/x", "/health"])
+def test_internal_paths_are_the_administrators(stack: Stack, nobody: dict[str, str], path: str) -> None:
+    """MiniStack asks for nobody's permission there."""
+    for method in ("GET", "POST"):
+        headers = _signed(stack, method, stack.endpoint_url + path, "sqs", **nobody)
+        answer = requests.request(method, stack.endpoint_url + path, headers=headers, timeout=10)
+        assert (answer.status_code, "Only the administrator" in answer.text) == (403, True)
 
 
 def test_a_signed_request_takes_no_other_body(stack: Stack) -> None:
@@ -418,6 +429,9 @@ def test_a_page_in_a_real_browser_is_refused(stack: Stack, site: Any, tmp_path: 
       await attempt(host + " picture", () => new Promise((yes, no) => {{
         const image = new Image(); image.onload = () => yes("shown"); image.onerror = () => no();
         image.src = emulator + "/_ministack/health"; }}));
+      await attempt(host + " socket", () => new Promise((yes, no) => {{
+        const socket = new WebSocket(emulator.replace("http", "ws") + "/_aws/execute-api/a/v1");
+        socket.onopen = () => yes("open"); socket.onerror = () => no(); }}));
     }}
     await attempt("payments", async () => (await fetch("{payments_url}/_config/faults")).text());
     """
@@ -426,7 +440,7 @@ def test_a_page_in_a_real_browser_is_refused(stack: Stack, site: Any, tmp_path: 
     # then no script reads more than the refusal, and nothing has changed
     assert "does not answer web pages" in told.pop("payments")
     assert {name: outcome for name, outcome in told.items() if outcome not in ("failed", "opaque 0")} == {}
-    assert len(told) == 10
+    assert len(told) == 12
     names = [function["FunctionName"] for function in stack.lambda_.list_functions()["Functions"]]
     assert stack.outputs["ProcessImageFunctionName"] in names
     assert "owned" not in names
@@ -450,11 +464,13 @@ def test_a_page_that_the_bucket_allows_uploads_to_a_signed_address(stack: Stack,
       data.append("file", new Blob(["b"]), "b.txt");
       return fetch({json.dumps(form["url"])}, {{method: "POST", body: data}});
     }});
+    const other = {{"x-amz-target": "AmazonSQS.ListQueues", ...headers}};
+    await attempt("another service", () => fetch({json.dumps(put)}, {{method: "PUT", body: "{{}}", headers: other}}));
     await attempt("unsigned", () => fetch("{stack.endpoint_url}/{bucket}/stolen", {{method: "PUT", body: "c"}}));
     """
     # when
     told = _visit(site, script, tmp_path)
     # then
-    assert told == {"put": "cors 200", "form": "cors 204", "unsigned": "failed"}
+    assert told == {"put": "cors 200", "form": "cors 204", "another service": "failed", "unsigned": "failed"}
     found = stack.s3.list_objects_v2(Bucket=bucket)["Contents"]
     assert sorted(o["Key"] for o in found) == ["from-a-browser.txt", "from-a-form.txt"]
