@@ -24,6 +24,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 CHECKED_VERSION = "1.5.33"
+_NICENESS_ASIDE = 10
 
 
 def parse_templates_in_c() -> None:
@@ -243,6 +244,34 @@ def reserve_concurrency_of_versions() -> None:
     )
 
 
+def render_again_aside() -> None:
+    """Let what is rendered again have processes of its own, of lower priority.
+
+    In AWS every function has processors of its own. On a laptop, live uploads would wait behind `make rerender`.
+    """
+    from ministack.core import lambda_runtime
+    from ministack.services import lambda_svc
+
+    is_aside = ContextVar("is_aside", default=False)
+    run_batch, acquire = lambda_svc._run_sqs_batch, lambda_svc.acquire_worker  # noqa: SLF001
+
+    def run_batch_of(esm: dict[str, Any], *rest: Any) -> None:
+        is_aside.set(":darkroom-rerenders-" in esm["EventSourceArn"])  # in a thread of its own
+        run_batch(esm, *rest)
+
+    def acquire_one(*args: Any, qualifier: str = "$LATEST", **options: Any) -> Any:
+        if not is_aside.get():
+            return acquire(*args, qualifier=qualifier, **options)
+        worker, how = acquire(*args, qualifier=f"{qualifier}:aside", **options)
+        if worker is not None:
+            lambda_runtime.ensure_spawned(worker)
+            lower = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS_ASIDE
+            os.setpriority(os.PRIO_PROCESS, worker._proc.pid, lower)  # noqa: SLF001
+        return worker, how
+
+    lambda_svc._run_sqs_batch, lambda_svc.acquire_worker = run_batch_of, acquire_one  # noqa: SLF001
+
+
 def repeat_names() -> None:
     """Give a stack the same id, and so its resources the same names, at every start: ``events/`` contains them.
 
@@ -348,6 +377,7 @@ def main() -> None:
     count_every_invocation()
     reserve_concurrency_of_versions()
     wait_for_log_lines()
+    render_again_aside()
     sys.path.append(str(Path(__file__).parents[2]))
     from local.emulators import (
         ministack_api,

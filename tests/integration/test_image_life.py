@@ -10,7 +10,8 @@ from urllib.parse import quote
 from rich.console import Console
 
 from local.chaos.fault_injection import held_back_messages
-from local.config import EXISTING_BUCKET
+from local.config import EXISTING_BUCKET, LocalConfig
+from local.emulators.aws_emulator import function_processes
 from local.outcomes import poll, read_items, search, take_results
 from local.stack import Stack
 from operations import erase_command
@@ -95,7 +96,7 @@ def upload_and_delete(stack: Stack, key: str) -> None:
     stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
 
 
-def test_lost_renditions_are_planned_and_made_again(stack: Stack) -> None:
+def test_lost_renditions_are_planned_and_made_again(stack: Stack, config: LocalConfig) -> None:
     key = new_key()
     _, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
     wait_for(stack, task_id)
@@ -110,6 +111,9 @@ def test_lost_renditions_are_planned_and_made_again(stack: Stack) -> None:
     assert wait_for(stack, task.task_id)["outcome"] == "Processed"
     assert plan(stack, form, options).tasks == []
     assert record(stack, key)["renditions"][0]["key"] != lost
+    # and by processes of lower priority, so that live uploads do not wait behind them
+    priorities = {process.nice() for process in function_processes(config, stack.outputs["ProcessImageFunctionName"])}
+    assert max(priorities) >= min(priorities) + 10
 
 
 def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path) -> None:
