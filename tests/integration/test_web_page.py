@@ -170,6 +170,10 @@ def test_the_backend_answers_its_own_page_alone(backend: str, headers: dict[str,
         assert requests.request(method, backend + path, headers=headers, timeout=10).status_code == 403
 
 
+def test_no_other_page_shows_the_page_in_a_frame(backend: str) -> None:
+    assert requests.get(backend, timeout=10).headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+
+
 def test_the_backend_knows_no_images_but_the_pages(backend: str, stack: Stack) -> None:
     bucket, key = stack.outputs["UploadsBucketName"], "not-the-pages.txt"
     stack.s3.put_object(Bucket=bucket, Key=key, Body=b"mine")
