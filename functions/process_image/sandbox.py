@@ -72,7 +72,7 @@ _NEVER: tuple[_Call, ...] = (
     *(("tkill", 200, 130), ("rt_sigqueueinfo", 129, 138), ("rt_tgsigqueueinfo", 297, 240)),
     *(("pidfd_send_signal", 424, 424), ("setpriority", 141, 140), ("ioprio_set", 251, 30)),
     *(("sched_setparam", 142, 118), ("sched_setscheduler", 144, 119), ("sched_setattr", 314, 274)),
-    ("sched_setaffinity", 203, 122),
+    *(("sched_setaffinity", 203, 122), ("sync", 162, 81), ("syncfs", 306, 267)),
     # to get around this filter, or into the kernel; what needs a capability fails without being listed
     *(("io_uring_setup", 425, 425), ("io_uring_enter", 426, 426), ("io_uring_register", 427, 427)),
     *(("io_setup", 206, 0), ("bpf", 321, 280), ("perf_event_open", 298, 241), ("userfaultfd", 323, 282)),
