@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
+from select import select
 from threading import Lock
 from time import time
 from typing import NamedTuple
@@ -61,6 +63,8 @@ _IN_MEMORY = {"VIPS_DISC_THRESHOLD": "64g"}
 _SECONDS_TO_GIVE_BACK = 4
 # For the image libraries to be loaded. In Lambda the initialisation ends long before.
 _SECONDS_TO_START = 60
+# Images of a batch.
+_ENDS_AT_ONCE = 10
 # For a process that is exiting to be gone, and for the server to read a request.
 _SECONDS_TO_END = 5
 
@@ -86,6 +90,8 @@ class RenderServer:
         self.admission = admission
         self.cpu_seconds = cpu_seconds
         self._lock = Lock()
+        self._spare: _Process | None = None
+        self._ends = ThreadPoolExecutor(_ENDS_AT_ONCE, thread_name_prefix="end")
         self._start()
 
     def wait_until_ready(self) -> None:
@@ -101,6 +107,7 @@ class RenderServer:
             self.close()
             raise RenderDefect("The render server did not start; its traceback is in the log.")
         self._control.settimeout(_SECONDS_TO_END)
+        self._fork_ahead()
 
     def render(self, data: bytes, deadline: Deadline) -> tuple[Photo, Rendered]:
         """Make all renditions of a file, as :class:`~functions.process_image.ports.Renderer` says."""
@@ -112,20 +119,26 @@ class RenderServer:
             )
         try:
             try:
-                with admission.look(memory, deadline) as place:
-                    return self._render_within(data, deadline, lambda work: admission.admit(place, *work, deadline))
+                with ExitStack() as held:
+                    place = held.enter_context(admission.look(memory, deadline))
+                    return self._render_within(
+                        data, deadline, lambda work: admission.admit(place, *work, deadline), held
+                    )
             except _HasToWait as error:
-                with admission.turn(*error.work, deadline):
-                    return self._render_within(data, deadline, lambda _: True)
+                with ExitStack() as held:
+                    held.enter_context(admission.turn(*error.work, deadline))
+                    return self._render_within(data, deadline, lambda _: True, held)
         except (DecoderOutOfMemory, DecoderCrashed, _BrokeOff):
             # This file may take more than was estimated. Now nothing else runs, and it can use all memory.
-            with admission.turn(admission.capacity, SECONDS_TO_RENDER, deadline):
-                return self._render_within(data, deadline, lambda _: True, spare=admission.capacity - memory)
+            with ExitStack() as held:
+                held.enter_context(admission.turn(admission.capacity, SECONDS_TO_RENDER, deadline))
+                return self._render_within(data, deadline, lambda _: True, held, spare=admission.capacity - memory)
 
     def close(self) -> None:
         """End the server and all its processes."""
         with self._lock:
             self._stop()
+        self._ends.shutdown()
 
     def _start(self) -> None:
         self._control, theirs = socket.socketpair()
@@ -143,6 +156,9 @@ class RenderServer:
             )
 
     def _stop(self) -> None:
+        if self._spare:
+            self._spare.close()
+            self._spare = None
         self._control.close()
         try:
             self._process.wait(_SECONDS_TO_END)
@@ -151,59 +167,100 @@ class RenderServer:
             self._process.wait()
 
     @contextmanager
-    def _forked(self) -> Iterator[tuple[socket.socket, socket.socket, subprocess.Popen[bytes]]]:
-        """Have a process forked; return the sockets for its requests and its exit status, and its server."""
+    def _forked(self) -> Iterator[_Process]:
+        """Have a process for one image, forked ahead if possible. The next one is forked when the image is done."""
+        with self._lock:
+            process, self._spare = self._spare, None
+            if process and not process.is_waiting():
+                process.close()
+                process = None
+            process = process or self._fork()
+        try:
+            yield process
+        finally:
+            process.close()
+            self._fork_ahead()
+
+    def _fork_ahead(self) -> None:
+        """Have a process forked that enters its sandbox and waits for an image, unless there is one.
+
+        The image before it does not fail if that is not possible; the next one tries again.
+        """
+        with self._lock, suppress(OSError):
+            if self._spare is None and self._process.poll() is None:
+                self._spare = self._fork()
+
+    def _fork(self) -> _Process:
         request, its_request = socket.socketpair()
         exit_status, its_exit_status = socket.socketpair()
-        with request, exit_status:
-            with its_request, its_exit_status, self._lock:
+        try:
+            with its_request, its_exit_status:
                 if self._process.poll() is not None:
                     self._stop()
                     self._start()
-                server = self._process
                 with suppress(OSError):  # just gone, or stuck: both sockets close, and their end gives the reason
                     socket.send_fds(self._control, [b"\0"], [its_request.fileno(), its_exit_status.fileno()])
-            yield request, exit_status, server
+            return _Process(request, exit_status, self._process)
+        except BaseException:
+            request.close()
+            exit_status.close()
+            raise
 
     def _render_within(
-        self, data: bytes, deadline: Deadline, admit: Callable[[_Work], bool], spare: int = 0
+        self, data: bytes, deadline: Deadline, admit: Callable[[_Work], bool], held: ExitStack, spare: int = 0
     ) -> tuple[Photo, Rendered]:
-        """Have an image rendered that may be looked at; ``admit`` waits until it may be rendered, or says it has to.
+        """Have an image rendered that may be looked at.
 
-        ``spare`` bytes, if there are any, are what it may take instead of the estimate, with one encoder at a time.
+        ``admit`` waits until it may be rendered, or returns False. ``held`` are its memory and vCPU, which are given
+        back when its process has ended; the image does not wait for that. ``spare`` bytes, if there are any, are what
+        it may take instead of the estimate, with one encoder at a time.
         """
-        with self._forked() as (request, exit_status, server):
-            try:
-                with request.makefile("rb") as stream:
-                    request.sendall(REQUEST.pack(_time_for(request, deadline), len(data), spare))
-                    request.sendall(data)
-                    photo, estimate, seconds = read_photo(_hear_answer(stream), self.limits)
-                    work = _Work(len(data) + OVERHEAD_BYTES + estimate, seconds)
-                    if work.memory > self.admission.capacity:
-                        raise TooManyPixels(
-                            f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
-                            f"{work.memory // 2**20} MB; the function has {self.admission.capacity // 2**20} MB for it"
-                        )
-                    if not admit(work):
-                        raise _HasToWait(work)
-                    request.sendall(GO.pack(_time_for(request, deadline)))
-                    specs, most = self.rendition_set.specs_for(photo.frames), max(estimate, spare)
-                    try:
-                        lengths, put_together = read_renditions(_hear_answer(stream), specs, most)
-                    except DamagedImage as fault:  # decoders also report a lack of memory as damage
-                        raise (fault if spare else _BrokeOff) from fault
-                    bodies = [_hear(stream, length) for length in lengths]
-                return photo, put_together(bodies)
-            except ProtocolError as error:
-                raise DecoderCrashed("the file made its decoder send an invalid answer") from error
-            except TimeoutError as error:
-                exit_status.close()  # and there is no time to wait for its end
-                raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
-            except (EOFError, ConnectionError) as error:
-                raise self._fault_of(exit_status, server) from error
-            finally:
-                request.close()  # which ends a process that waits for a request
-                _wait_for_end(exit_status)  # only then is its memory free again
+        process = held.enter_context(self._forked())
+        try:
+            rendered = self._ask(process, data, deadline, admit, spare)
+        except BaseException:
+            process.request.close()  # which ends a process that waits for a request
+            _wait_for_end(process.exit_status)
+            raise
+        ending = held.pop_all()
+        try:
+            self._ends.submit(_give_back, process, ending)
+        except RuntimeError:  # closed, or the interpreter ends
+            _give_back(process, ending)
+        return rendered
+
+    def _ask(
+        self, process: _Process, data: bytes, deadline: Deadline, admit: Callable[[_Work], bool], spare: int
+    ) -> tuple[Photo, Rendered]:
+        request, exit_status, server = process
+        try:
+            with request.makefile("rb") as stream:
+                request.sendall(REQUEST.pack(_time_for(request, deadline), len(data), spare))
+                request.sendall(data)
+                photo, estimate, seconds = read_photo(_hear_answer(stream), self.limits)
+                work = _Work(len(data) + OVERHEAD_BYTES + estimate, seconds)
+                if work.memory > self.admission.capacity:
+                    raise TooManyPixels(
+                        f"rendering {photo.width} x {photo.height} pixels of this {photo.format} file takes about "
+                        f"{work.memory // 2**20} MB; the function has {self.admission.capacity // 2**20} MB for it"
+                    )
+                if not admit(work):
+                    raise _HasToWait(work)
+                request.sendall(GO.pack(_time_for(request, deadline)))
+                specs, most = self.rendition_set.specs_for(photo.frames), max(estimate, spare)
+                try:
+                    lengths, put_together = read_renditions(_hear_answer(stream), specs, most)
+                except DamagedImage as fault:  # decoders also report a lack of memory as damage
+                    raise (fault if spare else _BrokeOff) from fault
+                bodies = [_hear(stream, length) for length in lengths]
+            return photo, put_together(bodies)
+        except ProtocolError as error:
+            raise DecoderCrashed("the file made its decoder send an invalid answer") from error
+        except TimeoutError as error:
+            exit_status.close()  # and there is no time to wait for its end
+            raise OutOfTime("The image was not rendered in time, and its process did not end.") from error
+        except (EOFError, ConnectionError) as error:
+            raise self._fault_of(exit_status, server) from error
 
     def _fault_of(self, exit_status: socket.socket, server: subprocess.Popen[bytes]) -> DarkroomError:
         """Why a process ended before it had answered. Raises RenderDefect."""
@@ -225,6 +282,23 @@ class RenderServer:
         return DecoderCrashed(f"the file crashed its decoder ({how})")
 
 
+class _Process(NamedTuple):
+    """A process for one image: sockets for its requests and its exit status, and its server."""
+
+    request: socket.socket
+    exit_status: socket.socket
+    server: subprocess.Popen[bytes]
+
+    def is_waiting(self) -> bool:
+        """Whether it and its server are still there; its exit status would be readable."""
+        return self.server.poll() is None and not select([self.exit_status], [], [], 0)[0]
+
+    def close(self) -> None:
+        """Close the sockets, which ends a process that waits for a request."""
+        self.request.close()
+        self.exit_status.close()
+
+
 class _Work(NamedTuple):
     """The resources for rendering an image: total bytes, and seconds of one vCPU."""
 
@@ -241,6 +315,13 @@ class _HasToWait(Exception):
 
     def __init__(self, work: _Work) -> None:
         self.work = work
+
+
+def _give_back(process: _Process, held: ExitStack) -> None:
+    """Give back what an image held, once its process has ended: only then is its memory free again."""
+    with held:
+        process.request.close()
+        _wait_for_end(process.exit_status)
 
 
 def _wait_for_end(exit_status: socket.socket) -> bytes:

@@ -16,6 +16,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 
@@ -95,6 +96,16 @@ def hide() -> None:
     """
     if sys.platform == "linux":
         _C.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends.
+
+    On other systems than Linux an orphan runs until its time is up.
+    https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    """
+    if sys.platform == "linux":
+        _C.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def drop_capabilities() -> None:

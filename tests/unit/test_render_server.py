@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from threading import Event
 from time import sleep, time
 from typing import Any
 
@@ -41,6 +42,7 @@ from darkroom.errors import (
 )
 from PIL import Image, ImageChops
 
+from functions.process_image import render_server
 from functions.process_image.admission import Admission
 from functions.process_image.photo import Limits
 from functions.process_image.ports import Renderer
@@ -137,15 +139,31 @@ def server_process() -> psutil.Process:
     return max(psutil.Process().children(), key=psutil.Process.create_time)
 
 
-def processes_at_work(count: int = 1) -> list[psutil.Process]:
-    """The processes of ``count`` images, once all are there."""
+def at_rest(server: RenderServer, *others: psutil.Process) -> bool:
+    """Whether no process is left but ``others`` and the one that waits for the next image, and nothing is to be done."""
+    process = server_process()
+    return (
+        server._spare is not None
+        and len(process.children()) == 1 + len(others)
+        and process.status() == psutil.STATUS_SLEEPING
+    )
 
-    def at_work() -> list[psutil.Process]:
-        processes = server_process().children()
-        return processes if len(processes) == count else []
 
-    found: list[psutil.Process] = until(at_work)
-    return found
+def waiting_process(server: RenderServer) -> psutil.Process:
+    """The process that waits for the next image."""
+    until(lambda: at_rest(server))
+    (process,) = server_process().children()
+    return process
+
+
+def process_at_work(*others: psutil.Process) -> psutil.Process:
+    """The process of the only image besides those of ``others``, once it is past the header.
+
+    It is not the one that waits for the next image: that has one thread.
+    """
+    (process,) = until(lambda: [p for p in server_process().children() if p not in others and busy(p)])
+    assert isinstance(process, psutil.Process)
+    return process
 
 
 def data_size(process: psutil.Process) -> int:
@@ -158,9 +176,16 @@ def held(admission: Admission) -> int:
     return admission.capacity - admission._free
 
 
+def is_alone(server: RenderServer) -> bool:
+    """Whether an image has all memory: it is tried once more, and the processes of all others have ended."""
+    return held(server.admission) == server.admission.capacity
+
+
 def busy(process: psutil.Process) -> bool:
     """It is past the header: libvips has started its threads."""
-    return process.num_threads() > 1
+    with suppress(psutil.NoSuchProcess):
+        return process.num_threads() > 1
+    return False
 
 
 class TestWhatItAnswers:
@@ -219,9 +244,9 @@ def spares(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     found: list[int] = []
     render_within = RenderServer._render_within
 
-    def spied(self: RenderServer, data: bytes, deadline: Deadline, admit: Any, spare: int = 0) -> Any:
+    def spied(self: RenderServer, data: bytes, deadline: Deadline, admit: Any, held: Any, spare: int = 0) -> Any:
         found.append(spare)
-        return render_within(self, data, deadline, admit, spare)
+        return render_within(self, data, deadline, admit, held, spare)
 
     monkeypatch.setattr(RenderServer, "_render_within", spied)
     return found
@@ -270,7 +295,7 @@ class TestMemory:
         server.admission = admission = Admission(at_once * (OVERHEAD_BYTES + 40 * 2**20), vcpus=10)
         results = [threads.submit(server.render, photo(), in_seconds()) for _ in range(10)]
         assert len({result.result(60) for result in results}) == 1
-        assert held(admission) == 0, "all is given back"
+        until(lambda: held(admission) == 0)
 
     def test_nothing_is_done_for_a_file_before_its_memory_is_reserved(
         self, server: RenderServer, threads: ThreadPoolExecutor
@@ -287,8 +312,7 @@ class TestMemory:
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (process,) = processes_at_work()
-        until(lambda: busy(process))
+        process = process_at_work()
         ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         shared = data_size(server_process())
         assert (
@@ -305,7 +329,7 @@ class TestMemory:
         with admission.look(90 * 2**20, in_seconds()):
             waiting = threads.submit(server.render, photo(), in_seconds())
             until(lambda: admission.waiting)
-            until(lambda: server_process().children() == [])
+            until(lambda: at_rest(server))
             assert held(admission) == 90 * 2**20
         assert waiting.result(60)
 
@@ -313,14 +337,12 @@ class TestMemory:
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (process,) = processes_at_work()
-        until(lambda: busy(process))
+        process = process_at_work()
         _, hard = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         ceiling, _ = resource.prlimit(process.pid, resource.RLIMIT_DATA)
         assert ceiling < 10**9, "the kernel keeps a ceiling"
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (process.memory_info().rss // 2, hard))
-        (second,) = until(lambda: [p for p in processes_at_work() if p != process])
-        until(lambda: busy(second))
+        second = process_at_work(process)
         ceiling, _ = resource.prlimit(second.pid, resource.RLIMIT_DATA)
         assert ceiling >= server.admission.capacity, "once more it may have all that there is"
         resource.prlimit(second.pid, resource.RLIMIT_DATA, (second.memory_info().rss // 2, hard))
@@ -369,18 +391,19 @@ class TestTime:
         monkeypatch.setattr(Admission, "_refuse_if_late", lambda *_: None)
         with pytest.raises(OutOfTime, match=r"in time\.$"):
             server.render(takes_long(), in_seconds(5))
-        until(lambda: server_process().children() == [])
+        until(lambda: at_rest(server))
 
     def test_a_process_that_does_not_end_is_not_awaited(
-        self, server: RenderServer, threads: ThreadPoolExecutor
+        self, server: RenderServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        server.render(photo(), in_seconds())
-        stopped = threads.submit(server.render, takes_long(), in_seconds(7))
-        (process,) = processes_at_work()
-        process.suspend()
+        monkeypatch.setattr(Admission, "_refuse_if_late", lambda *_: None)
+        server.wait_until_ready()
+        stopped = waiting_process(server)
+        stopped.suspend()
         with pytest.raises(OutOfTime, match="did not end"):
-            stopped.result(30)
-        until(lambda: server_process().children() == [])  # killed, or it would keep its memory
+            server.render(photo(), in_seconds(7))
+        until(lambda: not stopped.is_running())  # killed, or it would keep its memory
+        assert server.render(photo(), in_seconds())
 
     def test_an_image_does_not_begin_with_too_little_time(self, server: RenderServer) -> None:
         with pytest.raises(NotBegun):
@@ -400,16 +423,63 @@ class TestTime:
         assert max(attempts.values()) < 5
 
 
+class TestTheNextImage:
+    """Its process is forked before it is there."""
+
+    def test_has_a_process_of_its_own_that_waits_for_it(self, server: RenderServer) -> None:
+        server.wait_until_ready()
+        waiting = waiting_process(server)
+        assert server.render(photo(), in_seconds())
+        assert waiting_process(server) != waiting, "one image per process"
+
+    def test_is_awaited_in_the_sandbox_with_no_memory_reserved(self, server: RenderServer) -> None:
+        server.wait_until_ready()
+        waiting = waiting_process(server)
+        until(lambda: "Seccomp:\t2" in Path(f"/proc/{waiting.pid}/status").read_text())
+        assert resource.prlimit(waiting.pid, resource.RLIMIT_CPU) == (60, 61)
+        assert held(server.admission) == 0
+
+    def test_leaves_nothing_behind_if_it_never_comes(self) -> None:
+        with started() as server:
+            server.wait_until_ready()
+            waiting = waiting_process(server)
+        until(lambda: not waiting.is_running())
+
+    @pytest.mark.parametrize("which", ["the process", "the server"])
+    def test_is_rendered_if_what_waits_for_it_is_killed(self, server: RenderServer, which: str) -> None:
+        server.wait_until_ready()
+        waiting = waiting_process(server)
+        killed = waiting if which == "the process" else server_process()
+        killed.kill()
+        until(lambda: not waiting.is_running())
+        assert server.render(photo(), in_seconds())
+
+    def test_begins_when_the_process_before_it_has_ended(
+        self, server: RenderServer, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = Event()
+        wait = render_server._wait_for_end
+        monkeypatch.setattr(render_server, "_wait_for_end", lambda status: ended.wait(30) and wait(status))
+        server.admission = admission = Admission(OVERHEAD_BYTES + 50 * 2**20, vcpus=1)
+        assert server.render(photo(), in_seconds()), "it does not wait for the end itself"
+        following = threads.submit(server.render, photo(), in_seconds())
+        with pytest.raises(TimeoutError):
+            following.result(0.5)
+        ended.set()
+        assert following.result(30)
+        until(lambda: held(admission) == 0)
+
+
 class TestFailuresOfOneImage:
     @pytest.mark.parametrize("how", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL])
     def test_a_crash_is_the_files_fault_and_names_the_signal(
         self, server: RenderServer, threads: ThreadPoolExecutor, how: signal.Signals
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (first,) = processes_at_work()
+        first = process_at_work()
         first.send_signal(how)
-        (second,) = until(lambda: [p for p in server_process().children() if p != first])
-        second.send_signal(how)  # it is tried once more alone
+        until(lambda: is_alone(server))  # it is tried once more
+        process_at_work(first).send_signal(how)
         with pytest.raises(DecoderCrashed, match=how.name):
             long.result(30)
 
@@ -429,21 +499,23 @@ class TestFailuresOfOneImage:
 
     def test_a_kill_is_not_the_files_fault(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        processes_at_work()[0].kill()
+        process_at_work().kill()
         with pytest.raises(ServiceUnavailable):
             long.result(30)
 
     def test_the_others_are_done_meanwhile(self, server: RenderServer, threads: ThreadPoolExecutor) -> None:
-        expected = server.render(photo(), in_seconds())
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (doomed,) = processes_at_work()
+        doomed = process_at_work()
+        expected = server.render(photo(), in_seconds())
+        until(lambda: at_rest(server, doomed))
+        assert process_at_work() == doomed, "or the process that waits for the next image would be stopped"
         doomed.suspend()
         others = [threads.submit(server.render, photo(), in_seconds()) for _ in range(9)]
         assert [other.result(60) for other in others] == [expected] * 9
         doomed.send_signal(signal.SIGSEGV)
         doomed.resume()
-        (again,) = until(lambda: [p for p in server_process().children() if p != doomed])
-        again.send_signal(signal.SIGSEGV)
+        until(lambda: is_alone(server))  # it is tried once more
+        process_at_work(doomed).send_signal(signal.SIGSEGV)
         with pytest.raises(DecoderCrashed):
             long.result(30)
 
@@ -452,14 +524,13 @@ class TestFailuresOfOneImage:
             return psutil.Process().num_fds() + server_process().num_fds()
 
         server.render(photo(), in_seconds())
-        until(lambda: server_process().children() == [])
+        until(lambda: at_rest(server))
         before = descriptors()
         for _ in range(20):
             server.render(photo(), in_seconds())
             with pytest.raises(NotAnImage):
                 server.render(b"", in_seconds())
-        until(lambda: server_process().children() == [])
-        assert descriptors() == before
+        until(lambda: at_rest(server) and descriptors() == before)
 
 
 def every_kind() -> Iterator[tuple[str, bytes]]:
@@ -474,6 +545,19 @@ def every_kind() -> Iterator[tuple[str, bytes]]:
         yield f"nclx {primaries} {transfer}", with_properties(pictures["heic-p3-nclx.heic"], nclx(primaries, transfer))
     grey = encoded(Image.linear_gradient("L"), "PNG")
     yield "gamma of grey", png_with(grey, (b"gAMA", struct.pack(">I", 100_000)))
+
+
+_PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "common")])}
+_A_FUNCTION = """
+from time import sleep
+from tests.unit.test_render_server import in_seconds, started, takes_long
+with started() as renderer:
+    {does}
+"""
+_WHAT_A_FUNCTION_DOES = {
+    "renders": "renderer.render(takes_long(), in_seconds())",
+    "waits for an image": "renderer.wait_until_ready(); sleep(300)",
+}
 
 
 class TestTheServer:
@@ -498,7 +582,7 @@ class TestTheServer:
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (process,) = processes_at_work()
+        process = process_at_work()
         server_process().kill()
         with pytest.raises(ServiceUnavailable):
             long.result(30)
@@ -532,6 +616,11 @@ class TestTheServer:
             assert server.render(photo(), in_seconds()), "another image starts the next"
             assert str(server._fault_of(exit_status, its_server)) == "The render server was killed by signal 9."
 
+    def test_returns_an_image_that_is_done_while_it_closes(self, server: RenderServer) -> None:
+        server._ends.shutdown()
+        assert server.render(photo(), in_seconds())
+        assert held(server.admission) == 0
+
     def test_that_does_not_end_is_killed(self) -> None:
         with started() as renderer:
             renderer.wait_until_ready()
@@ -553,9 +642,12 @@ class TestTheServer:
             assert psutil.Process().num_fds() == before
         assert server.render(photo(), in_seconds())
 
-    def test_ends_with_the_function_in_any_case(self) -> None:
+    @pytest.mark.parametrize("does", _WHAT_A_FUNCTION_DOES)
+    def test_ends_with_the_function_in_any_case(self, does: str) -> None:
         function = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _A_FUNCTION], cwd=ROOT, env=os.environ | _PATH
+            [sys.executable, "-c", _A_FUNCTION.format(does=_WHAT_A_FUNCTION_DOES[does])],
+            cwd=ROOT,
+            env=os.environ | _PATH,
         )
         try:
             (renderer,) = until(lambda: psutil.Process(function.pid).children())
@@ -576,8 +668,7 @@ class TestTheServer:
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
-        (process,) = processes_at_work()
-        until(lambda: busy(process))
+        process = process_at_work()
         assert [Path(f"/proc/{process.pid}/fd/{fd}").readlink() for fd in (1, 2)] == [Path(os.devnull)] * 2
         process.kill()
         with pytest.raises(ServiceUnavailable):
@@ -598,14 +689,6 @@ class TestTheServer:
             [sys.executable, "-c", code], cwd=ROOT, env=os.environ | _PATH, capture_output=True, text=True, check=True
         )
         assert ran.stdout == "set()\n"
-
-
-_PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "common")])}
-_A_FUNCTION = """
-from tests.unit.test_render_server import in_seconds, started, takes_long
-with started() as renderer:
-    renderer.render(takes_long(), in_seconds())
-"""
 
 
 def png(*chunks: tuple[bytes, bytes], size: tuple[int, int] = (64, 48)) -> bytes:
