@@ -235,8 +235,9 @@ class RenderServer:
         request, exit_status, server = process
         try:
             with request.makefile("rb") as stream:
-                request.sendall(REQUEST.pack(_time_for(request, deadline), len(data), spare))
-                request.sendall(data)
+                with suppress(ConnectionError):  # it may have answered, and ended, before it had all
+                    request.sendall(REQUEST.pack(_time_for(request, deadline), len(data), spare))
+                    request.sendall(data)
                 photo, estimate, seconds = read_photo(_hear_answer(stream), self.limits)
                 work = _Work(len(data) + OVERHEAD_BYTES + estimate, seconds)
                 if work.memory > self.admission.capacity:

@@ -140,7 +140,7 @@ def server_process() -> psutil.Process:
 
 
 def at_rest(server: RenderServer, *others: psutil.Process) -> bool:
-    """Whether no process is left but ``others`` and the one that waits for the next image, and nothing is to be done."""
+    """Whether only ``others`` and the process that waits for the next image are left, and the server has no work."""
     process = server_process()
     return (
         server._spare is not None
@@ -235,6 +235,16 @@ processing.estimate_memory = lambda *_: 1
 _HALF_THE_OVERHEAD = """
 import functions.process_image.render_messages as messages
 messages.OVERHEAD_BYTES //= 2
+"""
+#: Lets a process have no memory for a file of more than a megabyte.
+_NO_MEMORY_FOR_THE_FILE = """
+import socket
+receive = socket.socket.recv
+def recv(self, size, *flags):
+    if size > 10**6:
+        raise MemoryError
+    return receive(self, size, *flags)
+socket.socket.recv = recv
 """
 
 
@@ -349,6 +359,13 @@ class TestMemory:
         with pytest.raises((DecoderOutOfMemory, DecoderCrashed)):
             long.result(60)
         assert server.render(photo(), in_seconds())
+
+    def test_an_answer_counts_though_the_process_ended_before_it_had_the_whole_file(
+        self, python_with: Callable[[str, str], None]
+    ) -> None:
+        python_with("sitecustomize", _NO_MEMORY_FOR_THE_FILE)
+        with started() as renderer, pytest.raises(DecoderOutOfMemory):
+            renderer.render(photo() + bytes(5_000_000), in_seconds())
 
     def test_an_image_whose_estimate_is_too_small_is_rendered_alone_with_all_memory(
         self, python_with: Callable[[str, str], None], spares: list[int]
