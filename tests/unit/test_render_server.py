@@ -616,6 +616,7 @@ class TestTheServer:
         process = server_process()
         process.suspend()
         assert any("pyvips" in mapped.path for mapped in process.memory_maps())
+        assert process.num_threads() == 1, "or a fork would not be safe"
         process.resume()
 
     def test_without_a_library_fails_the_functions_start(self, python_with: Callable[[str, str], None]) -> None:
