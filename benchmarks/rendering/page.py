@@ -330,9 +330,11 @@ def _ten_at_once(measured: dict[str, Any]) -> list[str]:
         _about(measured),
         "",
         "`python -m benchmarks.rendering.ten_at_once`: ten images in one batch of a function with 1769 MB, one vCPU and"
-        " 50 s, with the real render server and admission; the default boxes. An attempt is a receive that began the"
-        " image; a task becomes a dead letter after ten, or after 30 receives. An image that is expected to take more"
-        " CPU time than it may (25 s) is tried alone. If it is refused, choose a lower effort or smaller boxes.",
+        " 50 s, with the real render server and admission; the default boxes. Every format of uploads has the default"
+        " renditions, a small photo every other format and effort. An attempt is a receive that began the image; a task"
+        " becomes a dead letter after ten, or after 30 receives. A photo that fills the default boxes is expected to"
+        " take more CPU time than an image may (25 s) in AVIF from effort 5 on: choose a lower effort or smaller"
+        " boxes.",
         "",
         "| Images | ready | receives | attempts, at most | s of all receives | expected s of an image |",
         "|---|---:|---:|---:|---:|---:|",
