@@ -91,13 +91,13 @@ def _runs(*command: str) -> bool:
 
 
 def _install(runtime: str, architecture: str, interpreters: list[str], requirements: Path, target: Path) -> None:
+    for_lambda = [] if os.environ.get(_FOR_THIS_MACHINE) else _for_lambda(runtime, architecture)
     with_pip = next((name for name in interpreters if _runs(name, "-m", "pip", "--version")), None)
     if with_pip is None:
         sys.exit(f"There is no pip for {interpreters[0]}. Install it: {interpreters[0]} -m ensurepip")
     command = [with_pip, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]
     command += ["--require-hashes", "--requirement", str(requirements), "--target", str(target)]
-    if not os.environ.get(_FOR_THIS_MACHINE):
-        command += _for_lambda(runtime, architecture)
+    command += for_lambda
     if subprocess.run(command, check=False, env={**os.environ, **_PIP_ENVIRONMENT}).returncode != 0:  # noqa: S603
         sys.exit(f"pip could not install {requirements.name} for {runtime} on {architecture}: see above.")
 

@@ -267,6 +267,7 @@ class TestTheProcess:
         listening = [
             connection.laddr
             for child in psutil.Process().children(recursive=True)
+            if str(port) in child.cmdline()
             for connection in child.net_connections("inet")
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
         ]

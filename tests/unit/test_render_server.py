@@ -139,6 +139,15 @@ def server_process() -> psutil.Process:
     return max(psutil.Process().children(), key=psutil.Process.create_time)
 
 
+def seen_by_root(look: Callable[[], Any]) -> Any:
+    """What is seen in a process that hides: root sees it; for anybody else it is None, after Linux has refused it."""
+    if os.geteuid() == 0 or sys.platform != "linux":
+        return look()
+    with pytest.raises((psutil.AccessDenied, PermissionError)):
+        look()
+    return None
+
+
 def at_rest(server: RenderServer, *others: psutil.Process) -> bool:
     """Whether only ``others`` and the process that waits for the next image are left, and the server has no work."""
     process = server_process()
@@ -538,7 +547,7 @@ class TestFailuresOfOneImage:
 
     def test_nothing_of_it_reaches_the_next(self, server: RenderServer) -> None:
         def descriptors() -> int:
-            return psutil.Process().num_fds() + server_process().num_fds()
+            return psutil.Process().num_fds() + (seen_by_root(server_process().num_fds) or 0)
 
         server.render(photo(), in_seconds())
         until(lambda: at_rest(server))
@@ -615,7 +624,8 @@ class TestTheServer:
         server.wait_until_ready()
         process = server_process()
         process.suspend()
-        assert any("pyvips" in mapped.path for mapped in process.memory_maps())
+        mapped = seen_by_root(process.memory_maps)
+        assert mapped is None or any("pyvips" in one.path for one in mapped)
         assert process.num_threads() == 1, "or a fork would not be safe"
         process.resume()
 
@@ -679,15 +689,17 @@ class TestTheServer:
         assert server.render(photo(), in_seconds())
         process = server_process()
         libraries = {"MALLOC_ARENA_MAX", "VIPS_DISC_THRESHOLD"}
-        assert set(process.environ()) - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH"} | libraries
-        assert Path(f"/proc/{process.pid}/fd/1").readlink() == Path(os.devnull)
+        environment = set(seen_by_root(process.environ) or ())
+        assert environment - {"LC_CTYPE"} <= {"PYTHONPATH", "PATH", "LD_LIBRARY_PATH"} | libraries
+        assert seen_by_root(Path(f"/proc/{process.pid}/fd/1").readlink) in (None, Path(os.devnull))
 
     def test_keeps_the_output_of_its_processes_out_of_the_log(
         self, server: RenderServer, threads: ThreadPoolExecutor
     ) -> None:
         long = threads.submit(server.render, takes_long(), in_seconds())
         process = process_at_work()
-        assert [Path(f"/proc/{process.pid}/fd/{fd}").readlink() for fd in (1, 2)] == [Path(os.devnull)] * 2
+        for fd in (1, 2):
+            assert seen_by_root(Path(f"/proc/{process.pid}/fd/{fd}").readlink) in (None, Path(os.devnull))
         process.kill()
         with pytest.raises(ServiceUnavailable):
             long.result(60)
