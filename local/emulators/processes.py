@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -106,11 +107,14 @@ class Server:
         """Stop it and every process that it started; returns whether it was running."""
         process = self.running()
         if process is not None:
-            family = [process, *process.children(recursive=True)]
-            process.terminate()
+            family = [process]
+            with suppress(psutil.NoSuchProcess):  # it ends with another server that is stopped now
+                family += process.children(recursive=True)
+                process.terminate()
             _, alive = psutil.wait_procs(family, timeout=self.seconds_to_stop)
             for survivor in alive:
-                survivor.kill()
+                with suppress(psutil.NoSuchProcess):
+                    survivor.kill()
             psutil.wait_procs(alive, timeout=5)
             for child in _started:
                 child.poll()
