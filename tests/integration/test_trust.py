@@ -99,6 +99,7 @@ def test_buckets_are_reached_over_tls_only(
         _client("s3", stack, user).list_objects_v2(Bucket=name, MaxKeys=1)
 
 
+@pytest.mark.usefixtures("stack")
 def test_the_certificate_is_valid_for_functions_in_docker(config: LocalConfig) -> None:
     trust = ssl.create_default_context(cafile=str(config.certificate))
     with (
