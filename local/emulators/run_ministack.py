@@ -7,11 +7,13 @@ MiniStack's environment variables.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import zipfile
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from ipaddress import ip_address
@@ -254,22 +256,29 @@ def render_again_aside() -> None:
 
     is_aside = ContextVar("is_aside", default=False)
     run_batch, acquire = lambda_svc._run_sqs_batch, lambda_svc.acquire_worker  # noqa: SLF001
+    find_program = lambda_runtime._detect_runtime_binary  # noqa: SLF001
 
     def run_batch_of(esm: dict[str, Any], *rest: Any) -> None:
         is_aside.set(":darkroom-rerenders-" in esm["EventSourceArn"])  # in a thread of its own
         run_batch(esm, *rest)
 
     def acquire_one(*args: Any, qualifier: str = "$LATEST", **options: Any) -> Any:
-        if not is_aside.get():
-            return acquire(*args, qualifier=qualifier, **options)
-        worker, how = acquire(*args, qualifier=f"{qualifier}:aside", **options)
-        if worker is not None:
-            lambda_runtime.ensure_spawned(worker)
-            lower = os.getpriority(os.PRIO_PROCESS, 0) + _NICENESS_ASIDE
-            os.setpriority(os.PRIO_PROCESS, worker._proc.pid, lower)  # noqa: SLF001
-        return worker, how
+        return acquire(*args, qualifier=f"{qualifier}:aside" if is_aside.get() else qualifier, **options)
+
+    @cache
+    def nice(program: str) -> str:
+        """A program that runs another one, and all that it starts, with a lower priority."""
+        wrapper = Path(mkdtemp()) / "nice"
+        wrapper.write_text(f'#!/bin/sh\nexec nice -n {_NICENESS_ASIDE} {shlex.quote(program)} "$@"\n')
+        wrapper.chmod(0o700)
+        return str(wrapper)
+
+    def find_program_of(runtime: str) -> tuple[str, str]:
+        program, script = find_program(runtime)
+        return nice(program) if program and is_aside.get() else program, script
 
     lambda_svc._run_sqs_batch, lambda_svc.acquire_worker = run_batch_of, acquire_one  # noqa: SLF001
+    lambda_runtime._detect_runtime_binary = find_program_of  # noqa: SLF001
 
 
 def repeat_names() -> None:

@@ -112,8 +112,11 @@ def test_lost_renditions_are_planned_and_made_again(stack: Stack, config: LocalC
     assert plan(stack, form, options).tasks == []
     assert record(stack, key)["renditions"][0]["key"] != lost
     # and by processes of lower priority, so that live uploads do not wait behind them
-    priorities = {process.nice() for process in function_processes(config, stack.outputs["ProcessImageFunctionName"])}
+    functions = function_processes(config, stack.outputs["ProcessImageFunctionName"])
+    priorities = {function.nice() for function in functions}
     assert max(priorities) >= min(priorities) + 10
+    for function in functions:
+        assert {server.nice() for server in function.children()} == {function.nice()}, "the images are rendered there"
 
 
 def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path) -> None:
