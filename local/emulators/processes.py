@@ -108,12 +108,12 @@ class Server:
         process = self.running()
         if process is not None:
             family = [process]
-            with suppress(psutil.NoSuchProcess):  # it ends with another server that is stopped now
+            with suppress(psutil.NoSuchProcess):  # it has just ended by itself
                 family += process.children(recursive=True)
                 process.terminate()
             _, alive = psutil.wait_procs(family, timeout=self.seconds_to_stop)
             for survivor in alive:
-                with suppress(psutil.NoSuchProcess):
+                with suppress(psutil.NoSuchProcess):  # one that ends with its parent, such as a function's
                     survivor.kill()
             psutil.wait_procs(alive, timeout=5)
             for child in _started:
