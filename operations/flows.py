@@ -21,15 +21,21 @@ class Flow:
         Output of its dead-letter queue.
     read_body:
         Parses a message's body as the flow's function does; None if no function of Darkroom reads it.
+    remembers_tasks:
+        Whether its function remembers tasks as done, so that it needs the mark of a redrive. An order continues from
+        its state.
     """
 
     waiting: str
     dead_letters: str
     read_body: Callable[[str], Sequence[Task]] | None = None
+    remembers_tasks: bool = False
 
 
 FLOWS = {
-    "images": Flow("ImageTasksQueueUrl", "ImageTasksDeadLetterQueueUrl", image_messages.read_body),
+    "images": Flow(
+        "ImageTasksQueueUrl", "ImageTasksDeadLetterQueueUrl", image_messages.read_body, remembers_tasks=True
+    ),
     "orders": Flow("OrderQueueUrl", "OrderDeadLetterQueueUrl", order_messages.read_body),
     "results": Flow("ResultsQueueUrl", "ResultsDeadLetterQueueUrl"),
     "rabbitmq": Flow("", "RabbitMqDeadLetterQueueUrl"),

@@ -125,10 +125,10 @@ def _largest(stack: DeployedStack, queue_url: str) -> int:
 
 
 def _judge(stack: DeployedStack, queue: str) -> Judge:
-    if waiting := FLOWS[queue].waiting:
-        queue_url = stack.outputs[waiting]
-        # An order continues from its state; the tasks table remembers an image task as done.
-        return back_to(queue_url, _largest(stack, queue_url), mark_is_needed=queue == "images")
+    flow = FLOWS[queue]
+    if flow.waiting:
+        queue_url = stack.outputs[flow.waiting]
+        return back_to(queue_url, _largest(stack, queue_url), mark_is_needed=flow.remembers_tasks)
     return judge_again(read_settings(stack))
 
 

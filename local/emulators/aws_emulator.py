@@ -134,6 +134,6 @@ def _server(config: LocalConfig) -> Server:
 
 def _clean_up(config: LocalConfig) -> None:
     """Remove the files that are useless without the process, whose memory holds the deployed stack."""
-    for name in ("emulator.pid", "emulator.crt", "emulator.key", "stack.json"):
-        (config.folder / name).unlink(missing_ok=True)
+    for file in (config.pid_file, config.certificate, config.folder / "emulator.key", config.stack_file):
+        file.unlink(missing_ok=True)
     shutil.rmtree(config.folder / "scratch", ignore_errors=True)

@@ -12,16 +12,11 @@ from local.config import LocalConfig
 from local.stack import Stack
 
 
-def certificate(config: LocalConfig) -> str:
-    """The file with the emulator's certificate."""
-    return str(config.certificate)
-
-
 def post_form(form: dict[str, Any], file: bytes, config: LocalConfig, **fields: str) -> requests.Response:
     """Post a signed form with a file, and with other values of its fields."""
     data = {"Content-Type": "image/jpeg", **form["fields"], **fields}
     return requests.post(
-        form["url"], data=data, files={"file": ("lake.jpg", file)}, verify=certificate(config), timeout=10
+        form["url"], data=data, files={"file": ("lake.jpg", file)}, verify=str(config.certificate), timeout=10
     )
 
 

@@ -27,7 +27,7 @@ from local.emulators import payments
 from local.outcomes import poll, read_items
 from local.stack import Stack
 from tests.api_expectations import READ
-from tests.integration.browsing import certificate, post_form
+from tests.integration.browsing import post_form
 from tests.integration.calling import Caller, owner_of
 from tests.integration.roles import role_name
 from tests.integration.test_orders import new_product, order
@@ -378,7 +378,7 @@ def _show_by_a_signed_address(bench: Bench) -> Callable[[], str]:
         lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
     def work() -> str:
-        answer = requests.get(image["renditions"][0]["url"], verify=certificate(bench.config), timeout=10)
+        answer = requests.get(image["renditions"][0]["url"], verify=str(bench.config.certificate), timeout=10)
         return f"{answer.status_code} {answer.text[:500]}"
 
     return work
