@@ -118,8 +118,8 @@ def _plan(
         (0.4, partial(outage, "sqs"), {"images", "orders", "rabbitmq"}),
         (0.5, partial(outage, "s3"), {"images", "rabbitmq"}),
         (0.6, faults.restart_broker, {"rabbitmq"}),
+        (0.65, partial(outage, "sns"), {"orders", "rabbitmq"}),
         (0.7, faults.payments_outage, {"orders", "rabbitmq"}),
-        (0.8, partial(outage, "sns"), {"orders", "rabbitmq"}),
     ]
     if operator:
         plan += [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from time import sleep
+from time import monotonic, sleep
 
 import psutil
 
@@ -33,6 +33,7 @@ _AWS_SERVICES = ("s3", "dynamodb", "sqs", "sns", "secretsmanager")
 _REFUSED_ENTRIES = {"refused entries": 0.1}
 _AWS_OUTAGE = {"500 before": 0.5, "503": 0.5}
 _FAILING_PAYMENT_REQUESTS = 0.1
+_LONGEST_WAIT_FOR_A_CALL = 20.0
 
 
 @contextmanager
@@ -117,16 +118,23 @@ class FaultInjector:
 
     def payments_outage(self) -> None:
         """Make the payment provider answer 500 for a while, and save these answers under their idempotency keys."""
-        self._set_faults(_aws_faults(), 1, "500 before")
-        self._wait_for_the_end_of("payment provider")
+        self._outage("payment provider", lambda: self._set_faults(_aws_faults(), 1, "500 before"))
 
     def aws_outage(self, service: str) -> None:
         """Make an AWS service answer only 500 and 503 for a while."""
-        self._set_faults(_aws_faults() | {service: _AWS_OUTAGE}, _FAILING_PAYMENT_REQUESTS)
-        self._wait_for_the_end_of(service)
+        shares = _aws_faults() | {service: _AWS_OUTAGE}
+        self._outage(service, lambda: self._set_faults(shares, _FAILING_PAYMENT_REQUESTS))
 
-    def _wait_for_the_end_of(self, service: str) -> None:
+    def _outage(self, service: str, start: Callable[[], None]) -> None:
+        """Wait for the end of an outage. It ends once a call has failed: one that nobody notices shows nothing."""
+        start()
+        before = self.failed_calls[service].total()
+        end = monotonic() + max(self.seconds_of_outage, _LONGEST_WAIT_FOR_A_CALL)
         sleep(self.seconds_of_outage)
+        start()  # counts
+        while self.failed_calls[service].total() == before and monotonic() < end:
+            sleep(0.1)
+            start()
         self.done[f"outages of {service}, {self.seconds_of_outage:.0f} s"] += 1
         self._fail()
 

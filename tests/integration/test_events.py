@@ -43,13 +43,18 @@ RESULTS = {
 
 @pytest.mark.parametrize("path", sorted(EVENTS.glob("*.json")), ids=lambda path: path.stem)
 def test_an_event_works_as_it_is(stack: Stack, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def invoke() -> list[str]:
-        assert sample_events.invoke(stack, Console(file=io.StringIO()), path) == 0
-        return capsys.readouterr().out.strip().splitlines()
+    def invoke() -> tuple[int, list[str]]:
+        status = sample_events.invoke(stack, Console(file=io.StringIO()), path)
+        return status, capsys.readouterr().out.strip().splitlines()
 
-    # when; as SQS does, again if another file's message renders the same photo at this moment
-    *log, answer = poll(invoke, lambda said: not json.loads(said[-1]).get("batchItemFailures"), seconds=60)
+    def succeeded(invoked: tuple[int, list[str]]) -> bool:
+        status, said = invoked
+        return status == 0 and not json.loads(said[-1]).get("batchItemFailures")
+
+    # when; as SQS and S3 do, again if another message renders the same photo at this moment
+    status, [*log, answer] = poll(invoke, succeeded, seconds=60)
     # then
+    assert status == 0, log
     assert json.loads(answer).get("batchItemFailures", []) == [], log
     lines = [json.loads(line) for line in log if line.startswith('{"level"')]
     # The emulator may add a late line of the invocation before.
