@@ -149,7 +149,7 @@ class Api:
     def call(self, method: str, path: str, *, key: str | None = None, **how: Any) -> requests.Response:
         """Send a request with the API key, or with another."""
         headers = {"x-api-key": self.key if key is None else key} | how.pop("headers", {})
-        return self.session.request(method, self.url + path, headers=headers, auth=self.auth, timeout=30, **how)
+        return self.session.request(method, self.url + path, headers=headers, auth=self.auth, timeout=120, **how)
 
     def read(self, path: str, **parameters: str) -> list[dict[str, Any]]:
         """The messages that GET answers."""
@@ -440,7 +440,7 @@ def explore(api: Api, operation: Any, mode: schemathesis.GenerationMode) -> None
     def send(case: schemathesis.Case[Any]) -> None:
         if isinstance((case.query or {}).get("WaitTimeSeconds"), int):
             case.query = {**case.query, "WaitTimeSeconds": "0"}  # or it waits for as long
-        answer = case.call(api.url, api.session, headers={"x-api-key": api.key}, auth=api.auth, timeout=30)
+        answer = case.call(api.url, api.session, headers={"x-api-key": api.key}, auth=api.auth, timeout=120)
         case.validate_response(
             answer,
             checks=[

@@ -133,7 +133,7 @@ def _dead_letters(deployed: Stack, wanted: set[str]) -> list[DeadLetter]:
     return poll(
         lambda: read_dead_letters(deployed, deployed.outputs[FLOWS["images"].dead_letters]),
         lambda letters: wanted <= {letter.task_id for letter in letters},
-        seconds=5,
+        seconds=30,
     )
 
 
@@ -145,7 +145,7 @@ def _log_lines(deployed: Stack, task_ids: set[str], started: float) -> dict[str,
             line["task_id"]: line for line in read_log(deployed, function, since=started - 1) if "task_id" in line
         },
         lambda lines: task_ids <= lines.keys(),
-        seconds=5,
+        seconds=30,
     )
 
 

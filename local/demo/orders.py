@@ -23,7 +23,7 @@ from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 60
+_SECONDS_TO_FINISH = 120
 # Test cards that Stripe knows: https://docs.stripe.com/testing
 _GOOD_CARD = "pm_card_visa"
 _DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -109,7 +109,7 @@ def _malformed(order_id: str) -> ShownOrder:
 
 
 def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None:
-    """Wait until every order is at its end, or a minute is over."""
+    """Wait until every order is at its end, or two minutes are over."""
     order_ids = [row.order_id for row in shown if row.amount]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fulfilling", total=len(order_ids))
@@ -129,9 +129,9 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownOrder], listener: Liste
     letters = poll(
         lambda: {letter.task_id: letter for letter in _dead_letters(deployed)},
         lambda letters: wanted <= letters.keys(),
-        seconds=5,
+        seconds=30,
     )
-    told = poll(listener.listen, lambda heard: orders.keys() <= {event["order_id"] for event in heard}, seconds=5)
+    told = poll(listener.listen, lambda heard: orders.keys() <= {event["order_id"] for event in heard}, seconds=30)
     taken = payments.succeeded_payments(deployed.payments_url)
     for row in shown:
         if letter := letters.get(row.order_id):

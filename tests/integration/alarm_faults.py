@@ -89,9 +89,7 @@ def nobody_takes(queue: str) -> Fault:
     def fault(scene: Scene) -> Iterable[Datum]:
         queue_url = scene.output(f"{queue}Url")
         with held_back_messages(scene.stack, scene.output(f"{queue}Arn")):
-            data = _measured_while_waiting(scene, queue_url)
-            scene.stack.sqs.purge_queue(QueueUrl=queue_url)
-        return data
+            return _measured_while_waiting(scene, queue_url)
 
     return fault
 
@@ -113,12 +111,14 @@ def _measured_while_waiting(scene: Scene, queue_url: str) -> list[Datum]:
         return scene.cloudwatch.from_queue(queue_url, message_counts=2 * THOUSANDS, second_counts=AN_HOUR)
 
     # Each look receives the message, and at the fifth receive the queue gives it up.
-    return poll(
+    data = poll(
         values,
         lambda data: all(value > 1.1 * AN_HOUR for d in data for value in d.values),
         seconds=SECONDS,
         every=1.2,
     )
+    scene.stack.sqs.purge_queue(QueueUrl=queue_url)  # what is no message of its flow troubles who reads it later
+    return data
 
 
 def broken_photo(scene: Scene) -> Iterable[Datum]:
@@ -139,6 +139,8 @@ def broken_order(scene: Scene) -> Iterable[Datum]:
 def broken_reader(scene: Scene) -> Iterable[Datum]:
     """The reader of the results returns a result five times."""
     queue_url, aside_url = scene.output("ResultsQueueUrl"), scene.output("ResultsDeadLetterQueueUrl")
+    for url in (queue_url, aside_url):
+        scene.stack.sqs.purge_queue(QueueUrl=url)
     scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
 
     def give_back() -> int:
@@ -151,11 +153,10 @@ def broken_reader(scene: Scene) -> Iterable[Datum]:
 
 def broken_message(scene: Scene) -> Iterable[Datum]:
     """Somebody publishes a message to RabbitMQ that is not an order."""
-    publish(scene.config.rabbitmq_url, "orders", [BrokerMessage(json.dumps({"note": uuid4().hex}).encode())])
-    dead_letters_url = scene.output("RabbitMqDeadLetterQueueUrl")
-    return poll(
-        lambda: scene.cloudwatch.from_queue(dead_letters_url), lambda data: data[0].values[0] > 0, seconds=SECONDS
-    )
+    message_id = uuid4().hex
+    publish(scene.config.rabbitmq_url, "orders", [BrokerMessage(b'{"note": "no order"}', message_id)])
+    wait_for_dead_letter(scene.stack, message_id, "RabbitMqDeadLetterQueueUrl")
+    return scene.cloudwatch.from_queue(scene.output("RabbitMqDeadLetterQueueUrl"))
 
 
 def died_at_work(scene: Scene) -> Iterable[Datum]:

@@ -49,7 +49,7 @@ class Caller:
             self._signer(self._credentials, "execute-api", self._stack.region).add_auth(request)
         try:
             signed = Request(url, data, dict(request.headers.items()), method=method)  # noqa: S310 # a loopback address
-            with urlopen(signed, timeout=30) as answer:  # noqa: S310
+            with urlopen(signed, timeout=60) as answer:  # noqa: S310
                 return answer.status, json.loads(answer.read()), answer.headers
         except HTTPError as refused:
             with refused:

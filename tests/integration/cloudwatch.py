@@ -113,18 +113,19 @@ class CloudWatch:
             self.client.set_alarm_state(AlarmName=self._names[logical_id], StateValue="OK", StateReason="a test begins")
 
     def feed(self, alarm: Alarm, data: Iterable[Datum]) -> None:
-        """Put what the alarm looks at of these into each of its periods; AssertionError if that is nothing."""
+        """Put what the alarm looks at of these into each of its periods; AssertionError if that is nothing.
+
+        In one call: the alarms are evaluated once, before the newest is out of its period.
+        """
         data = list(data)
         seen = [datum for datum in data if datum.metric in alarm.metrics]
         assert seen, f"{alarm.name} looks at {alarm.metrics}, measured was {sorted({d.metric.name for d in data})}"
         newest = time() - alarm.period + SECONDS_TO_SEE
-        for number in range(alarm.periods):
-            for datum in seen:
-                self._put(datum, newest - number * alarm.period)
+        self._put((datum, newest - number * alarm.period) for number in range(alarm.periods) for datum in seen)
 
     def look_again(self) -> None:
         """Have the alarms evaluated: the emulator does so whenever data comes in."""
-        self._put(Datum(Metric("Tests", "Tick", frozenset()), [1.0], "Count"), time())
+        self._put([(Datum(Metric("Tests", "Tick", frozenset()), [1.0], "Count"), time())])
 
     def from_log(self, function_name: str, since: float) -> Iterator[Datum]:
         """Metrics that a function wrote into its log, in the embedded metric format.
@@ -198,9 +199,11 @@ class CloudWatch:
         total = sum(point["Sum"] for point in points)
         return [Datum(metric, [total], "Count")] if total else []
 
-    def _put(self, datum: Datum, at: float) -> None:
+    def _put(self, data: Iterable[tuple[Datum, float]]) -> None:
+        data = list(data)
+        (namespace,) = {datum.metric.namespace for datum, _ in data}
         self.client.put_metric_data(
-            Namespace=datum.metric.namespace,
+            Namespace=namespace,
             MetricData=[
                 {
                     "MetricName": datum.metric.name,
@@ -209,5 +212,6 @@ class CloudWatch:
                     "Values": list(datum.values),
                     "Unit": datum.unit,
                 }
+                for datum, at in data
             ],
         )

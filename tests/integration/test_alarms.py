@@ -32,7 +32,7 @@ from local.outcomes import poll
 from local.stack import Stack
 from tests.integration.alarm_faults import FAULTS, THOUSANDS, Scene, broken_message
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric
-from tests.integration.uploading import SECONDS
+from tests.integration.uploading import SECONDS, wait_for_dead_letter
 from tests.template.template import ALARM, ROOT, load, properties, target
 
 TEMPLATE = load((ROOT / "template.yaml").read_text())
@@ -83,7 +83,7 @@ def _fires(scene: Scene, pager: Listener, logical_id: str) -> None:
     assert told(pager, name, before) == ["ALARM"]
     # and it is over when the fault is
     if logical_id in SEEN_TO_END:
-        poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=20, every=1)
+        poll(cloudwatch.look_again, lambda _: cloudwatch.state(name) == "OK", seconds=SECONDS, every=1)
         assert told(pager, name, before) == ["ALARM", "OK"]
 
 
@@ -117,9 +117,10 @@ class TestOnABroker:
         alarm = {**values, "AlarmActions": actions, "OKActions": actions, "Dimensions": broker.listed_dimensions}
         cloudwatch.client.put_metric_alarm(AlarmName=name, **alarm)
         # when
+        message_id = uuid4().hex
         mq_poller.stop(config)
         try:
-            publish(config.rabbitmq_url, "orders", [BrokerMessage(b"no order")])
+            publish(config.rabbitmq_url, "orders", [BrokerMessage(b"no order", message_id)])
             waiting = poll(lambda: queue_depths(config)["orders"], lambda count: count > 0, seconds=SECONDS)
             before = len(pager.listen())
             cloudwatch.feed(cloudwatch.alarm(name), [Datum(broker, [waiting * THOUSANDS], "Count")])
@@ -128,6 +129,7 @@ class TestOnABroker:
         finally:
             mq_poller.start(config, stack.outputs["RelayRabbitMqFunctionName"], stack.region)
             cloudwatch.client.delete_alarms(AlarmNames=[name])
+        wait_for_dead_letter(stack, message_id, "RabbitMqDeadLetterQueueUrl")  # or it comes in another test
 
 
 class TestCustomersNotice:
@@ -143,7 +145,7 @@ class TestCustomersNotice:
     def test_is_one_alarm_of_some(self, cloudwatch: CloudWatch, pager: Listener, logical_id: str, state: str) -> None:
         # given
         together, alarm = cloudwatch.physical(OF_ALL), cloudwatch.alarm(cloudwatch.physical(logical_id))
-        poll(cloudwatch.look_again, lambda _: cloudwatch.state(together) == "OK", seconds=20, every=1)
+        poll(cloudwatch.look_again, lambda _: cloudwatch.state(together) == "OK", seconds=SECONDS, every=1)
         before = len(pager.listen())
         # when
         cloudwatch.feed(alarm, [Datum(alarm.metric, [9.0], "Count")])
