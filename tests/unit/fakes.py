@@ -110,7 +110,7 @@ class Hold:
     def __call__(self, name: str) -> None:
         if name == self.call:
             self.reached.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(60)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,7 @@ def url(running_url: str) -> str:
     """A localstripe without faults and without memory."""
     payments.set_faults(running_url, 0)
     payments.forget_idempotency_keys(running_url)
-    requests.delete(f"{running_url}/_config/data", timeout=10).raise_for_status()  # requests takes the key from the URL
+    requests.delete(f"{running_url}/_config/data", timeout=60).raise_for_status()  # requests takes the key from the URL
     return running_url
 
 
@@ -50,7 +51,7 @@ def stripe_client(url: str) -> stripe.StripeClient:
 def post(url: str, data: dict[str, str], idempotency_key: str = "", key: str = "") -> requests.Response:
     headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
     auth = (key or payments.split(url)[0], "")
-    return requests.post(f"{url}/v1/payment_intents", data, headers=headers, auth=auth, timeout=10)
+    return requests.post(f"{url}/v1/payment_intents", data, headers=headers, auth=auth, timeout=60)
 
 
 def open_payment(client: stripe.StripeClient, card: str = GOOD_CARD, order_id: str = "order-1") -> str:
@@ -127,7 +128,7 @@ class TestIdempotencyKeys:
             answer = requests.get(
                 f"{url}/v1/payment_intents/{payment_id}",
                 headers={"Idempotency-Key": "a"},
-                timeout=10,
+                timeout=60,
             )
             return str(answer.json()["status"])
 
@@ -246,6 +247,14 @@ class TestStripesBehaviour:
             client.v1.refunds.create({"payment_intent": open_payment(client)})
 
 
+def process_of(url: str) -> psutil.Process:
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # one of another test, which has just ended
+            if url.rpartition(":")[2] in child.cmdline():
+                return child
+    raise AssertionError("There is no process that has this port as an argument.")
+
+
 class TestTheProcess:
     def test_lists_every_charge_by_its_order(self, url: str, client: stripe.StripeClient) -> None:
         # given
@@ -266,9 +275,7 @@ class TestTheProcess:
         port = int(url.rpartition(":")[2])
         listening = [
             connection.laddr
-            for child in psutil.Process().children(recursive=True)
-            if str(port) in child.cmdline()
-            for connection in child.net_connections("inet")
+            for connection in process_of(url).net_connections("inet")
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
         ]
         assert {address.ip for address in listening} == {"127.0.0.1", *([bridge.address] if bridge else [])}
@@ -277,10 +284,7 @@ class TestTheProcess:
         with localstripe(tmp_path) as url:
             client = stripe_client(url)
             charge(client)
-            process = next(
-                child for child in psutil.Process().children() if str(url.rpartition(":")[2]) in child.cmdline()
-            )
-            assert not [file.path for file in process.open_files() if "pickle" in file.path]
+            assert not [file.path for file in process_of(url).open_files() if "pickle" in file.path]
         assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["payments.log", "start.json"]
         assert (tmp_path / "logs" / "payments.log").read_text() == ""
 

@@ -243,10 +243,10 @@ class TestAnOrderIsFulfilledOnce:
         hold = Hold("charge")
         with ThreadPoolExecutor(1) as other:
             first = other.submit(world.deliver, order_body(), Calls(before=hold))
-            assert hold.reached.wait(10)
+            assert hold.reached.wait(60)
             second = world.deliver(order_body())
             hold.go_on.set()
-            assert first.result(10).result is Result.DUPLICATE
+            assert first.result(60).result is Result.DUPLICATE
 
         assert second.result is Result.COMPLETED
         assert [payment.charges for payment in world.payments.values()] == [1]

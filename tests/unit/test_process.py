@@ -170,7 +170,7 @@ class TestATaskIsDoneOnce:
         hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
             first = other.submit(world.deliver, upload_event(), Calls(before=hold), seconds=40)
-            assert hold.reached.wait(10)
+            assert hold.reached.wait(60)
             with pytest.raises(InProgressElsewhere) as told:
                 world.deliver(upload_event())
             hold.go_on.set()
@@ -185,7 +185,7 @@ class TestATaskIsDoneOnce:
             world.upload()
 
             def deliver(world: World = world, start: Barrier = start) -> Outcome | TransientFault:
-                start.wait(10)
+                start.wait(60)
                 try:
                     return world.deliver(upload_event())
                 except InProgressElsewhere as fault:
@@ -714,7 +714,7 @@ class TestCrashes:
         hold = Hold("read")
         with ThreadPoolExecutor(1) as other:
             slow = other.submit(world.deliver, upload_event(), Calls(before=hold))
-            assert hold.reached.wait(10)
+            assert hold.reached.wait(60)
             world.let_claims_run_out()
             quick = world.deliver(upload_event())
             hold.go_on.set()

@@ -445,8 +445,8 @@ class TestAtAMisbehavingServer:
         self, server: PaymentServer, order: Order, times: int, late: bool
     ) -> None:
         # given
+        payment_id = payments_of(server).open(order)
         payments = payments_of(server, timeout_seconds=1.2 if late else 8)
-        payment_id = payments.open(order)
         server.troubles["confirm"].extend([Trouble(done=True, late=late)] * times)
         # when
         payments.charge(payment_id, order)
@@ -458,8 +458,8 @@ class TestAtAMisbehavingServer:
         self, server: PaymentServer, order: Order, late: bool
     ) -> None:
         # given
+        payment_id = payments_of(server).open(order)
         payments = payments_of(server, timeout_seconds=1.2 if late else 8)
-        payment_id = payments.open(order)
         server.troubles["confirm"].extend([Trouble(late=late)] * 2)
         # when
         with pytest.raises(ServiceUnavailable, match="Could not charge the payment: no answer from Stripe"):

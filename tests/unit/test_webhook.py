@@ -65,7 +65,7 @@ class Receiver:
     taken: list[dict[str, Any]]
 
     def post(self, body: Any) -> int:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request("POST", "/", body if isinstance(body, bytes) else json.dumps(body))
         status = connection.getresponse().status
         connection.close()
