@@ -20,7 +20,7 @@ from typing import Any
 
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 COMMAND = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-_SECONDS = 90
+_SECONDS = 180
 _KEYS = {"Tab": ("Tab", 9, ""), "Enter": ("Enter", 13, "\r"), "Space": (" ", 32, " ")}
 
 
@@ -38,7 +38,11 @@ class Page:
         if self._session is None:
             target = self.call("Target.createTarget", url="about:blank")["targetId"]
             self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            self.call("Page.enable")
         self.call("Page.navigate", url=url)
+        # Until then, what is asked may be answered by the page before, which may have the same address.
+        while self._next().get("method") != "Page.loadEventFired":
+            pass
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Page:
     def wait_for(self, condition: str) -> Any:
         """Wait until an expression is true; returns its value."""
         return self.run(
-            "new Promise((yes, no) => { const end = Date.now() + 60000; const look = () => {"
+            "new Promise((yes, no) => { const end = Date.now() + 150000; const look = () => {"
             f" const value = (() => {{ try {{ return {condition}; }} catch {{ return false; }} }})();"
             " if (value) yes(value);"
             f" else if (Date.now() > end) no(new Error({json.dumps(condition)} + document.body.innerText));"

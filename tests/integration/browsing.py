@@ -16,7 +16,7 @@ def post_form(form: dict[str, Any], file: bytes, config: LocalConfig, **fields: 
     """Post a signed form with a file, and with other values of its fields."""
     data = {"Content-Type": "image/jpeg", **form["fields"], **fields}
     return requests.post(
-        form["url"], data=data, files={"file": ("lake.jpg", file)}, verify=str(config.certificate), timeout=10
+        form["url"], data=data, files={"file": ("lake.jpg", file)}, verify=str(config.certificate), timeout=60
     )
 
 
@@ -26,7 +26,7 @@ class Download:
     def __init__(self, stack: Stack, url: str, method: str = "GET", **headers: str) -> None:
         parts = urlsplit(url)
         # Python asks the system for *.localhost, which not every system knows.
-        connection = HTTPConnection("127.0.0.1", parts.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", parts.port, timeout=60)
         connection.request(method, parts.path, headers={"Host": parts.netloc, **headers})
         answer = connection.getresponse()
         self.status, self.body = answer.status, answer.read()

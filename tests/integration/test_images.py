@@ -13,9 +13,20 @@ from darkroom.sending import PlainTask, submit_tasks
 from PIL import Image
 
 from local.order_events import listening
-from local.outcomes import poll, read_log, take_results
+from local.outcomes import poll
 from local.stack import Stack
-from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, s3_record, send, upload, wait_for
+from tests.integration.uploading import (
+    SAMPLES,
+    SECONDS,
+    image,
+    new_key,
+    s3_record,
+    send,
+    upload,
+    wait_for,
+    wait_for_log,
+    wait_for_results,
+)
 
 RENDITIONS = {"thumb": 256, "small": 640, "medium": 1280, "large": 1920}
 
@@ -42,8 +53,8 @@ def test_an_upload_becomes_renditions_a_record_and_a_result(stack: Stack) -> Non
         assert picture.size == (int(rendition["width"]), int(rendition["height"]))
         assert max(picture.size) == RENDITIONS[rendition["name"]]
     # and the result was announced once
-    results = [result for result in take_results(stack) if result["task_id"] == task_id]
-    assert len(results) == 1
+    results = wait_for_results(stack, key)
+    assert [result["task_id"] for result in results] == [task_id]
     assert [r["key"] for r in results[0]["renditions"]] == [r["key"] for r in record["renditions"]]
 
 
@@ -90,8 +101,7 @@ def test_plain_tasks_are_taken_once_however_often_they_are_sent(stack: Stack) ->
     assert submit_tasks(stack.sqs, stack.outputs["ImageTasksQueueUrl"], [task] * 3) == 3
     # then it is done once
     assert wait_for(stack, task.task_id)["outcome"] == "Processed"
-    results = [result for result in take_results(stack) if result["task_id"] == task.task_id]
-    assert len(results) == 1
+    assert [result["task_id"] for result in wait_for_results(stack, key)] == [task.task_id]
 
 
 def _by_sns(stack: Stack, key: str, version_id: str) -> dict[str, Any]:
@@ -135,14 +145,7 @@ def test_the_log_has_each_image_with_its_times(stack: Stack) -> None:
     key = new_key()
     _, task_id = upload(stack, key, SAMPLES / "IMG_0042.JPG")
     wait_for(stack, task_id)
-    # The emulator writes a function's output to its log with its next invocation at the latest.
-    _, next_task = upload(stack, new_key(), SAMPLES / "IMG_0042.JPG")
-    wait_for(stack, next_task)
-    (line,) = [
-        line
-        for line in read_log(stack, stack.outputs["ProcessImageFunctionName"], since=0)
-        if line.get("task_id") == task_id
-    ]
+    (line,) = wait_for_log(stack, [task_id])
     assert (line["message"], line["bucket"], line["key"]) == ("Processed", stack.outputs["UploadsBucketName"], key)
     assert line["NotificationLatencyMs"] >= 0
     assert line["ProcessingTimeMs"] > 0
@@ -168,5 +171,4 @@ def test_subscribers_receive_the_outcome_of_an_image(stack: Stack) -> None:
     assert (events[1]["error_code"], events[1]["still_published"]) == ("UnsupportedFormat", True)
     assert events[1]["reason"]
     # and the results queue is not told of failures
-    heard = [result["state"] for result in take_results(stack) if result["image_key"] == key]
-    assert heard == ["READY", "DELETED"]
+    assert [result["state"] for result in wait_for_results(stack, key, 2)] == ["READY", "DELETED"]

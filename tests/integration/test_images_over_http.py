@@ -14,7 +14,7 @@ from local.outcomes import poll
 from local.stack import Stack
 from tests.integration.browsing import Download, post_form
 from tests.integration.calling import Caller, owner_of
-from tests.integration.uploading import SAMPLES
+from tests.integration.uploading import SAMPLES, SECONDS
 
 PHOTO = (SAMPLES / "IMG_0042.JPG").read_bytes()
 
@@ -36,7 +36,7 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
     answer = post_form(form, PHOTO, config)
     # then the record shows this version, with addresses that work
     assert answer.status_code == 201, answer.text
-    image = poll(lambda: call("GET", path)[1], lambda found: found.get("state") == "READY", seconds=60)
+    image = poll(lambda: call("GET", path)[1], lambda found: found.get("state") == "READY", seconds=SECONDS)
     assert image["version_id"] == answer.headers["x-amz-version-id"]
     assert (image["key"], image["width"], image["height"]) == (key, 1353, 900)
     for rendition in image["renditions"]:
@@ -57,7 +57,8 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
     # when it is deleted
     stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
     # then the record says so, and the index no longer has it
-    poll(lambda: call("GET", path)[1], lambda found: found["state"] == "DELETED", seconds=60)
+    deleted = poll(lambda: call("GET", path)[1], lambda found: found["state"] == "DELETED", seconds=SECONDS)
+    assert deleted["state"] == "DELETED"
     assert [i["key"] for i in call("GET", "/images", prefix=f"{folder}/")[1]["images"]] == [f"{folder}/notes.txt"]
 
 
@@ -105,10 +106,11 @@ def test_a_large_file_is_uploaded_in_parts_as_documented(stack: Stack, config: L
     url = stack.s3.generate_presigned_url("upload_part", of_the_upload | {"PartNumber": 1}, ExpiresIn=3600)
     # when a page puts its part, from an origin that UploadOrigins names
     origin = config.web_url.rstrip("/")
-    answer = requests.put(url, PHOTO, headers={"Origin": origin}, timeout=10)
+    answer = requests.put(url, PHOTO, headers={"Origin": origin}, timeout=60)
     parts: Any = {"Parts": [{"PartNumber": 1, "ETag": answer.headers["ETag"]}]}
     stack.s3.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id, MultipartUpload=parts)
     # then its script may read the ETag, and the photo is rendered
     assert answer.headers["Access-Control-Allow-Origin"] == origin
     assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
-    poll(lambda: call("GET", f"/images/{key}")[1], lambda found: found.get("state") == "READY", seconds=60)
+    image = poll(lambda: call("GET", f"/images/{key}")[1], lambda found: found.get("state") == "READY", seconds=SECONDS)
+    assert image.get("state") == "READY"

@@ -31,7 +31,7 @@ from tests.integration.browsing import post_form
 from tests.integration.calling import Caller, owner_of
 from tests.integration.roles import role_name
 from tests.integration.test_orders import new_product, order
-from tests.integration.uploading import ANOTHER_SMALL, SAMPLES, SMALL, new_key, upload
+from tests.integration.uploading import ANOTHER_SMALL, SAMPLES, SECONDS, SMALL, new_key, upload
 from tests.template.template import POLICY, ROLE, listed, load, target
 
 TEMPLATE = load((PROJECT / "template.yaml").read_text())
@@ -243,8 +243,9 @@ def _fulfil_while_it_changes(bench: Bench) -> Callable[[], str]:
                 answer = aside.submit(bench.invoke, "ProcessOrder", _sent(message))
                 poll(
                     lambda: read_items(bench.stack, table, "order_id", [message["order_id"]]),
-                    lambda items: items.get(message["order_id"], {}).get("state") == "PAYING",
-                    seconds=30,
+                    lambda items: items.get(message["order_id"], {}).get("state") in ("RESERVED", "PAYING"),
+                    seconds=SECONDS,
+                    every=0.05,
                 )
                 bench.stack.dynamodb.update_item(
                     TableName=table,
@@ -378,7 +379,7 @@ def _show_by_a_signed_address(bench: Bench) -> Callable[[], str]:
         lambda_.update_function_configuration(FunctionName=name, Environment={"Variables": variables})
 
     def work() -> str:
-        answer = requests.get(image["renditions"][0]["url"], verify=str(bench.config.certificate), timeout=10)
+        answer = requests.get(image["renditions"][0]["url"], verify=str(bench.config.certificate), timeout=60)
         return f"{answer.status_code} {answer.text[:500]}"
 
     return work
@@ -435,8 +436,9 @@ WORK: dict[tuple[str, str, str], Work] = {
 
 
 @pytest.fixture
-def bench(stack: Stack, config: LocalConfig) -> Bench:
-    return Bench(stack, config)
+def bench(stack: Stack, config: LocalConfig) -> Iterator[Bench]:
+    yield Bench(stack, config)
+    stack.sqs.purge_queue(QueueUrl=stack.outputs["ResultsQueueUrl"])  # of what is no result
 
 
 @contextmanager

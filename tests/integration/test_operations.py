@@ -16,7 +16,7 @@ from rich.console import Console
 
 from local.chaos.fault_injection import held_back_messages
 from local.config import PROJECT, LocalConfig
-from local.outcomes import count_messages, poll, take_results
+from local.outcomes import count_messages, poll, read_dead_letters, take_results
 from local.stack import Stack
 from operations import status
 from operations.dead_letters import DeadLetter
@@ -64,11 +64,11 @@ def looked_up(stack: Stack, output: str) -> dict[str, DeadLetter]:
 @pytest.mark.usefixtures("broker")  # without it the status is an error
 def test_a_dead_letter_is_seen_left_alone_and_done_once_its_cause_is_gone(stack: Stack, command: Command) -> None:
     # given a task for a photo that is not there
-    CloudWatch(stack).calm()
     key, task_id = new_key(), f"task-{uuid4().hex}"
     send(stack, {"task_id": task_id, "bucket": stack.outputs["UploadsBucketName"], "key": key})
     wait_for_dead_letter(stack, task_id)
     # then the status shows it with its reason
+    CloudWatch(stack).calm()  # last: what is measured late puts an alarm on again that another test has fed
     code, said = command.run("status")
     assert code == 0, said
     assert "images, dead letters" in said
@@ -79,7 +79,7 @@ def test_a_dead_letter_is_seen_left_alone_and_done_once_its_cause_is_gone(stack:
     before = set(looked_up(stack, "ImageTasksDeadLetterQueueUrl"))
     code, said = command.run("redrive", "--queue", "images", "--code", "ObjectGone", "--dry-run")
     assert (code, "would be moved." in said) == (0, True), said
-    assert set(looked_up(stack, "ImageTasksDeadLetterQueueUrl")) == before
+    assert set(looked_up(stack, "ImageTasksDeadLetterQueueUrl")) >= before
     # when the photo is there, and the dead letters are redriven
     stack.s3.upload_file(str(SAMPLES / "raccoon.jpg"), stack.outputs["UploadsBucketName"], key)
     code, said = command.run("redrive", "--queue", "images", "--code", "ObjectGone")
@@ -122,7 +122,8 @@ def test_a_dead_letter_goes_on_to_its_queue_once_it_has_a_route_and_what_is_wron
 def dead_results(stack: Stack) -> Iterator[set[str]]:
     """Forty results that their reader returned too often, and no new ones; the test removes them all."""
     with held_back_messages(stack, stack.outputs["ImageTasksQueueArn"]):
-        stack.sqs.purge_queue(QueueUrl=stack.outputs[DEAD_RESULTS])  # of those that other tests have left
+        for queue in (RESULTS, DEAD_RESULTS):  # what is read too often in the first goes to the second
+            stack.sqs.purge_queue(QueueUrl=stack.outputs[queue])
         ids = {uuid4().hex for _ in range(40)}
         for id_ in ids:
             stack.sqs.send_message(QueueUrl=stack.outputs[DEAD_RESULTS], MessageBody=json.dumps({"task_id": id_}))
@@ -134,20 +135,24 @@ def dead_results(stack: Stack) -> Iterator[set[str]]:
 def test_a_redrive_that_is_interrupted_midway_loses_nothing(
     stack: Stack, command: Command, dead_results: set[str], number: signal.Signals, exit_code: int
 ) -> None:
+
+    def moved() -> int:
+        """How many of them are results again; other tests may add late ones."""
+        results = [json.loads(letter.body) for letter in read_dead_letters(stack, stack.outputs[RESULTS])]
+        return sum(result["task_id"] in dead_results for result in results)
+
     # given a redrive that has moved the first of them
-    list(take_results(stack))
     process = command.start("redrive", "--queue", "results", "--rate", "5")
-    moved = poll(lambda: count_messages(stack, stack.outputs[RESULTS])[0], lambda n: n > 0, seconds=SECONDS)
-    assert 0 < moved < 40
+    left = poll(lambda: sum(count_messages(stack, stack.outputs[DEAD_RESULTS])), lambda n: n < 40, seconds=SECONDS)
+    assert 0 < left < 40
     # when
     process.send_signal(number)
     said, _ = process.communicate(timeout=SECONDS)
     # then every message stands in one of the two queues
     assert process.returncode == exit_code, said
-    standing = sum(sum(count_messages(stack, stack.outputs[queue])) for queue in (RESULTS, DEAD_RESULTS))
-    assert 40 <= standing <= 50
+    assert 40 <= moved() + sum(count_messages(stack, stack.outputs[DEAD_RESULTS])) <= 50
     if number == signal.SIGINT:
-        assert f"Moved {count_messages(stack, stack.outputs[RESULTS])[0]}, left" in said
+        assert f"Moved {moved()}, left" in said
         assert count_messages(stack, stack.outputs[DEAD_RESULTS])[1] == 0, "what was looked at shows again at once"
     # and another run, once they show again, moves the rest
     poll(lambda: count_messages(stack, stack.outputs[DEAD_RESULTS])[1], lambda hidden: hidden == 0, seconds=SECONDS)

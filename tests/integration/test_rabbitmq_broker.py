@@ -108,7 +108,7 @@ def _messages(*bodies: str) -> list[BrokerMessage]:
 
 
 def _wait(until: Callable[[], bool], what: str) -> None:
-    end = monotonic() + 60
+    end = monotonic() + 180
     while not until():
         assert monotonic() < end, f"{what} did not happen"
         sleep(0.05)
@@ -182,11 +182,16 @@ class TestBroker:
         publish(broker.rabbitmq_url, "fragile", [BrokerMessage(b"one", message_id="m-1")])
         # when
         with open_channel(broker.rabbitmq_url) as channel:
-            for _ in range(3):
+
+            def failed() -> bool:
                 method, _, _ = channel.basic_get("fragile")
-                assert method is not None
-                assert method.delivery_tag is not None
+                if method is None or method.delivery_tag is None:
+                    return False
                 channel.basic_nack(method.delivery_tag)
+                return True
+
+            for _ in range(3):
+                _wait(failed, "A delivery")
         # then
         _wait(lambda: redrive_queue(broker.rabbitmq_url, "fragile") == 1, "The dead letter")
         ((body, headers),) = _take(broker, "fragile")

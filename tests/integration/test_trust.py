@@ -122,10 +122,10 @@ def test_everything_listens_only_on_the_loopback_address_or_for_containers(stack
 
 
 def _connections(process: psutil.Process) -> list[Any]:
-    """Those of a process; none of an image function that hides from everybody but root."""
+    """Those of a process; none of an image function that hides from everybody but root, or of one that has ended."""
     try:
         return process.net_connections()
-    except psutil.AccessDenied:
+    except (psutil.AccessDenied, psutil.NoSuchProcess):
         return []
 
 

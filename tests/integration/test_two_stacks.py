@@ -15,7 +15,7 @@ from local.stack import DEPLOYED_AS_BUILT, Stack, run_sam
 from operations import parameters
 from operations.errors import OperationsError
 from tests.integration.cloudwatch import CloudWatch, Datum
-from tests.integration.uploading import SMALL, image, new_key, upload, wait_for
+from tests.integration.uploading import SMALL, image, new_key, upload, wait_for, wait_for_log
 
 NAME = "darkroom-second"
 PHOTOS_ONLY = "Orders=false HttpApi=false RabbitMqIntake=false Delivery=false CreateDashboard=false"
@@ -46,6 +46,7 @@ def test_each_stack_has_photos_metrics_and_alarms_of_its_own(stack: Stack, secon
         wait_for(one, task_id)
         assert image(one, key)["state"] == "READY"
         # then its metrics are those that the alarms of its own stack look at
+        wait_for_log(one, [task_id])
         watched = CloudWatch(one)
         alarm = watched.alarm(watched.physical("HighNotificationLatencyAlarm"))
         data = list(watched.from_log(one.outputs["ProcessImageFunctionName"], began))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from darkroom.image_messages import upload_task_id
 from PIL import Image
 
 from local.config import PROJECT
-from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, wait_for_tasks
+from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, take_results, wait_for_tasks
 from local.stack import Stack
 
 SAMPLES = PROJECT / "samples"
@@ -80,6 +81,29 @@ def wait_for_dead_letter(stack: Stack, task_id: str, queue: str = "ImageTasksDea
     )
     assert task_id in letters, f"no dead letter of task {task_id}"
     return letters[task_id]
+
+
+def wait_for_results(stack: Stack, key: str, number: int = 1) -> list[dict[str, Any]]:
+    """The results of an image in their order, once there are so many; those of other tests are thrown away."""
+    found: list[dict[str, Any]] = []
+
+    def read() -> list[dict[str, Any]]:
+        found.extend(result for result in take_results(stack) if result.get("image_key") == key)
+        return found
+
+    return poll(read, lambda results: len(results) >= number, seconds=SECONDS)
+
+
+def wait_for_log(stack: Stack, task_ids: Collection[str]) -> list[dict[str, Any]]:
+    """The lines of the image function about some tasks, once each has one: after the task is done."""
+
+    def read() -> list[dict[str, Any]]:
+        # The emulator writes the rest of an invocation's log with the next one: with one that does nothing.
+        send(stack, {"Service": "Amazon S3", "Event": "s3:TestEvent"})
+        log = read_log(stack, stack.outputs["ProcessImageFunctionName"], since=0)
+        return [line for line in log if line.get("task_id") in task_ids]
+
+    return poll(read, lambda lines: {line["task_id"] for line in lines} >= set(task_ids), seconds=SECONDS, every=1)
 
 
 def image(stack: Stack, key: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ PATHS = {
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_the_emulator_refuses(stack: Stack, kind: str, path: str) -> None:
     method, address = PATHS[path]
-    answer = requests.request(method, stack.endpoint_url + address, headers=FOREIGN[kind], data="{}", timeout=10)
+    answer = requests.request(method, stack.endpoint_url + address, headers=FOREIGN[kind], data="{}", timeout=60)
     assert answer.status_code == 403, answer.text
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -90,7 +90,7 @@ def test_a_key_without_a_signature_is_refused(
         stack.endpoint_url + path,
         params=query | {key: "test" + scope},
         headers=headers | {"Host": f"{host}:{port}"},
-        timeout=10,
+        timeout=60,
     )
     assert answer.status_code == 403, answer.text
 
@@ -100,8 +100,8 @@ def test_a_signature_does_not_help(stack: Stack, kind: str) -> None:
     # given the address of an object that its owner has signed
     bucket = stack.outputs["UploadsBucketName"]
     url = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": f"{uuid4()}"})
-    assert requests.put(url, b"mine", headers=FOREIGN[kind], timeout=10).status_code == 403
-    assert requests.put(url, b"mine", timeout=10).status_code == 200
+    assert requests.put(url, b"mine", headers=FOREIGN[kind], timeout=60).status_code == 403
+    assert requests.put(url, b"mine", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ _QUESTIONS = {
 def test_odd_requests_are_refused(stack: Stack, question: str, path: str) -> None:
     _, payments_url = payments.split(stack.payments_url)
     for port in (url.rpartition(":")[2] for url in (stack.endpoint_url, payments_url)):
-        with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as connection:
             connection.sendall(f"{_QUESTIONS[question].format(path=path)}\r\n\r\n".encode())
             line = connection.makefile("rb").readline().decode()
         assert re.match(r"HTTP/1\.[01] (400|401|403|404) ", line), (port, line)
@@ -188,7 +188,7 @@ def test_what_needs_no_signature_leads_nowhere_else(
         stack.endpoint_url + path.format(**names),
         data=body,
         headers=headers | {"Host": host.format(**names)},
-        timeout=10,
+        timeout=60,
     )
     assert answer.status_code == 403
     assert "make env" in answer.text, "the guard has refused it, not what it guards"
@@ -223,13 +223,13 @@ def test_a_second_key_in_a_signature_is_not_believed(stack: Stack, nobody: dict[
     url = f"{stack.endpoint_url}/"
     headers = _signed(stack, "POST", url, "sqs", "{}", **nobody)
     headers["Authorization"] = headers["Authorization"].replace("Credential", first.format("sqs") + "Credential", 1)
-    assert requests.post(url, "{}", headers=headers, timeout=10).status_code == 403
+    assert requests.post(url, "{}", headers=headers, timeout=60).status_code == 403
     # and somebody who has the API's key alone
     url = stack.outputs["ApiUrl"] + "/results?WaitTimeSeconds=0"
     unknown = f"Credential=AKIAUNKNOWN/20261128/{stack.region}/execute-api/aws4_request, "
     authorization = f"AWS4-HMAC-SHA256 {first.format('execute-api')}{unknown}SignedHeaders=host, Signature=00"
     headers = {"Authorization": authorization, "x-api-key": stack.outputs["ApiKey"]}
-    assert requests.get(url, headers=headers, timeout=10).status_code == 403
+    assert requests.get(url, headers=headers, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize("path", ["/_ministack/sqs/messages", "/_ministack/config", "/_localstack/x", "/health"])
@@ -237,17 +237,17 @@ def test_internal_paths_are_the_administrators(stack: Stack, nobody: dict[str, s
     """MiniStack asks for nobody's permission there."""
     for method in ("GET", "POST"):
         headers = _signed(stack, method, stack.endpoint_url + path, "sqs", **nobody)
-        answer = requests.request(method, stack.endpoint_url + path, headers=headers, timeout=10)
+        answer = requests.request(method, stack.endpoint_url + path, headers=headers, timeout=60)
         assert (answer.status_code, "Only the administrator" in answer.text) == (403, True)
 
 
 def test_a_signed_request_takes_no_other_body(stack: Stack) -> None:
     url, body = f"{stack.endpoint_url}/", '{"QueueNamePrefix": "none"}'
     headers = _signed(stack, "POST", url, "sqs", body)
-    assert requests.post(url, body, headers=headers, timeout=10).status_code == 200
+    assert requests.post(url, body, headers=headers, timeout=60).status_code == 200
     digest = {"X-Amz-Content-SHA256": hashlib.sha256(body.encode()).hexdigest()}
     for more in ({}, digest):
-        assert requests.post(url, "{}", headers=headers | more, timeout=10).status_code == 403
+        assert requests.post(url, "{}", headers=headers | more, timeout=60).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_a_signed_request_takes_no_other_body(stack: Stack) -> None:
 def test_an_address_to_upload_to_opens_no_other_service(stack: Stack, headers: dict[str, str], body: str) -> None:
     bucket = stack.outputs["UploadsBucketName"]
     url = stack.s3.generate_presigned_url("put_object", {"Bucket": bucket, "Key": f"{uuid4()}"})
-    assert requests.put(url, body, headers=headers, timeout=10).status_code == 403
-    assert requests.put(url, body, timeout=10).status_code == 200
+    assert requests.put(url, body, headers=headers, timeout=60).status_code == 403
+    assert requests.put(url, body, timeout=60).status_code == 200
 
 
 def test_a_functions_keys_do_not_follow_from_its_name(stack: Stack) -> None:
@@ -285,7 +285,7 @@ def test_a_form_without_a_signed_policy_stores_nothing(stack: Stack) -> None:
     bucket, key = stack.outputs["UploadsBucketName"], f"{uuid4()}"
     for fields in ({"key": key}, {"key": key, "policy": "e30=", "x-amz-signature": "00"}):
         form: dict[str, Any] = {name: (None, value) for name, value in fields.items()} | {"file": ("a", b"not mine")}
-        answer = requests.post(f"{stack.endpoint_url}/{bucket}", files=form, timeout=10)
+        answer = requests.post(f"{stack.endpoint_url}/{bucket}", files=form, timeout=60)
         assert answer.status_code in (400, 403), answer.text
     assert "Contents" not in stack.s3.list_objects_v2(Bucket=bucket, Prefix=key)
 
@@ -312,7 +312,7 @@ def test_the_brokers_password_and_the_other_keys_are_no_arguments(
 def test_the_payment_provider_refuses(stack: Stack, kind: str, path: str) -> None:
     key, endpoint_url = payments.split(stack.payments_url)
     for method in ("GET", "POST"):
-        answer = requests.request(method, endpoint_url + path, headers=FOREIGN[kind], auth=(key, ""), timeout=10)
+        answer = requests.request(method, endpoint_url + path, headers=FOREIGN[kind], auth=(key, ""), timeout=60)
         assert answer.status_code == 403
 
 
@@ -332,7 +332,7 @@ def test_the_payment_provider_refuses(stack: Stack, kind: str, path: str) -> Non
 def test_the_payment_provider_accepts_only_its_own_key(stack: Stack, headers: dict[str, str], path: str) -> None:
     _, endpoint_url = payments.split(stack.payments_url)
     for method in ("GET", "POST", "DELETE"):
-        answer = requests.request(method, endpoint_url + path, headers=headers, timeout=10)
+        answer = requests.request(method, endpoint_url + path, headers=headers, timeout=60)
         assert answer.status_code == 401
 
 
