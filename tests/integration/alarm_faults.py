@@ -144,7 +144,9 @@ def broken_reader(scene: Scene) -> Iterable[Datum]:
     scene.stack.sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
 
     def give_back() -> int:
-        scene.stack.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        scene.stack.sqs.receive_message(
+            QueueUrl=queue_url, MaxNumberOfMessages=10, VisibilityTimeout=0, WaitTimeSeconds=0
+        )
         return count_messages(scene.stack, aside_url)[0]
 
     poll(give_back, lambda aside: aside > 0, seconds=SECONDS)

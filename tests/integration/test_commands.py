@@ -83,7 +83,7 @@ def test_the_demo_runs_again_and_takes_a_folder_of_photos(
     assert {"mine [copy].jpg-thumb.webp", "mine [copy].heic-thumb.webp"} <= pictures
     # and the page for uploads is served
     assert config.web_url in _said(console)
-    assert "Photos to upload" in requests.get(config.web_url, timeout=10).text
+    assert "Photos to upload" in requests.get(config.web_url, timeout=60).text
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_up_repairs_the_stack_after_killed_runs(stack: Stack, config: LocalConfi
     provider = payments.running(config)
     assert provider is not None
     provider.kill()
-    provider.wait(10)
+    provider.wait(60)
     # when
     up(config, console, broker=False)
     # then
@@ -196,7 +196,7 @@ def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
     process = aws_emulator.running(config)
     assert process is not None
     process.kill()
-    process.wait(10)
+    process.wait(60)
     # then the stack comes up, with the names that events/ has
     first = up(config, console, broker=False)
     assert first.outputs["UploadsBucketName"] == stack.outputs["UploadsBucketName"]

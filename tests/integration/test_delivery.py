@@ -14,7 +14,7 @@ from local.outcomes import poll
 from local.stack import Stack
 from operations import url
 from tests.integration.browsing import Download
-from tests.integration.uploading import SAMPLES, image, new_key, upload, wait_for
+from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, upload, wait_for
 
 with_node = pytest.mark.skipif(not shutil.which("node"), reason="the emulator runs CloudFront's function with node")
 
@@ -111,11 +111,13 @@ def test_a_stable_address_follows_the_picture(stack: Stack) -> None:
     wait_until_deleted(stack, key)
     gone = Download(stack, stable(stack, key))
     assert (gone.status, gone.headers["cache-control"]) == (410, "public, max-age=60")
-    assert Download(stack, immutable(stack, second["thumb"])).status == 403
+    # and its renditions, which go after the record, are there no more
+    rendition = immutable(stack, second["thumb"])
+    assert poll(lambda: Download(stack, rendition).status, lambda status: status == 403, seconds=SECONDS) == 403
 
 
 def wait_until_deleted(stack: Stack, key: str) -> None:
-    state = poll(lambda: image(stack, key)["state"], lambda state: state == "DELETED", seconds=60, every=0.2)
+    state = poll(lambda: image(stack, key)["state"], lambda state: state == "DELETED", seconds=SECONDS)
     assert state == "DELETED"
 
 

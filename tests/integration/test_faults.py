@@ -11,7 +11,7 @@ from darkroom.messages import unreadable_task_id
 
 from local.outcomes import poll, read_items
 from local.stack import Stack
-from tests.integration.uploading import SAMPLES, image, new_key, send, upload, wait_for, wait_for_dead_letter
+from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, send, upload, wait_for, wait_for_dead_letter
 
 FAULTY_FILES = {
     "NotAnImage": "not-an-image.jpg",
@@ -102,6 +102,6 @@ def _wait_until_given_back(stack: Stack, task_id: str) -> None:
     tasks = poll(
         lambda: read_items(stack, stack.outputs["TasksTableName"], "task_id", [task_id]),
         lambda tasks: tasks.get(task_id, {}).get("claimed_until") == 0,
-        seconds=60,
+        seconds=SECONDS,
     )
     assert tasks[task_id]["claimed_until"] == 0, "the task was never given back"
