@@ -1,12 +1,15 @@
-"""Ports for servers of the tests."""
+"""Ports: free ones for servers of the tests, and those at which processes listen."""
 
 from __future__ import annotations
 
 import atexit
 import random
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from functools import cache
+
+import psutil
 
 # Not those that the system chooses itself: from there it takes the local ends of connections too (32768 to 60999 on
 # Linux, from 49152 on macOS), and one of those may take a port, or a neighbour, before its server does.
@@ -30,6 +33,20 @@ def free_port(neighbours: int = 0) -> int:
                 continue
             _given.update(wanted)
             return port
+
+
+def listening(processes: Iterable[psutil.Process]) -> set[tuple[str, int]]:
+    """The addresses at which processes listen, with all that these have started.
+
+    Some of that ends at any time, and an image function hides from everybody but root.
+    """
+    found: set[tuple[str, int]] = set()
+    for process in processes:
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                at = [c.laddr for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+                found |= {(address.ip, address.port) for address in at}
+    return found
 
 
 @cache

@@ -57,7 +57,7 @@ def test_a_photo_is_uploaded_by_a_form_looked_up_and_deleted(stack: Stack, confi
     # when it is deleted
     stack.s3.delete_object(Bucket=stack.outputs["UploadsBucketName"], Key=key)
     # then the record says so, and the index no longer has it
-    deleted = poll(lambda: call("GET", path)[1], lambda found: found["state"] == "DELETED", seconds=SECONDS)
+    deleted = poll(lambda: call("GET", path)[1], lambda found: found.get("state") == "DELETED", seconds=SECONDS)
     assert deleted["state"] == "DELETED"
     assert [i["key"] for i in call("GET", "/images", prefix=f"{folder}/")[1]["images"]] == [f"{folder}/notes.txt"]
 

@@ -10,7 +10,6 @@ from threading import Event, Thread
 from time import monotonic, sleep
 from typing import Any
 
-import psutil
 import pytest
 
 from local.config import LaptopError, LocalConfig
@@ -19,6 +18,7 @@ from local.emulators.processes import check_free
 from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
+from tests.ports import listening
 
 _FUNCTION = "relay"
 
@@ -133,14 +133,8 @@ class TestBroker:
     def test_listens_only_on_the_loopback_address(self, broker: LocalConfig) -> None:
         process = rabbitmq.running(broker)
         assert process is not None
-        family = [process, *process.children(recursive=True)]
-        listening = {
-            (connection.laddr.ip, connection.laddr.port)
-            for member in family
-            for connection in member.net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert listening == {("127.0.0.1", port) for port in (broker.rabbitmq_port, broker.rabbitmq_node_port)}
+        ports = (broker.rabbitmq_port, broker.rabbitmq_node_port)
+        assert listening([process]) == {("127.0.0.1", port) for port in ports}
 
     def test_declaring_queues_again_changes_nothing(self, broker: LocalConfig) -> None:
         publish(broker.rabbitmq_url, "orders", _messages("one"))

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
-import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -18,6 +17,7 @@ from local.config import LocalConfig
 from local.emulators import aws_emulator, mq_poller, payments, rabbitmq
 from local.emulators.docker_bridge import docker_bridge
 from local.stack import Stack
+from tests.ports import listening
 
 
 @pytest.fixture
@@ -111,22 +111,12 @@ def test_the_certificate_is_valid_for_functions_in_docker(config: LocalConfig) -
 
 @pytest.mark.usefixtures("broker")
 def test_everything_listens_only_on_the_loopback_address_or_for_containers(stack: Stack, config: LocalConfig) -> None:
-    processes = [server.running(config) for server in (aws_emulator, payments, rabbitmq, mq_poller)]
-    assert None not in processes
-    family = [p for process in processes if process for p in (process, *process.children(recursive=True))]
-    listening = {c.laddr for p in family for c in _connections(p) if c.status == psutil.CONN_LISTEN}
+    processes = [p for server in (aws_emulator, payments, rabbitmq, mq_poller) if (p := server.running(config))]
+    assert len(processes) == 4
     ports = (config.port, config.tls_port, config.payments_port, config.rabbitmq_port, config.rabbitmq_node_port)
     bridge = docker_bridge()
     to_containers = {(bridge.address, port) for port in (config.tls_port, config.payments_port)} if bridge else set()
-    assert listening == {("127.0.0.1", port) for port in ports} | to_containers
-
-
-def _connections(process: psutil.Process) -> list[Any]:
-    """Those of a process; none of an image function that hides from everybody but root, or of one that has ended."""
-    try:
-        return process.net_connections()
-    except (psutil.AccessDenied, psutil.NoSuchProcess):
-        return []
+    assert listening(processes) == {("127.0.0.1", port) for port in ports} | to_containers
 
 
 @pytest.mark.parametrize("name", ["ProcessImage", "ProcessOrder", "RelayRabbitMq"])

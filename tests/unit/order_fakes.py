@@ -303,7 +303,7 @@ class Worker:
         self._calls = _CallsByTurns()
         self._thread = Thread(target=self._run, args=(world, body), daemon=True)
         self._thread.start()
-        self._calls.waiting.get(timeout=10)
+        self._calls.waiting.get(timeout=60)
 
     @property
     def coming(self) -> str:
@@ -317,7 +317,7 @@ class Worker:
     def step(self, trouble: Trouble | None = None) -> None:
         """Make the next call, and continue until the one after it."""
         self._calls.turns.put(trouble)
-        self._calls.waiting.get(timeout=10)
+        self._calls.waiting.get(timeout=60)
         if isinstance(self.end, BaseException) and not isinstance(self.end, TransientFault | Killed):
             raise self.end
 

@@ -16,6 +16,7 @@ import stripe
 from local.config import LaptopError, LocalConfig
 from local.emulators import payments
 from local.emulators.docker_bridge import docker_bridge
+from tests.ports import listening
 from tests.unit.payment_server import localstripe
 
 GOOD_CARD, DECLINED_CARD = "pm_card_visa", "pm_card_chargeCustomerFail"
@@ -272,13 +273,8 @@ class TestTheProcess:
 
     def test_listens_only_on_the_loopback_address_and_for_containers(self, url: str) -> None:
         bridge = docker_bridge()  # where Docker runs
-        port = int(url.rpartition(":")[2])
-        listening = [
-            connection.laddr
-            for connection in process_of(url).net_connections("inet")
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
-        ]
-        assert {address.ip for address in listening} == {"127.0.0.1", *([bridge.address] if bridge else [])}
+        addresses = "127.0.0.1", *([bridge.address] if bridge else [])
+        assert listening([process_of(url)]) == {(address, int(url.rpartition(":")[2])) for address in addresses}
 
     def test_writes_nothing_to_disk(self, tmp_path: Path) -> None:
         with localstripe(tmp_path) as url:

@@ -33,7 +33,7 @@ def test_a_server_that_ends_in_the_moment_before_it_is_killed_is_stopped(
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-            process.wait(10)
+            process.wait(60)
         return [], list(family)
 
     monkeypatch.setattr(psutil, "wait_procs", end_late)
