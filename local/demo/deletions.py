@@ -18,7 +18,7 @@ from local.outcomes import poll, read_items
 from local.stack import Stack
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 120
+_SECONDS_TO_FINISH = 240
 _PHOTO = PROJECT / "samples" / "IMG_0042.JPG"
 
 

@@ -30,7 +30,7 @@ from operations.terminal import printable
 
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
-_SECONDS_TO_FINISH = 120
+_SECONDS_TO_FINISH = 240
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def send_odd_messages(deployed: Stack) -> list[Shown]:
 
 
 def wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
-    """Wait until every image is finished, or two minutes are over."""
+    """Wait until every image is finished, or four minutes are over."""
     task_ids = [row.task_id for row in shown]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Rendering", total=len(task_ids))

@@ -23,7 +23,7 @@ from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 120
+_SECONDS_TO_FINISH = 240
 # Test cards that Stripe knows: https://docs.stripe.com/testing
 _GOOD_CARD = "pm_card_visa"
 _DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -109,7 +109,7 @@ def _malformed(order_id: str) -> ShownOrder:
 
 
 def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None:
-    """Wait until every order is at its end, or two minutes are over."""
+    """Wait until every order is at its end, or four minutes are over."""
     order_ids = [row.order_id for row in shown if row.amount]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Fulfilling", total=len(order_ids))

@@ -18,7 +18,7 @@ from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 120
+_SECONDS_TO_FINISH = 240
 
 
 @dataclass

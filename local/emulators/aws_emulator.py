@@ -108,7 +108,7 @@ def set_faults(
     credentials = Credentials(keys.aws_access_key_id, keys.aws_secret_access_key)
     SigV4Auth(credentials, "ministack", "eu-central-1").add_auth(signed)
     request = Request(url, body, dict(signed.headers.items()))  # noqa: S310
-    with urlopen(request, timeout=10) as answer:  # noqa: S310 # a loopback address
+    with urlopen(request, timeout=60) as answer:  # noqa: S310 # a loopback address
         return dict(json.load(answer))
 
 

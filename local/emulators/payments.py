@@ -141,7 +141,7 @@ def _call(method: str, url: str, path: str, body: Any = None) -> bytes:
         "Authorization": f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}",
     }
     request = Request(endpoint_url + path, data, headers, method=method)  # noqa: S310 # a loopback address
-    with urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urlopen(request, timeout=60) as answer:  # noqa: S310
         return bytes(answer.read())
 
 

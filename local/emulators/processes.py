@@ -17,7 +17,7 @@ import psutil
 
 from local.config import PROJECT, LaptopError
 
-_SECONDS_TO_START = 180
+_SECONDS_TO_START = 300
 # Variables that the user set for other servers must not affect ours.
 _FOREIGN = ("AWS_", "PYTHON", "RABBITMQ_", "ERL_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 # Python warns of a child process without a reference; ours outlive this command on purpose.

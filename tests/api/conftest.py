@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.credentials import Credentials
 
 from local.config import PROJECT, keep_out_the_person, tool
@@ -31,7 +32,7 @@ _SERVICES = (
     "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,resourcegroupstaggingapi,s3,secretsmanager,"
     "sns,sqs,sts"
 )
-_SECONDS_FOR_SAM = 400
+_SECONDS_FOR_SAM = 900
 _KEY = "test"  # LocalStack takes any
 # What a stack is made from.
 _SOURCES = ("template.yaml", "api", "functions", "layers", "schemas")
@@ -46,7 +47,8 @@ class LocalStack(DeployedStack):
 
     def client(self, service: Any) -> Any:
         """A client of one of LocalStack's services."""
-        return make_client(self._session, service, endpoint_url=self.endpoint_url)
+        # A call that is sent again while the first is still answered fails.
+        return make_client(self._session, service, endpoint_url=self.endpoint_url, config=Config(read_timeout=300))
 
     @cached_property
     def _session(self) -> boto3.Session:
