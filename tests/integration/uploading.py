@@ -95,15 +95,13 @@ def wait_for_results(stack: Stack, key: str, number: int = 1) -> list[dict[str, 
 
 
 def wait_for_log(stack: Stack, task_ids: Collection[str]) -> list[dict[str, Any]]:
-    """The lines of the image function about some tasks, once each has one: after the task is done."""
+    """The lines of the image function about some tasks, once each has one: after its invocation has ended."""
 
     def read() -> list[dict[str, Any]]:
-        # The emulator writes the rest of an invocation's log with the next one: with one that does nothing.
-        send(stack, {"Service": "Amazon S3", "Event": "s3:TestEvent"})
         log = read_log(stack, stack.outputs["ProcessImageFunctionName"], since=0)
         return [line for line in log if line.get("task_id") in task_ids]
 
-    return poll(read, lambda lines: {line["task_id"] for line in lines} >= set(task_ids), seconds=SECONDS, every=1)
+    return poll(read, lambda lines: {line["task_id"] for line in lines} >= set(task_ids), seconds=SECONDS)
 
 
 def image(stack: Stack, key: str) -> dict[str, Any]:
