@@ -139,7 +139,7 @@ def test_a_redrive_that_is_interrupted_midway_loses_nothing(
     def moved() -> int:
         """How many of them are results again; other tests may add late ones."""
         results = [json.loads(letter.body) for letter in read_dead_letters(stack, stack.outputs[RESULTS])]
-        return sum(result["task_id"] in dead_results for result in results)
+        return sum(result.get("task_id") in dead_results for result in results)
 
     # given a redrive that has moved the first of them
     process = command.start("redrive", "--queue", "results", "--rate", "5")
@@ -158,7 +158,7 @@ def test_a_redrive_that_is_interrupted_midway_loses_nothing(
     poll(lambda: count_messages(stack, stack.outputs[DEAD_RESULTS])[1], lambda hidden: hidden == 0, seconds=SECONDS)
     code, said = command.run("redrive", "--queue", "results", "--rate", "1000")
     assert code == 0, said
-    assert {result["task_id"] for result in take_results(stack)} >= dead_results
+    assert {result.get("task_id") for result in take_results(stack)} >= dead_results
     assert count_messages(stack, stack.outputs[DEAD_RESULTS]) == (0, 0)
 
 

@@ -416,7 +416,7 @@ class TestTime:
         # On a busy machine the estimate is longer than what is left.
         monkeypatch.setattr(Admission, "_refuse_if_late", lambda *_: None)
         with pytest.raises(OutOfTime, match=r"in time\.$"):
-            server.render(takes_long(), in_seconds(5))
+            server.render(takes_long(), in_seconds(6))
         until(lambda: at_rest(server))
 
     def test_a_process_that_does_not_end_is_not_awaited(
