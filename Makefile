@@ -113,7 +113,7 @@ audit: .local/security/installed ## known vulnerabilities of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-api" for all; COMPLETE=1 fails if a test is skipped)
+test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-laptop test-api" for all; COMPLETE=1 fails if a test is skipped)
 	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
@@ -121,6 +121,9 @@ test-unit: setup ## unit tests, without network
 
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q -n $(STACKS) tests/integration tests/security
+
+test-laptop: setup ## the laptop stack itself: its broker, a second stack, SAM's commands, a killed emulator
+	@.venv/bin/pytest -q tests/laptop
 
 test-api: setup .local/localstack/installed ## the template and its API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api

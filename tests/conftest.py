@@ -64,3 +64,15 @@ def broker(stack: Stack, config: LocalConfig) -> str:
     from local.stack import up
 
     return up(config, Console()).rabbitmq_url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs RabbitMQ if it is missing."""
+    with_broker = [item for item in items if "broker" in getattr(item, "fixturenames", ())]
+    if not with_broker:
+        return
+    from local.emulators import rabbitmq, rabbitmq_install
+
+    if not rabbitmq.installed():
+        for item in with_broker:
+            item.add_marker(pytest.mark.skip(reason=rabbitmq_install.why_left_out()))

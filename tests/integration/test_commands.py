@@ -6,9 +6,7 @@ import io
 import json
 import shutil
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,11 +18,11 @@ from rich.console import Console
 
 from local.chaos import command as chaos
 from local.chaos.fault_injection import held_back_messages, short_visibility
-from local.config import PROJECT, LaptopError, LocalConfig, write_for_this_user
+from local.config import PROJECT, LaptopError, LocalConfig
 from local.demo import command as demo
 from local.emulators import aws_emulator, payments
 from local.outcomes import read_dead_letters
-from local.stack import TIMEOUT_TAG, Stack, load, run_sam, up
+from local.stack import TIMEOUT_TAG, Stack, load, up
 from tests.integration.uploading import SAMPLES, wait_for
 
 
@@ -172,41 +170,6 @@ def test_up_repairs_the_stack_after_killed_runs(stack: Stack, config: LocalConfi
     assert TIMEOUT_TAG not in sqs.list_queue_tags(QueueUrl=url).get("Tags", {})
     assert payments.answers(stack.payments_url)
     assert stack.secretsmanager.get_secret_value(SecretId=secret)["SecretString"] == config.keys.stripe_key
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["logs"],
-        ["logs", "--name", "ProcessOrderFunction"],
-        ["list", "stack-outputs", "--stack-name", "darkroom-laptop"],
-    ],
-)
-def test_sam_commands_reach_the_stack(stack: Stack, config: LocalConfig, command: list[str]) -> None:
-    assert run_sam(config, command) == 0
-
-
-def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
-    stack: Stack, console: Console, make_config: Callable[[str], LocalConfig]
-) -> None:
-    config = make_config("test-killed")
-    # given what an emulator leaves that is killed: its files, and the file of a stack that is gone
-    aws_emulator.start(config)
-    write_for_this_user(config.stack_file, asdict(stack))
-    process = aws_emulator.running(config)
-    assert process is not None
-    process.kill()
-    process.wait(60)
-    # then the stack comes up, with the names that events/ has
-    first = up(config, console, broker=False)
-    assert first.outputs["UploadsBucketName"] == stack.outputs["UploadsBucketName"]
-    assert first.s3.head_bucket(Bucket=first.outputs["UploadsBucketName"])
-    # when the stack is deleted, of which the template retains a bucket and tables
-    assert run_sam(config, ["delete", "--no-prompts"]) == 0
-    with pytest.raises(LaptopError, match="Deploy it again: make up"):
-        load(config)
-    second = up(config, console, broker=False)
-    assert second.s3.head_bucket(Bucket=second.outputs["RenditionsBucketName"])
 
 
 def test_a_taken_port_is_reported_in_one_sentence(tmp_path: Path) -> None:

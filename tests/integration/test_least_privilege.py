@@ -435,6 +435,12 @@ WORK: dict[tuple[str, str, str], Work] = {
 }
 
 
+@pytest.fixture(scope="module")
+def gone_well() -> set[Work]:
+    """Work that went well with the roles as they are: several permissions need the same."""
+    return set()
+
+
 @pytest.fixture
 def bench(stack: Stack, config: LocalConfig) -> Iterator[Bench]:
     yield Bench(stack, config)
@@ -497,12 +503,14 @@ def test_every_permission_is_removed_below_or_has_a_reason_not_to_be() -> None:
 
 
 @pytest.mark.parametrize("permission", SHOWN, ids=str)
-def test_a_role_needs_each_of_its_permissions(permission: Permission, bench: Bench) -> None:
+def test_a_role_needs_each_of_its_permissions(permission: Permission, bench: Bench, gone_well: set[Work]) -> None:
     prepare = WORK[permission.statement, permission.action, permission.resource]
     # given work that goes well with the role as it is
-    answer = prepare(bench)()
-    assert "not authorized" not in answer
-    assert not answer.startswith("502")
+    if prepare not in gone_well:
+        answer = prepare(bench)()
+        assert "not authorized" not in answer
+        assert not answer.startswith("502")
+        gone_well.add(prepare)
     # when the role lacks one action
     work = prepare(bench)
     with taken_away(bench.stack, permission):
