@@ -7,6 +7,7 @@ It is a build for Lambda's Python and this machine's processor; its template hol
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,13 @@ def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
     """
     if config.folder != _BUILD.parent or not docker_answers():
         return
-    done, now = _BUILD / "done.json", {"sources": stack.sources, "keys": stack.credentials, "url": stack.endpoint_url}
+    done = _BUILD / "done.json"
+    now = {
+        "sources": stack.sources,
+        "keys": stack.credentials,
+        "url": stack.endpoint_url,
+        "certificate": config.certificate.read_text(),
+    }
     if done.exists() and json.loads(done.read_text()) == now:
         return
     with console.status("sam build for Docker: the functions as Lambda runs them ..."):
@@ -45,11 +52,14 @@ def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
     template = _BUILD / "template.yaml"
     content = yaml.load(template.read_text(), yaml.CSafeLoader)
     content["Parameters"]["Architecture"]["Default"] = machine_architecture()
-    for name, resource in content["Resources"].items():
+    resources = content["Resources"]
+    for name, resource in resources.items():
         if resource["Type"] == "AWS::Serverless::Function" and f"{name}Name" in stack.outputs:
             function = stack.lambda_.get_function_configuration(FunctionName=stack.outputs[f"{name}Name"])
-            _point_at_the_stack(resource["Properties"], function["Environment"]["Variables"], stack, config)
-    template.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False))
+            properties = resource["Properties"]
+            _point_at_the_stack(properties, function["Environment"]["Variables"], stack, config)
+            _take_in_layers(properties, resources)
+    template.write_text(json.dumps(content))  # SAM reads YAML, twice, in a second and a half
     done.write_text(json.dumps(now))
     console.print("[green]✓[/] sam local invoke -e events/s3.json runs the function in Docker")
 
@@ -83,3 +93,16 @@ def _point_at_the_stack(
     shutil.copy(_GATE, code)
     shutil.copy(config.certificate, code)
     properties["Handler"] = f"{_GATE.stem}.lambda_handler"
+
+
+def _take_in_layers(properties: dict[str, Any], resources: Mapping[str, Any]) -> None:
+    """Link the packages of a function's layers into its code. For layers SAM would build an image at every call."""
+    code = _BUILD / properties["CodeUri"]
+    for layer in properties.pop("Layers"):
+        packages = _BUILD / resources[layer["Ref"]]["Properties"]["ContentUri"] / "python"
+        shutil.copytree(packages, code, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)  # a later layer's file replaces an earlier one's, as in Lambda
+    os.link(source, target)
