@@ -117,7 +117,7 @@ test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-secu
 	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
-	@.venv/bin/pytest -q -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) tests/unit
+	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q -n $(STACKS) tests/integration tests/security
