@@ -16,6 +16,8 @@ from operations.dead_letters import QueueScan
 
 T = TypeVar("T")
 
+SECONDS_TO_FINISH = 240  # for all that the demo sends, on a busy machine
+
 
 @dataclass(frozen=True)
 class DeadLetter:

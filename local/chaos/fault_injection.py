@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from time import monotonic, sleep
+from time import sleep
 
 import psutil
 
 from local.config import LocalConfig
 from local.emulators import aws_emulator, payments, rabbitmq
+from local.outcomes import poll
 from local.stack import TIMEOUT_TAG, Stack
 
 # A killed function's messages become visible after the visibility timeout. The template's 300 s suit production; a run
@@ -126,15 +127,16 @@ class FaultInjector:
         self._outage(service, lambda: self._set_faults(shares, _FAILING_PAYMENT_REQUESTS))
 
     def _outage(self, service: str, start: Callable[[], None]) -> None:
-        """Wait for the end of an outage. It ends once a call has failed: one that nobody notices shows nothing."""
+        """Begin an outage and wait for its end, which comes once a call has failed: else it would show nothing."""
         start()
         before = self.failed_calls[service].total()
-        end = monotonic() + max(self.seconds_of_outage, _LONGEST_WAIT_FOR_A_CALL)
         sleep(self.seconds_of_outage)
-        start()  # counts
-        while self.failed_calls[service].total() == before and monotonic() < end:
-            sleep(0.1)
-            start()
+
+        def has_failed() -> bool:
+            start()  # again: its answer counts what has failed since
+            return self.failed_calls[service].total() > before
+
+        poll(has_failed, bool, seconds=_LONGEST_WAIT_FOR_A_CALL - self.seconds_of_outage, every=0.1)
         self.done[f"outages of {service}, {self.seconds_of_outage:.0f} s"] += 1
         self._fail()
 

@@ -14,11 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from local.config import PROJECT
-from local.outcomes import poll, read_items
+from local.outcomes import SECONDS_TO_FINISH, poll, read_items
 from local.stack import Stack
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 240
 _PHOTO = PROJECT / "samples" / "IMG_0042.JPG"
 
 
@@ -95,7 +94,7 @@ def _is_withdrawn(deployed: Stack, row: ShownDeletion) -> bool:
 def _milliseconds(is_so: Callable[[], bool]) -> int | None:
     """Milliseconds until something is so; None if it never is."""
     started = monotonic()
-    came = poll(is_so, bool, seconds=_SECONDS_TO_FINISH, every=0.05)
+    came = poll(is_so, bool, seconds=SECONDS_TO_FINISH, every=0.05)
     return round((monotonic() - started) * 1000) if came else None
 
 

@@ -23,14 +23,13 @@ from rich.table import Table
 from functions.process_image.formats import KEY_SUFFIXES
 from local.config import PROJECT, LaptopError
 from local.demo.report import Shown
-from local.outcomes import DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
+from local.outcomes import SECONDS_TO_FINISH, DeadLetter, poll, read_dead_letters, read_items, read_log, wait_for_tasks
 from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
 
 _SAMPLES = PROJECT / "samples"
 _PREFIX = "demo/"
-_SECONDS_TO_FINISH = 240
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def wait(deployed: Stack, shown: Sequence[Shown], console: Console) -> None:
         wait_for_tasks(
             deployed,
             task_ids,
-            seconds=_SECONDS_TO_FINISH,
+            seconds=SECONDS_TO_FINISH,
             progress=lambda done: progress.update(bar, completed=done),
         )
 

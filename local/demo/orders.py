@@ -18,12 +18,11 @@ from rich.table import Table
 from local.emulators import payments
 from local.inventory import set_stock
 from local.order_events import Listener
-from local.outcomes import poll, read_dead_letters, read_items, wait_for_orders
+from local.outcomes import SECONDS_TO_FINISH, poll, read_dead_letters, read_items, wait_for_orders
 from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
 
-_SECONDS_TO_FINISH = 240
 # Test cards that Stripe knows: https://docs.stripe.com/testing
 _GOOD_CARD = "pm_card_visa"
 _DECLINED_CARD = "pm_card_chargeCustomerFail"
@@ -116,7 +115,7 @@ def wait(deployed: Stack, shown: Sequence[ShownOrder], console: Console) -> None
         wait_for_orders(
             deployed,
             order_ids,
-            seconds=_SECONDS_TO_FINISH,
+            seconds=SECONDS_TO_FINISH,
             progress=lambda done: progress.update(bar, completed=done),
         )
 

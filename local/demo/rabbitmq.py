@@ -13,12 +13,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from local.emulators.rabbitmq import BrokerMessage, publish
-from local.outcomes import poll, read_dead_letters, wait_for_orders, wait_for_tasks
+from local.outcomes import SECONDS_TO_FINISH, poll, read_dead_letters, wait_for_orders, wait_for_tasks
 from local.stack import Stack
 from operations.flows import FLOWS
 from operations.terminal import printable
-
-_SECONDS_TO_FINISH = 240
 
 
 @dataclass
@@ -85,16 +83,16 @@ def learn_outcomes(deployed: Stack, shown: Sequence[ShownMessage], console: Cons
     task, order, invalid = shown
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("Relaying", total=3)
-        tasks = wait_for_tasks(deployed, [task.message_id], seconds=_SECONDS_TO_FINISH)
+        tasks = wait_for_tasks(deployed, [task.message_id], seconds=SECONDS_TO_FINISH)
         progress.advance(bar)
-        orders = wait_for_orders(deployed, [order.message_id], seconds=_SECONDS_TO_FINISH)
+        orders = wait_for_orders(deployed, [order.message_id], seconds=SECONDS_TO_FINISH)
         progress.advance(bar)
         dead_letters = poll(
             lambda: {
                 r.task_id: r for r in read_dead_letters(deployed, deployed.outputs[FLOWS["rabbitmq"].dead_letters])
             },
             lambda found: invalid.message_id in found,
-            seconds=_SECONDS_TO_FINISH,
+            seconds=SECONDS_TO_FINISH,
         )
     if found := tasks.get(task.message_id):
         task.arrived, task.outcome = "ImageTasksQueue", found.get("outcome", task.outcome)

@@ -1,7 +1,7 @@
 """What MiniStack's Lambda lacks: layers and logs that are whole, metrics, concurrency, processes of lower priority.
 
 ``run_ministack.py``, which checks the version, installs it in the emulator's own environment. Each part says what it
-fixes, and when it can be removed.
+fixes, and when it can be removed or that it stays.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def _end_every_log() -> None:
     """Let an invocation have its whole log, and no other, on a busy machine too: its process says where it ends.
 
     MiniStack takes a log for complete when no line came for 5 ms. A later line counts as one of the next invocation.
+    Remove this when ``tests/integration/test_events.py`` passes without it on a busy machine.
     """
     from ministack.core import lambda_runtime
 
@@ -179,6 +180,7 @@ def _render_again_aside() -> None:
     """Let what is rendered again have processes of its own, of lower priority.
 
     In AWS every function has processors of its own. On a laptop, live uploads would wait behind `make rerender`.
+    This stays.
     """
     from ministack.core import lambda_runtime
     from ministack.services import lambda_svc

@@ -39,8 +39,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _Schedule
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first."""
     for item in items:
-        apart = "laptop" in item.path.parts
-        if "broker" in getattr(item, "fixturenames", ()) and not apart and not _needs_a_broker(item.nodeid):
+        uses_the_stacks = {"stack", "broker"} <= set(getattr(item, "fixturenames", ()))
+        if uses_the_stacks and not _needs_a_broker(item.nodeid):
             raise pytest.UsageError(f"{item.nodeid} uses `broker`: name it in _WITH_A_BROKER.")
     order = {name: number for number, name in enumerate(_FIRST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))

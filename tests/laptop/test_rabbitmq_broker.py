@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from local.config import LaptopError, LocalConfig
 from local.emulators import mq_poller, rabbitmq
 from local.emulators.processes import check_free
 from local.emulators.rabbitmq import BrokerMessage, publish, queue_depths
+from local.outcomes import poll
 from operations.errors import OperationsError
 from operations.rabbitmq_queues import QUEUES, dead_letter_queue, declare_queues, open_channel, redrive_queue
 from tests.ports import listening
@@ -108,10 +108,7 @@ def _messages(*bodies: str) -> list[BrokerMessage]:
 
 
 def _wait(until: Callable[[], bool], what: str) -> None:
-    end = monotonic() + 180
-    while not until():
-        assert monotonic() < end, f"{what} did not happen"
-        sleep(0.05)
+    assert poll(until, bool, seconds=180, every=0.05), f"{what} did not happen"
 
 
 def _depths(config: LocalConfig) -> dict[str, int]:
