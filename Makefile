@@ -17,7 +17,7 @@ export SAM_CLI_TELEMETRY = 0
 # Without bytecode every command would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help setup rabbitmq check check-security audit format test test-unit test-integration test-api demo up down status preflight smoke set redrive rerender erase env chaos \
+.PHONY: help setup rabbitmq check check-security audit format test test-unit test-integration test-decoder test-laptop test-api demo up down status preflight smoke set redrive rerender erase env chaos \
   url rabbitmq-queues invoke sam bench bench-page cost cost-page scaling first-byte throughput rerendering fuzz fuzz-guided lock clean
 
 help: ## list the targets
@@ -113,17 +113,20 @@ audit: .local/security/installed ## known vulnerabilities of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-laptop test-api" for all; COMPLETE=1 fails if a test is skipped)
+test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-decoder test-laptop test-api" for all; COMPLETE=1 fails if a test is skipped)
 	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit
 
 test-integration: setup ## the deployed stack, on an emulator of its own
-	@.venv/bin/pytest -q -n $(STACKS) tests/integration tests/security
+	@.venv/bin/pytest -q -n $(STACKS) tests/integration
 
-test-laptop: setup ## the laptop stack itself: its broker, a second stack, SAM's commands, a killed emulator
-	@.venv/bin/pytest -q tests/laptop
+test-decoder: setup ## the process that decodes: its limits, its sandbox, damaged files; without network
+	@.venv/bin/pytest -q tests/decoder
+
+test-laptop: setup ## the laptop stack itself (demo, broker, second stack, SAM, killed emulator), attacks on it, least privilege
+	@.venv/bin/pytest -q tests/laptop tests/security
 
 test-api: setup .local/localstack/installed ## the template and its API on a second emulator, LocalStack (325 MB more, needs Python 3.13)
 	@.venv/bin/pytest -q tests/api

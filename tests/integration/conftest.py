@@ -7,15 +7,13 @@ from xdist.scheduler import LoadScopeScheduling
 
 # A broker takes five seconds of a processor to start: one process has all that need it.
 _WITH_A_BROKER = (
-    "test_commands.py::test_the_demo",
-    "test_commands.py::test_chaos",
+    "test_chaos.py::test_chaos",
     "test_operations.py::test_a_dead_letter_is_seen",
     "test_alarms.py::TestOnABroker",
     "test_trust.py::test_everything_listens",
-    "test_web_pages.py::test_the_broker",
 )
 # The longest first: the processes then end together.
-_FIRST = ("test_commands", "test_alarms", "test_least_privilege", "test_operations")
+_FIRST = ("test_chaos", "test_alarms", "test_operations")
 
 
 def _needs_a_broker(nodeid: str) -> bool:

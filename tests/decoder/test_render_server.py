@@ -576,7 +576,7 @@ def every_kind() -> Iterator[tuple[str, bytes]]:
 _PATH = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "layers" / "common")])}
 _A_FUNCTION = """
 from time import sleep
-from tests.unit.test_render_server import in_seconds, started, takes_long
+from tests.decoder.test_render_server import in_seconds, started, takes_long
 with started() as renderer:
     {does}
 """

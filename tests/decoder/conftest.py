@@ -1,0 +1,1 @@
+from tests import function_environment  # noqa: F401 # before a test imports a function
