@@ -113,8 +113,8 @@ audit: .local/security/installed ## known vulnerabilities of every pinned depend
 format: setup ## format the code
 	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format .
 
-test: setup ## in parallel: check, test-unit, test-integration (ALSO="check-security test-decoder test-laptop test-api" for all; COMPLETE=1 fails if a test is skipped)
-	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) check test-unit test-integration $(ALSO)
+test: setup ## in parallel: test-unit, test-integration (ALSO="check check-security test-decoder test-laptop test-api" for all; COMPLETE=1 fails if a test is skipped)
+	@$(RUN) -m tests.side_by_side $(if $(COMPLETE),--complete) test-unit test-integration $(ALSO)
 
 test-unit: setup ## unit tests, without network
 	@.venv/bin/pytest -q -n auto tests/unit
