@@ -1,23 +1,25 @@
-"""Fake S3, DynamoDB and SQS for one upload, with configurable latencies and hardly any CPU time.
+"""Fake S3, DynamoDB and SNS for one upload, with configurable latencies and hardly any CPU time.
 
     python -m benchmarks.rendering.fake_aws FOLDER S3_SECONDS
 
 prints its port and serves. An object of any bucket is the file of FOLDER that its key ends in, writes are discarded,
-every condition of DynamoDB holds and no item exists. It runs in a separate process, so that its CPU time is not
-counted.
+every condition of DynamoDB holds and no item exists. These are the calls of an image's first delivery. It runs in a
+separate process, so that its CPU time is not counted.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep
-from typing import Any
 from urllib.parse import unquote
+
+#: SNS's answer to Publish: https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
+_PUBLISHED = (
+    b'<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult><MessageId>1</MessageId>'
+    b"</PublishResult></PublishResponse>"
+)
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -44,15 +46,11 @@ class _Answer(BaseHTTPRequestHandler):
         self._send(b"", "application/xml", {"ETag": '"written"'})
 
     def do_POST(self) -> None:
-        request = json.loads(self._body())
-        service, _, action = self.headers["X-Amz-Target"].rpartition(".")
-        kind = "application/x-amz-json-1.0"
-        if service == "AmazonSQS":
-            md5 = hashlib.md5(request["MessageBody"].encode(), usedforsecurity=False).hexdigest()
-            self._send(json.dumps({"MessageId": "1", "MD5OfMessageBody": md5}).encode(), kind, {})
+        self._body()
+        if "X-Amz-Target" in self.headers:  # DynamoDB
+            self._send(b"{}", "application/x-amz-json-1.0", {})
         else:
-            attributes = {"Attributes": _updated(request)} if action == "UpdateItem" else {}
-            self._send(json.dumps(attributes).encode(), kind, {})
+            self._send(_PUBLISHED, "text/xml", {})
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))
@@ -69,19 +67,15 @@ class _Answer(BaseHTTPRequestHandler):
         pass
 
 
-def _updated(request: dict[str, Any]) -> dict[str, Any]:
-    """The item after an update of a missing one: the values that the expression assigns and adds."""
-    names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
-    assigned = re.findall(r"([#\w]+) = (:\w+)", request["UpdateExpression"])
-    added = re.findall(r"ADD (\w+) (:\w+)", request["UpdateExpression"])
-    item: dict[str, Any] = {names.get(name, name): values[value] for name, value in assigned + added}
-    return {**request["Key"], "replaced": {"L": []}, **item}
+def serve(folder: Path, s3_seconds: float) -> ThreadingHTTPServer:
+    """Listen on a free port; the caller runs it."""
+    _Answer.folder, _Answer.s3_seconds = folder, s3_seconds
+    return ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
 
 
 def main() -> None:
     """Serve until killed."""
-    _Answer.folder, _Answer.s3_seconds = Path(sys.argv[1]), float(sys.argv[2])
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Answer)
+    server = serve(Path(sys.argv[1]), float(sys.argv[2]))
     print(server.server_port, flush=True)
     server.serve_forever()
 

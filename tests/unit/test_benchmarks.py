@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from time import time
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
+from darkroom.deadline import Deadline
+from darkroom.image_messages import read_body
 
+from benchmarks.rendering import fake_aws
 from benchmarks.rendering.cold_start import FUNCTIONS, by_package
 from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, price_of_two, ratio_of_pairs, spread
 from benchmarks.rendering.targets import Bound, bounds, figures
+from functions.process_image.image_events_topic import SnsImageEvents
+from functions.process_image.images_table import DynamoDbImages
+from functions.process_image.ports import Result
+from functions.process_image.process import process
+from functions.process_image.s3 import S3Renditions, S3Uploads
+from functions.process_image.tasks_table import DynamoDbTasks
 from tests.template.template import FUNCTION, ROOT, load, properties
+from tests.unit.fakes import World, photo, upload_event
+
+NEVER_AGAIN = Config(retries={"total_max_attempts": 1})
 
 AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)
 AT_MOST = Bound("memory", "how much memory", target=100, budget=140, at_least=False)
@@ -110,6 +132,37 @@ class TestBounds:
         named = [bound.figure for bound in bounds()]
 
         assert len(named) == len(set(named))
+
+
+class TestFakeAws:
+    """A batch that is measured meets no error: each would be tried again, and the batch would fail in the end."""
+
+    @pytest.fixture
+    def client(self, tmp_path: Path) -> Iterator[Any]:
+        (tmp_path / "a.jpg").write_bytes(photo())
+        server = fake_aws.serve(tmp_path, 0)
+        Thread(target=partial(server.serve_forever, poll_interval=0.01)).start()
+        yield partial(boto3.client, endpoint_url=f"http://127.0.0.1:{server.server_port}", config=NEVER_AGAIN)
+        server.shutdown()
+        server.server_close()
+
+    def test_an_image_is_processed_at_its_first_delivery(self, client: Any) -> None:
+        # given the real adapters
+        s3, dynamodb = client("s3"), client("dynamodb")
+        with ThreadPoolExecutor() as transfers:
+            dependencies = replace(
+                World().dependencies(),
+                uploads=S3Uploads(s3),
+                renditions=S3Renditions(s3, "renditions", transfers),
+                tasks=DynamoDbTasks(dynamodb, "tasks", 1),
+                images=DynamoDbImages(dynamodb, "images", 1),
+                events=SnsImageEvents(client("sns"), "arn:aws:sns:eu-central-1:123456789012:images"),
+            )
+            (task,) = read_body(upload_event(version_id="a.jpg"))
+            # when
+            outcome = process(task, Deadline(time() + 50), dependencies=dependencies)
+        # then
+        assert outcome.result is Result.PROCESSED
 
 
 class TestImports:
