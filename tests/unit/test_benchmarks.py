@@ -21,7 +21,7 @@ from darkroom.image_messages import read_body
 from benchmarks.rendering import fake_aws
 from benchmarks.rendering.cold_start import FUNCTIONS, by_package
 from benchmarks.rendering.figures import Encoded, at_ssim, geometric_mean, price, price_of_two, ratio_of_pairs, spread
-from benchmarks.rendering.targets import Bound, bounds, figures
+from benchmarks.rendering.targets import Bound, bounds, figures, figures_of_rendering
 from functions.process_image.image_events_topic import SnsImageEvents
 from functions.process_image.images_table import DynamoDbImages
 from functions.process_image.ports import Result
@@ -33,6 +33,7 @@ from tests.unit.fakes import World, photo, upload_event
 
 NEVER_AGAIN = Config(retries={"total_max_attempts": 1})
 
+SHARP = {"bytes": 1000, "ssim": 0.9, "ssimulacra2": 70.0}
 AT_LEAST = Bound("speed", "how much faster", target=1.5, budget=1.2, at_least=True)
 AT_MOST = Bound("memory", "how much memory", target=100, budget=140, at_least=False)
 
@@ -132,6 +133,29 @@ class TestBounds:
         named = [bound.figure for bound in bounds()]
 
         assert len(named) == len(set(named))
+
+
+class TestDetail:
+    """Given a photo of every kind, when Darkroom's renditions are compared with sharp's, then only a loss counts."""
+
+    @pytest.mark.parametrize(
+        ("renditions", "lost"),
+        [
+            ([SHARP | {"bytes": 900, "ssim": 0.95, "ssimulacra2": 75.0}], (-0.1, -0.05, -5.0)),
+            ([SHARP | {"bytes": 900}, SHARP | {"bytes": 1030, "ssim": 0.89, "ssimulacra2": 69.0}], (0.03, 0.01, 1.0)),
+        ],
+    )
+    def test_the_worst_rendition_counts(
+        self, renditions: list[dict[str, float]], lost: tuple[float, float, float]
+    ) -> None:
+        row = {"photo": "p", "set": "webp", "megapixels": 12, "kind": True, "ratio": {"median": 1.0}, "peak_mb": None}
+        row |= {"ssim": 0.9, "bytes": 1000}
+        ours = row | {"baseline": "ours", "renditions": renditions}
+        sharp = row | {"baseline": "sharp, one decode", "renditions": [SHARP] * len(renditions)}
+
+        found = figures_of_rendering([ours, sharp])
+
+        assert tuple(found[f"detail / {name}"] for name in ("bytes", "ssim", "ssimulacra2")) == pytest.approx(lost)
 
 
 class TestFakeAws:
