@@ -1,6 +1,6 @@
 """What the functions tell: metrics and log lines, by the service under which they do.
 
-``tests/unit/test_telemetry.py`` holds this to the code, ``tests/template/operations_rules.py`` holds alarms, dashboard
+``tests/unit/test_telemetry.py`` holds this to the code, ``tests/template/rules/operations.py`` holds alarms, dashboard
 and saved queries to this.
 """
 

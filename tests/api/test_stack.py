@@ -11,11 +11,11 @@ import pytest
 from operations import preflight
 from operations.preflight import Verdict
 from tests.api.conftest import BROKER, BUCKET, LocalStack
-from tests.template.template import LAYER, ROOT, as_written, exists
+from tests.template.template import ROOT, as_written
 
 TEMPLATE = as_written((ROOT / "template.yaml").read_text())
 # The resources whose logical ids SAM leaves as they are.
-NAMES = {name for name, resource in TEMPLATE["Resources"].items() if resource["Type"] != LAYER}
+NAMES = TEMPLATE["Resources"].keys() - TEMPLATE.layers.keys()
 FLOWS = (
     {"Orders": "false"},
     {"HttpApi": "false"},
@@ -31,7 +31,7 @@ COMBINATIONS = [
 def test_the_template_before_is_updated_to_this_one(stack: LocalStack) -> None:
     (description,) = stack.cloudformation.describe_stacks(StackName=stack.stack_name)["Stacks"]
     assert description["StackStatus"] == "UPDATE_COMPLETE"
-    assert stack.resources().keys() & NAMES == {name for name in NAMES if exists(TEMPLATE, name, stack.parameters())}
+    assert stack.resources().keys() & NAMES == {name for name in NAMES if TEMPLATE.exists(name, stack.parameters())}
 
 
 def test_a_deployment_that_names_no_parameter_keeps_every_value(stack: LocalStack) -> None:
@@ -73,7 +73,7 @@ def test_each_combination_of_flows_makes_its_resources(
     changes = [(page["Status"], change["ResourceChange"]) for page in pages for change in page["Changes"]]
     assert {status for status, _ in changes} == {"CREATE_COMPLETE"}
     added = {change["LogicalResourceId"] for _, change in changes if change["Action"] == "Add"}
-    assert added & NAMES == {name for name in NAMES if exists(TEMPLATE, name, chosen)}
+    assert added & NAMES == {name for name in NAMES if TEMPLATE.exists(name, chosen)}
 
 
 def test_preflight_sees_that_a_new_account_has_ten_functions_at_once(stack: LocalStack) -> None:

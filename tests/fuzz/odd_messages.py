@@ -19,14 +19,14 @@ from functions.process_image.render_messages import (
     photo_answer,
 )
 from functions.relay_rabbitmq.deliveries import is_sendable
-from tests.template.template import QUEUE, ROOT, load, properties
+from tests.template.template import ROOT, load
 from tests.unit.events import body_of
 from tests.unit.fakes import Trouble, plain_task, upload_event
 from tests.unit.order_fakes import ALBUM, DECLINED_CARD, FRAME, PRINT, order_message
 from tests.unit.relay_fakes import IMAGE_TASKS, ORDERS, event_message
 
 MAX_RECEIVES = 5
-_LARGEST_BODY = properties(load((ROOT / "template.yaml").read_text()), QUEUE)["ImageTasksQueue"]["MaximumMessageSize"]
+_LARGEST_BODY = load((ROOT / "template.yaml").read_text()).queues["ImageTasksQueue"]["MaximumMessageSize"]
 
 _ODD_TEXTS = st.sampled_from(
     [

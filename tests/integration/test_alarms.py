@@ -33,7 +33,7 @@ from local.stack import Stack
 from tests.integration.alarm_faults import FAULTS, THOUSANDS, Scene, broken_message
 from tests.integration.cloudwatch import CloudWatch, Datum, Metric
 from tests.integration.uploading import SECONDS, wait_for_dead_letter
-from tests.template.template import ALARM, ROOT, load, properties, target
+from tests.template.template import ROOT, load, target
 
 TEMPLATE = load((ROOT / "template.yaml").read_text())
 OF_THE_BROKER, OF_ALL = "RabbitMqBacklogAlarm", "CustomersNoticeAlarm"
@@ -88,7 +88,7 @@ def _fires(scene: Scene, pager: Listener, logical_id: str) -> None:
 
 
 def test_every_alarm_of_the_template_is_tested(cloudwatch: CloudWatch) -> None:
-    deployed = {*properties(TEMPLATE, ALARM)} - {OF_THE_BROKER}
+    deployed = {*TEMPLATE.alarms} - {OF_THE_BROKER}
     assert set(FAULTS) == deployed
     for logical_id in (*deployed, OF_ALL):
         assert cloudwatch.physical(logical_id)
@@ -111,7 +111,7 @@ class TestOnABroker:
             f"{OF_THE_BROKER}-{uuid4().hex}",
             Metric("AWS/AmazonMQ", "MessageReadyCount", frozenset({("Broker", "darkroom-mq")})),
         )
-        values = properties(TEMPLATE, ALARM)[OF_THE_BROKER]
+        values = TEMPLATE.alarms[OF_THE_BROKER]
         assert [target(action) for action in values["AlarmActions"]] == ["AlarmTopic"]
         actions = [stack.outputs["AlarmTopicArn"]]
         alarm = {**values, "AlarmActions": actions, "OKActions": actions, "Dimensions": broker.listed_dimensions}

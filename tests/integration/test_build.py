@@ -12,13 +12,13 @@ import pytest
 from bundle.bundle import FUNCTIONS, NOT_NEEDED
 from local.config import PROJECT
 from local.stack import Stack
-from tests.template.template import load, properties
+from tests.template.template import load
 from tests.template.test_bundle import brought_by
 
 # How bytecode says that it is taken without a look at its source: https://peps.python.org/pep-0552/
 _UNCHECKED = MAGIC_NUMBER + (0b01).to_bytes(4, "little")
 _LARGEST_ARCHIVE = 60_000_000
-_LAYERS = properties(load((PROJECT / "template.yaml").read_text()), "AWS::Serverless::LayerVersion")
+_LAYERS = load((PROJECT / "template.yaml").read_text()).layers
 _PARTS = [*FUNCTIONS, *_LAYERS]
 
 

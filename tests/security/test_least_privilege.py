@@ -32,7 +32,7 @@ from tests.integration.calling import Caller, owner_of
 from tests.integration.roles import role_name
 from tests.integration.test_orders import new_product, order
 from tests.integration.uploading import ANOTHER_SMALL, SAMPLES, SECONDS, SMALL, new_key, upload
-from tests.template.template import POLICY, ROLE, listed, load, target
+from tests.template.template import listed, load, target
 
 TEMPLATE = load((PROJECT / "template.yaml").read_text())
 
@@ -53,9 +53,9 @@ class Permission:
 def _permissions() -> Iterator[Permission]:
     for name, resource in TEMPLATE["Resources"].items():
         match resource["Type"]:
-            case t if t == ROLE:
+            case "AWS::IAM::Role":
                 policies = resource["Properties"].get("Policies", [])
-            case t if t == POLICY:
+            case "AWS::IAM::Policy":
                 policies = [resource["Properties"]]
             case _:
                 continue

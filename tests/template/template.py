@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
-Template: TypeAlias = dict[str, Any]
+Findings: TypeAlias = Iterator[str]
+Statement: TypeAlias = dict[str, Any]
 
-ALARM = "AWS::CloudWatch::Alarm"
-API = "AWS::Serverless::Api"
-BROKER = "AWS::AmazonMQ::Broker"
-BUCKET = "AWS::S3::Bucket"
-COMPOSITE_ALARM = "AWS::CloudWatch::CompositeAlarm"
-DASHBOARD = "AWS::CloudWatch::Dashboard"
-EVENT_RULE = "AWS::Events::Rule"
-FUNCTION = "AWS::Serverless::Function"
-GUARD = "Custom::RabbitMqChangeGuard"
-LAYER = "AWS::Serverless::LayerVersion"
-LOG_GROUP = "AWS::Logs::LogGroup"
-MANAGED_POLICY = "AWS::IAM::ManagedPolicy"
-MAPPING = "AWS::Lambda::EventSourceMapping"
-POLICY = "AWS::IAM::Policy"
-QUERY = "AWS::Logs::QueryDefinition"
-QUEUE = "AWS::SQS::Queue"
-ROLE = "AWS::IAM::Role"
-SECRET = "AWS::SecretsManager::Secret"
-TABLE = "AWS::DynamoDB::Table"
-DISTRIBUTION = "AWS::CloudFront::Distribution"
-PERMISSION = "AWS::Lambda::Permission"
-TOPIC = "AWS::SNS::Topic"
-SUBSCRIPTION = "AWS::SNS::Subscription"
-USAGE_PLAN = "AWS::ApiGateway::UsagePlan"
 #: Hold in a stack that leaves no flow out, reads existing buckets too, and has a key for uploads.
 FLOW_CONDITIONS = {
     "HasDelivery",
@@ -48,11 +26,133 @@ FLOW_CONDITIONS = {
     "HasExistingUploadsBuckets",
     "HasUploadsKmsKey",
 }
-POLICY_OF = {
-    BUCKET: ("AWS::S3::BucketPolicy", "Bucket"),
-    QUEUE: ("AWS::SQS::QueuePolicy", "Queues"),
-    TOPIC: ("AWS::SNS::TopicPolicy", "Topics"),
-}
+# The stack's whole UUID. Its last group alone is the same for many stacks: it names the machine that made it.
+STACK_UUID = {"Fn::Select": [2, {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}]}
+# The kinds of policy that are set on a resource, and their property that names it.
+_POLICIES_ON = {"AWS::S3::BucketPolicy": "Bucket", "AWS::SQS::QueuePolicy": "Queues", "AWS::SNS::TopicPolicy": "Topics"}
+
+
+class _Kind:
+    """The properties of every resource of a kind, by logical id; a function's with the Globals in them."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __get__(self, template: Template, _: object) -> dict[str, dict[str, Any]]:
+        common = template.get("Globals", {}).get(self.kind.rpartition("::")[2], {})
+        return {
+            name: _merged(common, resource.get("Properties", {}))
+            for name, resource in template["Resources"].items()
+            if resource["Type"] == self.kind
+        }
+
+
+class Template(dict[str, Any]):
+    """The template as a dictionary, and the questions that the rules ask of it."""
+
+    alarms = _Kind("AWS::CloudWatch::Alarm")
+    apis = _Kind("AWS::Serverless::Api")
+    brokers = _Kind("AWS::AmazonMQ::Broker")
+    buckets = _Kind("AWS::S3::Bucket")
+    change_guards = _Kind("Custom::RabbitMqChangeGuard")
+    composite_alarms = _Kind("AWS::CloudWatch::CompositeAlarm")
+    dashboards = _Kind("AWS::CloudWatch::Dashboard")
+    distributions = _Kind("AWS::CloudFront::Distribution")
+    event_rules = _Kind("AWS::Events::Rule")
+    event_source_mappings = _Kind("AWS::Lambda::EventSourceMapping")
+    functions = _Kind("AWS::Serverless::Function")
+    layers = _Kind("AWS::Serverless::LayerVersion")
+    log_groups = _Kind("AWS::Logs::LogGroup")
+    managed_policies = _Kind("AWS::IAM::ManagedPolicy")
+    plain_functions = _Kind("AWS::Lambda::Function")
+    permissions = _Kind("AWS::Lambda::Permission")
+    policies = _Kind("AWS::IAM::Policy")
+    queues = _Kind("AWS::SQS::Queue")
+    roles = _Kind("AWS::IAM::Role")
+    saved_queries = _Kind("AWS::Logs::QueryDefinition")
+    secrets = _Kind("AWS::SecretsManager::Secret")
+    subscriptions = _Kind("AWS::SNS::Subscription")
+    tables = _Kind("AWS::DynamoDB::Table")
+    topics = _Kind("AWS::SNS::Topic")
+    usage_plans = _Kind("AWS::ApiGateway::UsagePlan")
+
+    def exists(self, resource: str, parameters: dict[str, str] | None = None) -> bool:
+        """Whether a resource is made with these parameters and the others' defaults."""
+        condition = self["Resources"][resource].get("Condition")
+        return condition is None or holds(self, {"Condition": condition}, parameters)
+
+    def waits_for(self, resource: str) -> list[str]:
+        """What a resource depends on by its `DependsOn`."""
+        return listed(self["Resources"][resource].get("DependsOn", []))
+
+    def environment(self, function: str) -> dict[str, Any]:
+        """The variables of a function."""
+        variables: dict[str, Any] = self.functions[function].get("Environment", {}).get("Variables", {})
+        return variables
+
+    def role_of(self, function: str) -> str:
+        """The logical id of a function's role, empty if the template does not hold it."""
+        return target(self.functions[function].get("Role")) or ""
+
+    def sqs_mappings(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Function, the queue that Lambda polls for it, and the mapping's properties."""
+        for function, values in self.functions.items():
+            for event in values.get("Events", {}).values():
+                if event["Type"] == "SQS":
+                    yield function, target(event["Properties"]["Queue"]) or "", event["Properties"]
+
+    def mq_mappings(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Each mapping of a broker's queue: its logical id, its function, its properties."""
+        for name, values in self.event_source_mappings.items():
+            if "Queues" in values:
+                yield name, target(values["FunctionName"]) or "", values
+
+    def operations(self) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+        """Each method of each API: its API, its name such as `GET /results`, its description, and what it calls."""
+        for api, values in self.apis.items():
+            for path, methods in values["DefinitionBody"]["paths"].items():
+                for method, operation in methods.items():
+                    name = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
+                    yield api, f"{name} {path}", operation, integration_of(operation)
+
+    def dead_letter_queues(self) -> dict[str, list[str]]:
+        """Each dead-letter queue, by redrive policy or by name, with the queues that give up into it."""
+        sources: dict[str, list[str]] = defaultdict(list)
+        for name, values in self.queues.items():
+            if name.endswith("DeadLetterQueue"):
+                sources[name] += []
+            if "RedrivePolicy" in values:
+                sources[target(values["RedrivePolicy"]["deadLetterTargetArn"]) or ""].append(name)
+        return dict(sources)
+
+    def source_queues(self) -> dict[str, dict[str, Any]]:
+        """The queues that are no dead-letter queues."""
+        aside = self.dead_letter_queues()
+        return {name: values for name, values in self.queues.items() if name not in aside}
+
+    def policies_on(self, resource: str) -> list[str]:
+        """The bucket, queue or topic policies that are set on a resource."""
+        policies = [(name, one.get("Properties", {}), one["Type"]) for name, one in self["Resources"].items()]
+        return [n for n, v, kind in policies if resource in map(target, listed(v.get(_POLICIES_ON.get(kind, ""))))]
+
+    def statements_on(self, resource: str) -> list[Statement]:
+        """The statements of those policies, without their names."""
+        policies = [self["Resources"][name]["Properties"] for name in self.policies_on(resource)]
+        return [{k: v for k, v in s.items() if k != "Sid"} for policy in policies for s in _statements(policy)]
+
+    def statements_of(self, role: str) -> list[Statement]:
+        """What a role's inline policies allow, and those that stand apart because of a condition."""
+        inline = self.roles.get(role, {}).get("Policies", [])
+        policies = [*inline, *(self.policies[name] for name in self.policies_apart(role))]
+        return [s for policy in policies for s in _statements(policy) if s["Effect"] == "Allow"]
+
+    def policies_apart(self, role: str) -> list[str]:
+        """The policies of a role that are resources of their own."""
+        return [name for name, v in self.policies.items() if role in map(target, v.get("Roles", []))]
+
+
+def _statements(policy: dict[str, Any]) -> list[Statement]:
+    return listed(policy["PolicyDocument"]["Statement"])
 
 
 class _Loader(yaml.CSafeLoader):
@@ -74,13 +174,12 @@ _Loader.add_multi_constructor("!", _long_form)
 
 def as_written(text: str, folder: Path = ROOT) -> Template:
     """The template with its short function forms written out, and the files that it includes in their places."""
-    template: Template = _with_files(_Loader(text).get_single_data(), folder)
-    return template
+    return Template(_with_files(_Loader(text).get_single_data(), folder))
 
 
 def load(text: str) -> Template:
     """The same of a stack that leaves no flow out: an `Fn::If` on a flow is what it is with that flow."""
-    template: Template = _with_every_flow(as_written(text))
+    template = Template(_with_every_flow(as_written(text)))
     for resource in template["Resources"].values():
         if resource.get("Condition") in FLOW_CONDITIONS:
             del resource["Condition"]
@@ -156,22 +255,6 @@ def holds(template: Template, test: Any, parameters: dict[str, str] | None = Non
     raise ValueError(f"unknown test {test}")
 
 
-def exists(template: Template, resource: str, parameters: dict[str, str] | None = None) -> bool:
-    """Whether a resource is made with these parameters and the others' defaults."""
-    condition = template["Resources"][resource].get("Condition")
-    return condition is None or holds(template, {"Condition": condition}, parameters)
-
-
-def properties(template: Template, kind: str) -> dict[str, dict[str, Any]]:
-    """The properties of every resource of a kind, by logical id; a function's with the Globals in them."""
-    common = template.get("Globals", {}).get("Function", {}) if kind == FUNCTION else {}
-    return {
-        name: _merged(common, resource.get("Properties", {}))
-        for name, resource in template["Resources"].items()
-        if resource["Type"] == kind
-    }
-
-
 def _merged(common: Any, own: Any) -> Any:
     # https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-specification-template-anatomy-globals.html
     if isinstance(common, list) and isinstance(own, list):
@@ -186,30 +269,6 @@ def _merged(common: Any, own: Any) -> Any:
 
 def _is_call(value: dict[str, Any]) -> bool:
     return len(value) == 1 and next(iter(value)).startswith(("Ref", "Fn::"))
-
-
-def sqs_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Function, the queue that Lambda polls for it, and the mapping's properties."""
-    for function, values in properties(template, FUNCTION).items():
-        for event in values.get("Events", {}).values():
-            if event["Type"] == "SQS":
-                yield function, target(event["Properties"]["Queue"]) or "", event["Properties"]
-
-
-def mq_mappings(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each mapping of a broker's queue: its logical id, its function, its properties."""
-    for name, values in properties(template, MAPPING).items():
-        if "Queues" in values:
-            yield name, target(values["FunctionName"]) or "", values
-
-
-def operations(template: Template) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Each method of each API: its API, its name such as `GET /results`, and what the description says of it."""
-    for api, values in properties(template, API).items():
-        for path, methods in values["DefinitionBody"]["paths"].items():
-            for method, operation in methods.items():
-                name = "ANY" if method == "x-amazon-apigateway-any-method" else method.upper()
-                yield api, f"{name} {path}", operation
 
 
 def integration_of(operation: dict[str, Any]) -> dict[str, Any]:
@@ -231,51 +290,10 @@ def access_of(mapping: dict[str, Any], kind: str) -> Any:
     return next((x["URI"] for x in mapping.get("SourceAccessConfigurations", []) if x["Type"] == kind), None)
 
 
-def dead_letter_queues(template: Template) -> dict[str, list[str]]:
-    """Each dead-letter queue, by redrive policy or by name, with the queues that give up into it."""
-    sources: dict[str, list[str]] = defaultdict(list)
-    for name, values in properties(template, QUEUE).items():
-        if name.endswith("DeadLetterQueue"):
-            sources[name] += []
-        if "RedrivePolicy" in values:
-            sources[target(values["RedrivePolicy"]["deadLetterTargetArn"]) or ""].append(name)
-    return dict(sources)
-
-
-def source_queues(template: Template) -> dict[str, dict[str, Any]]:
-    """The queues that are no dead-letter queues."""
-    aside = dead_letter_queues(template)
-    return {name: values for name, values in properties(template, QUEUE).items() if name not in aside}
-
-
-def resource_policies(template: Template, kind: str, resource: str) -> dict[str, list[dict[str, Any]]]:
-    """The statements of the bucket, queue or topic policies set on one resource, by the policy's logical id."""
-    policy_kind, attached_to = POLICY_OF[kind]
-    return {
-        name: listed(values["PolicyDocument"]["Statement"])
-        for name, values in properties(template, policy_kind).items()
-        if resource in map(target, listed(values[attached_to]))
-    }
-
-
-def role_statements(template: Template, role: str) -> list[dict[str, Any]]:
-    """What a role's inline policies allow, and those that stand apart because of a condition."""
-    policies = [
-        *properties(template, ROLE).get(role, {}).get("Policies", []),
-        *(properties(template, POLICY)[name] for name in policies_apart(template, role)),
-    ]
-    statements = [statement for policy in policies for statement in listed(policy["PolicyDocument"]["Statement"])]
-    return [statement for statement in statements if statement["Effect"] == "Allow"]
-
-
-def policies_apart(template: Template, role: str) -> list[str]:
-    """The policies of a role that are resources of their own."""
-    return [name for name, v in properties(template, POLICY).items() if role in map(target, v.get("Roles", []))]
-
-
-def role_of(function: dict[str, Any]) -> str:
-    """The logical id of a function's role, empty if the template does not hold it."""
-    return target(function.get("Role")) or ""
+def granted(statements: Iterable[Statement]) -> Iterator[tuple[str, Any]]:
+    """Each action that statements are about, with each of its resources."""
+    for statement in statements:
+        yield from product(listed(statement["Action"]), listed(statement["Resource"]))
 
 
 def arn_of_named(service: str, name: Any) -> Any:
@@ -286,7 +304,6 @@ def arn_of_named(service: str, name: Any) -> Any:
     return None
 
 
-def code_of(function: dict[str, Any]) -> str:
-    """A function's own Python code, and what it shares with others."""
-    files = [*sorted((ROOT / function["CodeUri"]).rglob("*.py")), *sorted((ROOT / "layers/common").rglob("*.py"))]
-    return "\n".join(file.read_text() for file in files)
+def code_in(folder: str) -> str:
+    """All Python code below a folder of the project."""
+    return "\n".join(file.read_text() for file in sorted((ROOT / folder).rglob("*.py")))

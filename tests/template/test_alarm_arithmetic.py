@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from darkroom import batch
 
-from tests.template.template import ALARM, FUNCTION, QUEUE, ROOT, load, properties
+from tests.template.template import ROOT, load
 
 TEMPLATE = load((ROOT / "template.yaml").read_text())
-ALARMS, FUNCTIONS, QUEUES = (properties(TEMPLATE, kind) for kind in (ALARM, FUNCTION, QUEUE))
+ALARMS, FUNCTIONS, QUEUES = TEMPLATE.alarms, TEMPLATE.functions, TEMPLATE.queues
 # Alarm, function, and how many tasks a minute make it fire when all of them fail.
 RETRIES = [("ImageTasksRetriedAlarm", "ProcessImageFunction", 6), ("OrdersRetriedAlarm", "ProcessOrderFunction", 1)]
 _STEP = 5  # seconds

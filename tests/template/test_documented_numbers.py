@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from tests.template.template import QUEUE, ROOT, load, properties
+from tests.template.template import ROOT, load
 
 TEMPLATE = load((ROOT / "template.yaml").read_text())
 PARAMETERS = TEMPLATE["Parameters"]
-QUEUES = properties(TEMPLATE, QUEUE)
+QUEUES = TEMPLATE.queues
 WORDS = {5: "five", 10: "ten", 15: "fifteen"}
 
 

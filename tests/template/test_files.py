@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cfnlint.api import ManualArgs, lint  # type: ignore[import-untyped]
 
-from tests.template.template import FUNCTION, ROOT, Template, holds, load, properties
+from tests.template.template import ROOT, Template, holds, load
 
 TEXT = (ROOT / "template.yaml").read_text()
 TEMPLATE = load(TEXT)
@@ -31,7 +31,7 @@ def samconfig_faults(samconfig: dict[str, Any], template: Template) -> list[str]
     faults += [f"there is no {name}" for name in ("default.local_invoke", "default.sync") if name not in commands]
     for name, parameters in commands.items():
         match name.split(".")[1]:
-            case "local_invoke" if parameters.get("function_logical_id") not in properties(template, FUNCTION):
+            case "local_invoke" if parameters.get("function_logical_id") not in template.functions:
                 faults.append(f"{name} calls {parameters.get('function_logical_id')}")
             case "sync" if parameters.get("dependency_layer") is not False:
                 faults.append(f"{name} makes a nested stack of layers")
@@ -159,22 +159,34 @@ UNSAFE = """
 Transform: AWS::Serverless-2016-10-31
 Resources:
   Queue: {Type: AWS::SQS::Queue, Properties: {VisibilityTimeout: 300}}
-  Topic: {Type: AWS::SNS::Topic, Properties: {DisplayName: Orders}}
+  Topic: {Type: AWS::SNS::Topic, Properties: {TopicName: orders}}
   Bucket: {Type: AWS::S3::Bucket, Properties: {OwnershipControls: {Rules: [{ObjectOwnership: ObjectWriter}]}}}
   Table:
     Type: AWS::DynamoDB::Table
-    Properties: {TableClass: STANDARD}
+    Properties: {TableName: orders}
   Function:
     Type: AWS::Serverless::Function
     Properties:
+      FunctionName: orders
       ReservedConcurrentExecutions: 3
+      FunctionUrlConfig: {AuthType: NONE}
+      DeploymentPreference: {Type: AllAtOnce}
       Policies: [AdministratorAccess]
       LoggingConfig: {LogFormat: JSON, ApplicationLogLevel: WARN}
-  Role: {Type: AWS::IAM::Role, Properties: {ManagedPolicyArns: ["arn:aws:iam::aws:policy/AdministratorAccess"]}}
-  Alarm: {Type: AWS::CloudWatch::Alarm, Properties: {Period: 60}}
+  Role:
+    Type: AWS::IAM::Role
+    Properties: {RoleName: orders, ManagedPolicyArns: ["arn:aws:iam::aws:policy/AdministratorAccess"]}
+  Alarm: {Type: AWS::CloudWatch::Alarm, Properties: {AlarmName: orders}}
+  CompositeAlarm: {Type: AWS::CloudWatch::CompositeAlarm, Properties: {AlarmName: orders}}
+  Dashboard: {Type: AWS::CloudWatch::Dashboard, Properties: {DashboardName: orders}}
   Broker: {Type: AWS::AmazonMQ::Broker, Properties: {AutoMinorVersionUpgrade: false}}
   Api: {Type: AWS::Serverless::Api, Properties: {StageName: v1}}
-  Logs: {Type: AWS::Logs::LogGroup, Properties: {LogGroupClass: STANDARD}}
+  OtherApi: {Type: AWS::Serverless::Api, Properties: {MethodSettings: [{ResourcePath: /orders, HttpMethod: GET}]}}
+  UsagePlan: {Type: AWS::ApiGateway::UsagePlan, Properties: {Description: Orders}}
+  Logs: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: orders}}
+  Rule: {Type: AWS::Events::Rule, Properties: {Name: orders}}
+  Secret: {Type: AWS::SecretsManager::Secret, Properties: {Name: orders, SecretString: "1234"}}
+  Parameter: {Type: AWS::SSM::Parameter, Properties: {Name: orders}}
 """
 
 

@@ -9,7 +9,7 @@ import pytest
 from darkroom.errors import DarkroomError, PermanentFault, TransientFault
 
 from operations.flows import FLOWS
-from tests.template.template import ALARM, ROOT, Template, load, properties
+from tests.template.template import ROOT, Template, load
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -35,14 +35,14 @@ def error_codes() -> set[str]:
 def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]:
     """What the runbook lacks, and what it names that is not there."""
     sections = {title: text for title, _, text in (part.partition("\n") for part in runbook.split("\n## ")[1:])}
-    alarms = {name.removesuffix("Alarm") for kind in (ALARM, _COMPOSITE) for name in properties(template, kind)}
+    alarms = {name.removesuffix("Alarm") for name in (*template.alarms, *template.composite_alarms)}
     faults = [f"{name} has no section" for name in alarms - sections.keys()]
     faults += [f"there is no alarm {name}" for name in sections.keys() - alarms - _OTHER_SECTIONS]
     for name in alarms & sections.keys():
         faults += [f"{name} does not say: {part}" for part in PARTS if f"- **{part}" not in sections[name]]
         if f"| [{name}](#{name.lower()}) |" not in sections["The alarms"]:
             faults.append(f"{name} is not in the table")
-    (together,) = properties(template, _COMPOSITE).values()
+    (together,) = template.composite_alarms.values()
     noticed = set(re.findall(r"\$\{(\w+)Alarm\}", str(together["AlarmRule"])))
     waking = set(re.findall(r"^\| \[(\w+)\].* \| yes \|$", sections["The alarms"], re.MULTILINE)) - {"CustomersNotice"}
     faults += [f"the column Wakes is wrong for {name}" for name in noticed ^ waking]
@@ -57,8 +57,8 @@ def error_code_faults(page: str) -> list[str]:
 
 
 def _unknown_names(runbook: str, template: Template, makefile: str) -> list[str]:
-    queries = {values["Name"]["Fn::Sub"].partition("/")[2] for values in properties(template, _QUERY).values()}
-    dashboard = next(str(values) for values in properties(template, "AWS::CloudWatch::Dashboard").values())
+    queries = {values["Name"]["Fn::Sub"].partition("/")[2] for values in template.saved_queries.values()}
+    dashboard = next(str(values) for values in template.dashboards.values())
     known: list[tuple[str, str, set[str] | str]] = [
         ("make target", r"(?:`|^    |\()make ([a-z-]+)", set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))),
         ("error code", r"CODE=(?!none)(\w+)|code `(\w+)`", error_codes()),
@@ -98,7 +98,7 @@ def test_exactly_the_error_codes_are_explained() -> None:
     ]
 
 
-@pytest.mark.parametrize("query", sorted(v["Name"]["Fn::Sub"] for v in properties(TEMPLATE, _QUERY).values()))
+@pytest.mark.parametrize("query", sorted(v["Name"]["Fn::Sub"] for v in TEMPLATE.saved_queries.values()))
 def test_the_runbook_names_each_saved_query(query: str) -> None:
     assert f'"{query.partition("/")[2]}"' in RUNBOOK
 

@@ -28,7 +28,7 @@ from functions.process_image.ports import Result
 from functions.process_image.process import process
 from functions.process_image.s3 import S3Renditions, S3Uploads
 from functions.process_image.tasks_table import DynamoDbTasks
-from tests.template.template import FUNCTION, ROOT, load, properties
+from tests.template.template import ROOT, load
 from tests.unit.fakes import World, photo, upload_event
 
 NEVER_AGAIN = Config(retries={"total_max_attempts": 1})
@@ -206,7 +206,7 @@ class TestImports:
         }
 
     def test_every_function_is_measured_with_the_layers_that_the_template_gives_it(self) -> None:
-        functions = properties(load((ROOT / "template.yaml").read_text()), FUNCTION)
+        functions = load((ROOT / "template.yaml").read_text()).functions
 
         in_template = {name: {layer["Ref"] for layer in values["Layers"]} for name, values in functions.items()}
         assert {name: set(function.layers) for name, function in FUNCTIONS.items()} == in_template

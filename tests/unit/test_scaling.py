@@ -25,7 +25,7 @@ from benchmarks.scaling.flow_model import (
 from benchmarks.scaling.limits import DAY, LIMITS
 from benchmarks.scaling.message_flow import makespan, simulate
 from benchmarks.scaling.scenarios import DEFAULTS, recommended_concurrency
-from tests.template.template import FUNCTION, QUEUE, ROOT, load, properties
+from tests.template.template import ROOT, load
 
 SECOND = Batches(waiting=0, each=1, size=1)
 OURS = Batches(waiting=0.2, each=0.8)
@@ -281,8 +281,8 @@ def test_the_recommended_concurrency_leaves_a_fifth_free_and_is_never_below_the_
 
 def test_the_defaults_are_those_of_the_template() -> None:
     template = load((ROOT / "template.yaml").read_text())
-    queue = properties(template, QUEUE)["ImageTasksQueue"]
+    queue = template.queues["ImageTasksQueue"]
     assert DEFAULTS.most == template["Parameters"]["ProcessImageConcurrency"]["Default"]
     assert LIMITS["visibility"].value == queue["VisibilityTimeout"]
-    attempts = properties(template, FUNCTION)["ProcessImageFunction"]["Environment"]["Variables"]["MAX_ATTEMPTS"]
+    attempts = template.functions["ProcessImageFunction"]["Environment"]["Variables"]["MAX_ATTEMPTS"]
     assert LIMITS["receives"].value == int(attempts)
