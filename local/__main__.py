@@ -11,7 +11,7 @@ from pathlib import Path
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from rich.console import Console
 
-from local import local_invoke, sample_events, stack
+from local import local_invoke, sam, sample_events, stack
 from local.chaos import command as chaos
 from local.config import keep_out_the_person, local_config
 from local.demo import command as demo
@@ -53,7 +53,7 @@ def main() -> int:
                 return sample_events.invoke(stack.load(config), console, arguments.event)
             case "sam":
                 stack.load(config)
-                return stack.run_sam(config, arguments.arguments)
+                return sam.run(config, arguments.arguments)
     except OperationsError as error:
         Console(stderr=True, highlight=False).print(f"[red]✗[/] {printable(str(error))}", soft_wrap=True)
         return 1

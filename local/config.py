@@ -227,7 +227,7 @@ def template_parameters(config: LocalConfig) -> dict[str, str]:
 def sam_command(config: LocalConfig, arguments: Sequence[str]) -> list[str | Path]:
     """A command of the SAM CLI with the laptop stack's settings. Raises LaptopError if the SAM CLI is missing."""
     command: list[str | Path] = [tool("sam", "sam"), *arguments]
-    if arguments[0] == "sync":  # it builds into the working folder: see run_sam
+    if arguments[0] == "sync":  # it builds into the working folder: see `local.sam.run`
         command += ["--template-file", PROJECT / "template.yaml", "--config-file", PROJECT / "samconfig.toml"]
     if arguments[0] in _WITH_PARAMETERS:
         # The user's values come last and win. SAM accepts the option once, with its values one by one or in one word.

@@ -16,9 +16,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from local import sam
 from local.config import PROJECT, LocalConfig, machine_architecture
 from local.emulators.docker_bridge import docker_answers
-from local.stack import Stack, run_sam
+from local.stack import Stack
 
 _BUILD = PROJECT / ".local" / "run-make-up-first"  # SAM's error names this folder if it is missing
 _GATE = Path(__file__).with_name("local_invoke_gate.py")
@@ -47,7 +48,7 @@ def prepare(config: LocalConfig, stack: Stack, console: Console) -> None:
     with console.status("sam build for Docker: the functions as Lambda runs them ..."):
         folders = ["--build-dir", str(_BUILD), "--cache-dir", str(config.folder / "local-invoke-cache")]
         parameters = ["--parameter-overrides", f"Architecture={machine_architecture()}"]
-        run_sam(config, ["build", *folders, *parameters], log="sam-build-docker.log", for_lambda=True)
+        sam.run(config, ["build", *folders, *parameters], log="sam-build-docker.log", for_lambda=True)
     _BUILD.chmod(0o700)  # it holds the keys
     template = _BUILD / "template.yaml"
     content = yaml.load(template.read_text(), yaml.CSafeLoader)

@@ -1,42 +1,27 @@
-"""The deployed stack: build and deploy it with the SAM CLI, and reach it."""
+"""The deployed stack: start its servers, deploy it, and reach it."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
 import shlex
-import shutil
-import subprocess
-import tempfile
-import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-import yaml
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from functions.process_image.rendition_set import InvalidRenditionSet, load_rendition_set
-from local.config import (
-    PROJECT,
-    LaptopError,
-    LocalConfig,
-    build_environment,
-    sam_command,
-    template_parameters,
-    tool,
-    write_for_this_user,
-)
+from local import sam
+from local.config import PROJECT, LaptopError, LocalConfig, template_parameters, write_for_this_user
 from local.emulators import aws_emulator, mq_poller, payments, rabbitmq, rabbitmq_install, web_page
 from local.emulators.processes import check_free
 from operations.deployed import DeployedStack, make_client
@@ -48,13 +33,6 @@ from operations.terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-# The sources of a deployment; a change of any other file needs no new one.
-_SOURCES = ("template.yaml", "samconfig.toml", "api", "bundle", "functions", "layers")
-_BUILD = PROJECT / ".local" / "build"  # as samconfig.toml has it
-_BUILT_FROM = _BUILD.with_name("build.sources")
-_ZIPPED = _BUILD / "zipped.json"  # the template, with an archive for each folder of code
-# Options of `sam deploy` that zip nothing again.
-DEPLOYED_AS_BUILT = ("--template-file", str(_ZIPPED), "--config-file", str(PROJECT / "samconfig.toml"))
 # A queue whose visibility timeout is shorter for a while has the right one in a tag.
 TIMEOUT_TAG = "darkroom:visibility-timeout"
 
@@ -226,7 +204,7 @@ def _start_broker(config: LocalConfig) -> None:
 
 
 def _deploy(config: LocalConfig, console: Console) -> Stack:
-    sources = _hash_of_sources(template_parameters(config), rabbitmq.installed())
+    sources = sam.hash_of_sources(template_parameters(config), rabbitmq.installed())
     try:
         before = load(config)
     except NotDeployed:
@@ -235,13 +213,13 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
     if before is not None and before.sources == sources and not edited:
         return before
     with console.status("sam build: the functions and their layers ..."):
-        _build(config)
+        sam.build(config)
     console.print("[green]✓[/] sam build")
     with console.status("sam deploy: the template ..."):
-        run_sam(config, ["deploy", *DEPLOYED_AS_BUILT], log="sam-deploy.log")
+        sam.run(config, ["deploy", *sam.DEPLOYED_AS_BUILT], log="sam-deploy.log")
     if edited:  # CloudFormation sees no change where the template has none
         with console.status("sam sync --code: the functions' code as it is here ..."):
-            run_sam(config, ["sync", "--code"], log="sam-sync.log")
+            sam.run(config, ["sync", "--code"], log="sam-sync.log")
     stack = _describe(config, sources, {})
     stack = replace(stack, code=_deployed_code(stack))
     stack.secretsmanager.put_secret_value(
@@ -251,30 +229,6 @@ def _deploy(config: LocalConfig, console: Console) -> Stack:
     console.print(f"[green]✓[/] sam deploy: stack {stack.stack_name}")
     mq_poller.stop(config)  # the function that it invokes may have a new name
     return stack
-
-
-def _build(config: LocalConfig) -> None:
-    """Build once for all stacks of this folder: the build depends only on the sources and the interpreter."""
-    with _BUILD.with_name("build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        parameters = template_parameters(config)
-        sources = _hash_of_sources(parameters["PythonRuntime"], parameters["Architecture"])
-        built = _ZIPPED.exists() and _BUILT_FROM.exists()
-        if not built or _BUILT_FROM.read_text() != sources:
-            run_sam(config, ["build"], log="sam-build.log")
-            _zip()
-            _BUILT_FROM.write_text(sources)
-
-
-def _zip() -> None:
-    """Zip the built code once for all stacks, which takes SAM five seconds in every deployment."""
-    template = yaml.load((_BUILD / "template.yaml").read_text(), yaml.CSafeLoader)
-    for name, resource in template["Resources"].items():
-        for code in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            folder = _BUILD / resource["Properties"][code]
-            resource["Properties"][code] = shutil.make_archive(str(_BUILD / name), "zip", folder)
-    # SAM parses the template seven times in a deployment: a second and a half each as YAML.
-    _ZIPPED.write_text(json.dumps(template, indent=1))
 
 
 def _undo_faults(stack: Stack) -> None:
@@ -328,59 +282,6 @@ def down(config: LocalConfig) -> bool:
     return any(stopped)
 
 
-def run_sam(config: LocalConfig, arguments: Sequence[str], *, log: str | None = None, for_lambda: bool = False) -> int:
-    """Run a SAM command against the laptop stack.
-
-    Parameters
-    ----------
-    log:
-        File name for the output; without one it goes to the terminal.
-    for_lambda:
-        Whether to build for Lambda's runtime instead of this machine's Python.
-
-    Returns
-    -------
-    int
-        Its exit code, if the output goes to the terminal.
-
-    Raises
-    ------
-    LaptopError
-        It failed; the message has the line of the log that explains it. Only if the output goes to a log.
-    """
-    environment = build_environment() | {
-        "AWS_ENDPOINT_URL": config.endpoint_url,
-        "AWS_ACCESS_KEY_ID": config.keys.aws_access_key_id,
-        "AWS_SECRET_ACCESS_KEY": config.keys.aws_secret_access_key,
-        "AWS_DEFAULT_REGION": _setting("region"),
-        "SAM_CLI_TELEMETRY": "0",
-        "__SAM_CLI_APP_DIR": str(config.folder / "sam-cli"),  # instead of the home folder
-    }
-    if for_lambda:
-        del environment["DARKROOM_BUILD_FOR_THIS_MACHINE"]
-    elif arguments[0] == "build":
-        _BUILT_FROM.unlink(missing_ok=True)
-    path = config.logs / log if log else None
-    # SAM does not remove its temporary files: empty folders of every build, the layers' archives of every sync.
-    with (
-        tempfile.TemporaryDirectory(prefix="sam-", dir=config.folder, ignore_cleanup_errors=True) as temporary,
-        path.open("wb") if path else nullcontext() as output,
-    ):
-        code = subprocess.run(
-            [tool("sam", "sam"), *arguments] if for_lambda else sam_command(config, arguments),
-            env=environment | {"TMPDIR": temporary},
-            # sync has no option for where it builds, and .aws-sam/build is what sam deploy ships to AWS.
-            cwd=config.folder if arguments[0] == "sync" else PROJECT,
-            check=False,
-            input=b"y\n" if output else None,  # sync asks
-            stdout=output,
-            stderr=subprocess.STDOUT if output else None,
-        ).returncode
-    if path and code != 0:
-        raise LaptopError(f"sam {arguments[0]} failed: {_why(path)} (full output: {path.relative_to(PROJECT)})")
-    return code
-
-
 def _check_rendition_set() -> None:
     """Raise now what the deployed function would raise at every start."""
     try:
@@ -394,8 +295,8 @@ def _describe(config: LocalConfig, sources: str, code: dict[str, list[str]]) -> 
         endpoint_url=config.endpoint_url,
         payments_url=config.payments_url,
         rabbitmq_url=config.rabbitmq_url if rabbitmq.installed() else "",
-        region=_setting("region"),
-        stack_name=_setting("stack_name"),
+        region=sam.setting("region"),
+        stack_name=sam.setting("stack_name"),
         credentials={
             "aws_access_key_id": config.keys.aws_access_key_id,
             "aws_secret_access_key": config.keys.aws_secret_access_key,
@@ -428,29 +329,3 @@ def _deployed_code(stack: Stack) -> dict[str, list[str]]:
         for function in page["Functions"]
         if function["FunctionName"] in stack.outputs.values()
     }
-
-
-def _setting(name: str) -> str:
-    settings = tomllib.loads((PROJECT / "samconfig.toml").read_text())
-    return str(settings["local"]["global"]["parameters"][name])
-
-
-def _hash_of_sources(*parameters: object) -> str:
-    digest = hashlib.sha256(repr(parameters).encode())
-    for path in sorted(_source_files()):
-        digest.update(str(path.relative_to(PROJECT)).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def _source_files() -> Iterator[Path]:
-    for name in _SOURCES:
-        path = PROJECT / name
-        inside = path.rglob("*") if path.is_dir() else [path]
-        yield from (p for p in inside if p.is_file() and "__pycache__" not in p.parts)
-
-
-def _why(log: Path) -> str:
-    """The most informative line of a SAM log."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("Error", "ERROR", "make:"))]
-    return (telling or lines or ["it printed nothing"])[-1]

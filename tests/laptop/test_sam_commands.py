@@ -9,9 +9,10 @@ from dataclasses import asdict
 import pytest
 from rich.console import Console
 
+from local import sam
 from local.config import LaptopError, LocalConfig, write_for_this_user
 from local.emulators import aws_emulator
-from local.stack import Stack, load, run_sam, up
+from local.stack import Stack, load, up
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ from local.stack import Stack, load, run_sam, up
     ],
 )
 def test_sam_commands_reach_the_stack(stack: Stack, config: LocalConfig, command: list[str]) -> None:
-    assert run_sam(config, command) == 0
+    assert sam.run(config, command) == 0
 
 
 def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
@@ -42,7 +43,7 @@ def test_a_killed_emulator_and_a_deleted_stack_are_replaced(
     assert first.outputs["UploadsBucketName"] == stack.outputs["UploadsBucketName"]
     assert first.s3.head_bucket(Bucket=first.outputs["UploadsBucketName"])
     # when the stack is deleted, of which the template retains a bucket and tables
-    assert run_sam(config, ["delete", "--no-prompts"]) == 0
+    assert sam.run(config, ["delete", "--no-prompts"]) == 0
     with pytest.raises(LaptopError, match="Deploy it again: make up"):
         load(config)
     second = up(config, console, broker=False)

@@ -10,8 +10,9 @@ from time import time
 import pytest
 from rich.console import Console
 
+from local import sam
 from local.config import LocalConfig
-from local.stack import DEPLOYED_AS_BUILT, Stack, run_sam
+from local.stack import Stack
 from operations import parameters
 from operations.errors import OperationsError
 from tests.integration.cloudwatch import CloudWatch, Datum
@@ -26,13 +27,13 @@ SECRET = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:broker-AbCdEf"
 @pytest.fixture(scope="module")
 def second(stack: Stack, config: LocalConfig) -> Iterator[Stack]:
     names = ["--stack-name", NAME]
-    run_sam(
-        config, ["deploy", *DEPLOYED_AS_BUILT, *names, f"--parameter-overrides={PHOTOS_ONLY}"], log="sam-second.log"
+    sam.run(
+        config, ["deploy", *sam.DEPLOYED_AS_BUILT, *names, f"--parameter-overrides={PHOTOS_ONLY}"], log="sam-second.log"
     )
     (description,) = stack.cloudformation.describe_stacks(StackName=NAME)["Stacks"]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
     yield replace(stack, stack_name=NAME, outputs=outputs)
-    run_sam(config, ["delete", *names, "--no-prompts"], log="sam-second.log")
+    sam.run(config, ["delete", *names, "--no-prompts"], log="sam-second.log")
 
 
 def test_each_stack_has_photos_metrics_and_alarms_of_its_own(stack: Stack, second: Stack) -> None:
