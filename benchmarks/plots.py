@@ -13,7 +13,7 @@ import matplotlib as mpl
 mpl.use("svg")
 from matplotlib import pyplot
 
-from benchmarks.cost import calculator as cost
+from benchmarks.cost import bill as cost
 from benchmarks.cost.function_seconds import Measured
 
 _OURS, _SAMPLE, _THIRD, _GREY = "#1b6ca8", "#d1495b", "#2f8f5b", "#8a8a8a"

@@ -101,7 +101,7 @@ def plan_of(environment: str, given: Mapping[str, str]) -> Plan:
     given:
         Parameters that override the environment's.
     """
-    from benchmarks.cost.calculator import Load, bill_of_ours
+    from benchmarks.cost.bill import Load, bill_of_ours
     from benchmarks.cost.function_seconds import load
 
     config = samconfig()

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from benchmarks.cost.calculator import Line, Load, bill_of_ours, billed_seconds_of_ours
+from benchmarks.cost.bill import Line, Load, bill_of_ours, billed_seconds_of_ours
 from benchmarks.cost.function_seconds import Measured, load
 from benchmarks.cost.prices import PRICES, REGIONS
 from operations.deployed import DeployedStack

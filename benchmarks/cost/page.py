@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.cost.calculator import (
+from benchmarks.cost.bill import (
     MEMORY_SIZES,
     MISSED_REDIRECTS,
     MISSED_RENDITIONS,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
-from benchmarks.cost import calculator as cost
+from benchmarks.cost import bill as cost
 from benchmarks.cost import durations
 from benchmarks.cost.function_seconds import Measured
 from benchmarks.cost.prices import MB_PER_CPU, PRICES

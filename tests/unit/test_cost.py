@@ -17,8 +17,9 @@ from darkroom.errors import NotAnImage, ServiceUnavailable, TransientFault, Unex
 from darkroom.image_messages import ImageTask
 from darkroom.reporting import metrics
 
-from benchmarks.cost import calculator as cost
-from benchmarks.cost.calculator import Load, bill_of_ours, bill_of_sample
+from benchmarks.cost import bill as cost
+from benchmarks.cost import calculator
+from benchmarks.cost.bill import Load, bill_of_ours, bill_of_sample
 from benchmarks.cost.durations import computing_seconds, parallel_share, renditions
 from benchmarks.cost.function_seconds import Measured, Seconds, item_bytes, load
 from benchmarks.cost.page import PAGE, page_of
@@ -250,18 +251,18 @@ class TestTheCommand:
         self, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with pytest.raises(SystemExit) as stopped:
-            cost.main(arguments)
+            calculator.main(arguments)
         assert stopped.value.code == 2
         assert said in capsys.readouterr().err
 
     def test_prints_the_bill_of_a_million_images_by_default(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cost.main([]) == 0
+        assert calculator.main([]) == 0
         said = capsys.readouterr().out
         assert said.startswith("1,000,000 images of 4 MB a month, eu-central-1")
         assert f"{bill_of_ours(Load(images=1e6), load()).dollars:,.2f}" in said
 
     def test_accepts_numbers_with_separators(self, capsys: pytest.CaptureFixture[str]) -> None:
-        cost.main(["--images", "2,500,000", "--mb", "1e1"])
+        calculator.main(["--images", "2,500,000", "--mb", "1e1"])
         assert capsys.readouterr().out.startswith("2,500,000 images of 10 MB a month")
 
 
