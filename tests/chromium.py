@@ -5,7 +5,6 @@ https://chromedevtools.github.io/devtools-protocol/
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -96,11 +95,6 @@ class Page:
             for node in nodes
             if not node["ignored"] and node["role"]["type"] == "role"
         ]
-
-    def photograph(self, file: Path, width: int, height: int) -> None:
-        """Save a screenshot."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def _next(self) -> dict[str, Any]:
         end = monotonic() + _SECONDS

@@ -6,7 +6,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -227,13 +226,18 @@ class TestTheTasksTable:
         return dynamodb_tasks
 
     @staticmethod
+    def claim(tasks: DynamoDbTasks, clock: Clock) -> Claim:
+        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
+        assert claim
+        return claim
+
+    @staticmethod
     def item(tasks: DynamoDbTasks) -> dict[str, Any]:
         item = tasks.dynamodb.get_item(TableName=tasks.table, Key={"task_id": {"S": "task-1"}})["Item"]
         return {name: next(iter(value.values())) for name, value in item.items()}
 
     def test_shows_what_a_claimed_task_is_about(self, tasks: DynamoDbTasks, clock: Clock) -> None:
-        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
-        assert claim
+        claim = self.claim(tasks, clock)
         assert self.item(tasks) == {
             "task_id": "task-1",
             "state": "IN_PROGRESS",
@@ -246,8 +250,7 @@ class TestTheTasksTable:
         }
 
     def test_shows_how_a_finished_task_ended(self, tasks: DynamoDbTasks, clock: Clock) -> None:
-        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
-        assert claim
+        claim = self.claim(tasks, clock)
         clock.now += 5
         tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
         assert self.item(tasks) == {
@@ -264,9 +267,7 @@ class TestTheTasksTable:
         }
 
     def test_counts_attempts_and_forgets_an_earlier_outcome(self, tasks: DynamoDbTasks, clock: Clock) -> None:
-        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
-        assert claim
-        tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
+        tasks.finish(self.claim(tasks, clock), Result.DEAD_LETTERED, "NotAnImage")
         tasks.claim(TASK, until=clock.now + 60, again=True)
         item = self.item(tasks)
         assert item["attempts"] == "2"
@@ -288,15 +289,13 @@ class TestTheTasksTable:
         self, tasks: DynamoDbTasks, clock: Clock
     ) -> None:
         self._lose_the_next_answer(tasks)
-        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
-        assert claim
+        claim = self.claim(tasks, clock)
         assert (claim.attempt, claim.taken_over) == (1, False)
 
     def test_a_task_whose_finish_was_not_answered_is_finished_when_boto3_asks_again(
         self, tasks: DynamoDbTasks, clock: Clock
     ) -> None:
-        claim = tasks.claim(TASK, until=clock.now + 60, again=False)
-        assert claim
+        claim = self.claim(tasks, clock)
         self._lose_the_next_answer(tasks)
         tasks.finish(claim, Result.DEAD_LETTERED, "NotAnImage")
         item = self.item(tasks)
@@ -807,14 +806,10 @@ def test_a_message_is_shown_again_within_the_bounds_of_sqs(seconds: float, expec
 
 def test_an_error_of_sqs_is_a_transient_fault() -> None:
     client = boto3.client("sqs", region_name=REGION)
-    calls = {
-        "send the dead letter": partial(SqsDeadLetters(client, "https://queue").send, "{}", "t", NotAnImage("a text")),
-    }
     with Stubber(client) as stub:
-        for action, call in calls.items():
-            stub.add_client_error("send_message", "ServiceUnavailable")
-            with pytest.raises(ServiceUnavailable, match=action):
-                call()
+        stub.add_client_error("send_message", "ServiceUnavailable")
+        with pytest.raises(ServiceUnavailable, match="send the dead letter"):
+            SqsDeadLetters(client, "https://queue").send("{}", "t", NotAnImage("a text"))
         stub.add_client_error("change_message_visibility", "InvalidParameterValue")
         with pytest.raises(ServiceUnavailable, match="change the message's visibility timeout"):
             set_visibility_timeout(client, "https://queue", "receipt", 1)

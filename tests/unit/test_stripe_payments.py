@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import boto3
 import pytest
@@ -35,6 +35,8 @@ from tests.unit.payment_server import KEY, PaymentServer, Trouble, localstripe, 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from stripe.params import PaymentMethodCreateParamsCard
+
+Taken: TypeAlias = Callable[[str], tuple[int, int]]
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:payment-AbCdEf"
 # A bank wants to see the customer of it: https://docs.stripe.com/testing#regulatory-cards
@@ -131,7 +133,7 @@ class TestPayments:
         return payments
 
     @pytest.fixture
-    def taken(self, any_payments: Payments, request: pytest.FixtureRequest) -> Callable[[str], tuple[int, int]]:
+    def taken(self, any_payments: Payments, request: pytest.FixtureRequest) -> Taken:
         def taken_by_fake(payment_id: str) -> tuple[int, int]:
             assert isinstance(any_payments, FakePayments)
             payment = any_payments.payments[payment_id]
@@ -141,23 +143,17 @@ class TestPayments:
             return taken_by_fake
         return partial(taken, request.getfixturevalue("client"))
 
-    def test_opening_charges_nothing(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
-    ) -> None:
+    def test_opening_charges_nothing(self, any_payments: Payments, order: Order, taken: Taken) -> None:
         any_payments.check_configured()
         assert taken(any_payments.open(order)) == (0, 0)
 
-    def test_a_payment_is_charged_once(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
-    ) -> None:
+    def test_a_payment_is_charged_once(self, any_payments: Payments, order: Order, taken: Taken) -> None:
         payment_id = any_payments.open(order)
         any_payments.charge(payment_id, order)
         any_payments.charge(payment_id, order)
         assert taken(payment_id) == (3450, 0)
 
-    def test_a_declined_card_is_declined_again(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
-    ) -> None:
+    def test_a_declined_card_is_declined_again(self, any_payments: Payments, order: Order, taken: Taken) -> None:
         declined = replace(order, payment_method=DECLINED_CARD)
         payment_id = any_payments.open(declined)
         for _ in range(2):
@@ -169,9 +165,7 @@ class TestPayments:
         with pytest.raises(Declined):
             any_payments.open(replace(order, payment_method=NO_SUCH_CARD))
 
-    def test_an_undone_payment_is_refunded_once(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
-    ) -> None:
+    def test_an_undone_payment_is_refunded_once(self, any_payments: Payments, order: Order, taken: Taken) -> None:
         payment_id = any_payments.open(order)
         any_payments.charge(payment_id, order)
         any_payments.undo(payment_id, order)
@@ -179,7 +173,7 @@ class TestPayments:
         assert taken(payment_id) == (3450, 3450)
 
     def test_a_payment_undone_before_its_charge_is_never_charged(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
+        self, any_payments: Payments, order: Order, taken: Taken
     ) -> None:
         payment_id = any_payments.open(order)
         any_payments.undo(payment_id, order)
@@ -188,9 +182,7 @@ class TestPayments:
             any_payments.charge(payment_id, order)
         assert taken(payment_id) == (0, 0)
 
-    def test_a_declined_payment_can_be_undone(
-        self, any_payments: Payments, order: Order, taken: Callable[[str], tuple[int, int]]
-    ) -> None:
+    def test_a_declined_payment_can_be_undone(self, any_payments: Payments, order: Order, taken: Taken) -> None:
         declined = replace(order, payment_method=DECLINED_CARD)
         payment_id = any_payments.open(declined)
         with pytest.raises(Declined):
