@@ -148,21 +148,11 @@ def functions_have_alarms(template: Template) -> Findings:
             yield f"{function} has no alarm on {retried} that one message does not make"
 
 
-def composite_alarms_use_existing_alarms(template: Template) -> Findings:
-    """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutCompositeAlarm.html"""
-    for name, values in template.composite_alarms.items():
-        for alarm, condition in _named(values["AlarmRule"]):
-            if alarm not in _alarms(template):
-                yield f"{name} looks at {alarm}, which does not exist"
-            elif template["Resources"][alarm].get("Condition") != condition:
-                yield f"{name} looks at {alarm} whether it is there or not"
-
-
 def dashboards_show_every_alarm(template: Template) -> Findings:
     """https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWatch-Dashboard-Body-Structure.html"""
     wanted = {(alarm, template["Resources"][alarm].get("Condition")) for alarm in _alarms(template)}
     for name, values in template.dashboards.items():
-        shown = set(_named(values["DashboardBody"], attribute=".Arn"))
+        shown = set(_named(values["DashboardBody"]))
         yield from (f"{name} does not show {alarm}" for alarm, _ in sorted(wanted - shown))
         yield from (f"{name} shows {alarm}, which may not be there" for alarm, _ in sorted(shown - wanted))
 
@@ -289,17 +279,17 @@ def _dimension_values(template: Template, namespace: str) -> dict[str, set[str]]
     }
 
 
-def _named(value: Any, attribute: str = "", condition: str | None = None) -> list[tuple[str, str | None]]:
-    """Every alarm that a Sub names, by its name or an attribute, with the condition under which it does."""
+def _named(value: Any, condition: str | None = None) -> list[tuple[str, str | None]]:
+    """Every alarm that a Sub names, with the condition under which it does."""
     match value:
         case {"Fn::If": [str(met), yes, no]}:
-            return _named(yes, attribute, met) + _named(no, attribute, f"not {met}")
+            return _named(yes, met) + _named(no, f"not {met}")
         case dict():
-            return [found for one in value.values() for found in _named(one, attribute, condition)]
+            return [found for one in value.values() for found in _named(one, condition)]
         case list():
-            return [found for one in value for found in _named(one, attribute, condition)]
+            return [found for one in value for found in _named(one, condition)]
         case str():
-            return [(name, condition) for name in re.findall(rf"\${{(\w+Alarm){re.escape(attribute)}}}", value)]
+            return [(name, condition) for name in re.findall(r"\${(\w+Alarm)\.Arn}", value)]
     return []
 
 
