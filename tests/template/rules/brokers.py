@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.template.template import STACK_UUID, Findings, Template, access_of, either, target
+from tests.template.template import Findings, Template, access_of, either, target
 
 # A stack that reads a broker.
 _READ = {
@@ -15,11 +15,10 @@ _READ = {
 
 
 def brokers_are_made_when_asked_for_and_closed(template: Template) -> Findings:
-    """They are paid by the hour, and have a name of at most 50 characters.
+    """They are paid by the hour.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/conditions-section-structure.html
     https://docs.aws.amazon.com/amazon-mq/latest/developer-guide/using-amazon-mq-securely.html
-    https://docs.aws.amazon.com/amazon-mq/latest/api-reference/brokers.html
     """
     for name in (*template.brokers, *(name for name, _, _ in template.mq_mappings())):
         if template.exists(name):
@@ -27,9 +26,6 @@ def brokers_are_made_when_asked_for_and_closed(template: Template) -> Findings:
     for name, broker in template.brokers.items():
         if template["Parameters"].get(target(broker.get("PubliclyAccessible")), {}).get("Default") != "false":
             yield f"{name} is open to the public by default"
-        parts = broker["BrokerName"]["Fn::Join"][1]
-        if sum(36 if part == STACK_UUID else len(part) for part in parts) + len(parts) - 1 > 50:
-            yield f"{name} has a name longer than 50 characters"
 
 
 def brokers_take_their_user_from_a_generated_secret(template: Template) -> Findings:
