@@ -23,10 +23,11 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from local.chaos.uploads import Upload, numbered, small_photo, upload
+from local.chaos.uploads import Upload, numbered, upload
 from local.config import PROJECT, LaptopError, local_config
 from local.outcomes import poll, read_items, take_results, wait_for_tasks
 from local.stack import Stack, load
@@ -35,8 +36,10 @@ from operations.rerender_command import estimate
 from operations.terminal import printable
 
 RESULTS = Path(__file__).parents[1] / "results" / "rerendering.json"
-_LIVE_A_SECOND = 2.0
+_PHOTO = PROJECT / "samples" / "raccoon.jpg"  # 3 megapixels
+_LIVE_A_SECOND = 0.5
 _LEAST_ALONE = 20
+_FIRST = 5  # not counted: they start processes
 _SECONDS_TO_FINISH = 120
 _BY_PACE = re.compile(r"After the first ([\d,]+): (?:(\d+) h )?(\d+) min(?: (\d+) s)? in all")
 
@@ -69,9 +72,10 @@ def _measure(deployed: Stack, images: int, console: Console) -> dict[str, Any]:
         pass  # drops the messages of earlier runs
     with console.status("Uploading older photos ..."):
         older = _upload_older(deployed, f"{run}/older", images)
-        killed = _upload_older(deployed, f"{run}/killed", images // 5)
+        killed = _upload_older(deployed, f"{run}/killed", images // 10)
     with console.status("Live uploads alone ..."):
-        alone = _live(deployed, f"{run}/alone", lambda made: made >= max(images // 5, _LEAST_ALONE))
+        _live(deployed, f"{run}/first", lambda made: made >= _FIRST)
+        alone = _live(deployed, f"{run}/alone", lambda made: made >= max(images // 10, _LEAST_ALONE))
     found = plan(deployed, deployed_form(deployed), RerenderOptions(prefix=f"{run}/older", any_name=True))
     by_model = estimate(deployed, found).seconds
     load_average = os.getloadavg()[0]
@@ -108,8 +112,14 @@ def _measure(deployed: Stack, images: int, console: Console) -> dict[str, Any]:
     }
 
 
+def _photo() -> Image.Image:
+    with Image.open(_PHOTO) as photo:
+        photo.load()
+        return photo
+
+
 def _upload_older(deployed: Stack, folder: str, count: int) -> list[str]:
-    photo = small_photo()
+    photo = _photo()
 
     def upload_one(number: int) -> str:
         return upload(deployed, f"{folder}/{number:05}", numbered(photo, number)).key
@@ -120,7 +130,7 @@ def _upload_older(deployed: Stack, folder: str, count: int) -> list[str]:
 
 def _live(deployed: Stack, folder: str, is_over: Callable[[int], bool]) -> list[float]:
     """Upload at an even pace; returns the seconds from each upload's start until it is published."""
-    photo, began, made = small_photo(), monotonic(), 0
+    photo, began, made = _photo(), monotonic(), 0
     uploads: list[tuple[Upload, float]] = []
     while not is_over(made):
         body = numbered(photo, made)
