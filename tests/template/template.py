@@ -87,7 +87,9 @@ class Template(dict[str, Any]):
 
     def environment(self, function: str) -> dict[str, Any]:
         """The variables of a function."""
-        variables: dict[str, Any] = self.functions[function].get("Environment", {}).get("Variables", {})
+        common = self.get("Globals", {}).get("Function", {}).get("Environment", {})
+        own = self["Resources"][function]["Properties"].get("Environment", {})
+        variables: dict[str, Any] = _merged(common, own).get("Variables", {})
         return variables
 
     def role_of(self, function: str) -> str:

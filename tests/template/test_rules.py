@@ -70,6 +70,19 @@ def test_a_broken_copy_is_found(rule: str, how: str, path: str, arguments: list[
     assert "; ".join(RULES[rule](broken(how, path, arguments))) == findings
 
 
+def _finds(rule: str, template: Template) -> bool:
+    try:
+        return any(RULES[rule](template))
+    except (AttributeError, KeyError, TypeError, ValueError):  # a rule may need what the copy lacks: it fails too
+        return True
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_finds_what_no_other_rule_does(rule: str) -> None:
+    copies = (broken(how, path, arguments) for of, how, path, arguments, _ in CASES if of == rule)
+    assert any(not any(_finds(other, copy) for other in RULES if other != rule) for copy in copies)
+
+
 def test_each_rule_has_a_broken_copy_and_the_documentation_behind_it() -> None:
     assert BROKEN.keys() == RULES.keys()
     assert [name for name, rule in RULES.items() if "https://docs.aws.amazon.com/" not in (rule.__doc__ or "")] == []

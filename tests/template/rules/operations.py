@@ -88,9 +88,11 @@ def alarms_and_dashboards_use_emitted_metrics(template: Template) -> Findings:
     """
     used = [(alarm, metric) for alarm in template.alarms for metric in _watched(template, alarm)]
     used += [(_title(widget), metric) for widget in _widgets(template) for metric in _drawn(widget)]
-    yield from (
-        f"{user} uses {metric}, which nobody emits" for user, metric in used if not _is_emitted(template, metric)
-    )
+    namespaces = {metric.namespace for _, metric in used}
+    known = {namespace: _dimension_values(template, namespace) for namespace in namespaces}
+    for user, metric in used:
+        if not _is_emitted(metric, known[metric.namespace]):
+            yield f"{user} uses {metric}, which nobody emits"
 
 
 def queues_have_alarms(template: Template) -> Findings:
@@ -243,12 +245,11 @@ def _as_in_a_sub(value: Any) -> str:
     return "computed"
 
 
-def _is_emitted(template: Template, metric: _Metric) -> bool:
+def _is_emitted(metric: _Metric, known: dict[str, set[str]]) -> bool:
     """Whether a metric has a name and dimensions that are sent, and each dimension a value that there is."""
     kind = tuple(sorted(metric.dimensions))
     names = _METRICS_OF_AWS.get((metric.namespace, kind), set())
     names = names or METRICS.get(metric.dimensions.get("service", ""), {}).get(kind, set())
-    known = _dimension_values(template, metric.namespace)
     return metric.name in names and all(
         value in known[dimension] for dimension, value in metric.dimensions.items() if dimension in known
     )
