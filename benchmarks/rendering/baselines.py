@@ -103,17 +103,19 @@ def vipsthumbnail(path: Path, rendition_set: str) -> list[bytes]:
 def parts_alone(path: Path, rendition_set: str) -> list[bytes]:
     """The least work: libvips decoding, then resizing, then encoding, each from memory to memory."""
     data, made = path.read_bytes(), {}
-    specs = sorted(SETS[rendition_set].specs, key=lambda spec: -spec.width)
     photo = identify(data, LIMITS)
-    largest = lay_out((photo.display_width, photo.display_height), (specs[0].width, specs[0].height), "inside")
-    canvas = _in_memory(load(data, photo, largest))
-    for spec in specs:
-        canvas = _in_memory(
-            resize(canvas, lay_out((photo.display_width, photo.display_height), (spec.width,) * 2, "inside"))
-        )
-        if spec is specs[0]:
-            canvas = _in_memory(turn_upright(_in_memory(to_srgb(canvas, largest)), largest))
-        made[spec.name] = encode(canvas, Target(largest, spec)).body
+    upright = (photo.display_width, photo.display_height)
+    sizes: list[Canvas] = []
+    for spec in sorted(SETS[rendition_set].specs, key=lambda spec: -spec.width):
+        layout = lay_out(upright, (spec.width, spec.height), "inside")
+        if not sizes:
+            canvas = _in_memory(resize(_in_memory(load(data, photo, layout)), layout))
+            canvas = _in_memory(turn_upright(_in_memory(to_srgb(canvas, layout)), layout))
+        else:  # from the same size as Darkroom makes it
+            source = next((one for one in reversed(sizes) if one.frames[0].width >= 4 * layout.width), sizes[0])
+            canvas = _in_memory(resize(source, layout))
+        sizes.append(canvas)
+        made[spec.name] = encode(canvas, Target(layout, spec)).body
     return [made[spec.name] for spec in SETS[rendition_set].specs]
 
 

@@ -85,6 +85,8 @@ def cases() -> Iterator[Case]:
     for frames in (20, 100):
         yield Case(f"640x480x{frames} gif")
         yield Case(f"640x480x{frames} gif", "one 256 webp 4")
+    yield Case("640x480x100 gif", "three 640 webp 4")
+    yield Case("1920x1080x20 gif")
     yield Case("640x480x20 gif", "one 640 webp 6")
 
 
@@ -97,7 +99,7 @@ def rendition_set(name: str) -> RenditionSet:
     count, side, image_format, *effort = name.split()
     made = partial(RenditionSpec, format=image_format, effort=int(effort[0]) if effort else None)
     return rendition_set_of(
-        tuple(made(str(n), int(side) - n, int(side) - n) for n in range({"one": 1, "two": 2}[count]))
+        tuple(made(str(n), int(side) - n, int(side) - n) for n in range({"one": 1, "two": 2, "three": 3}[count]))
     )
 
 

@@ -165,8 +165,8 @@ def _detail(rows: list[dict[str, Any]]) -> list[str]:
 _TRIED = [
     "",
     "The JPEG decoder shrinks as much as leaves 1.5 times the largest rendition, which is sharp's factor for these",
-    "photos; the WebP decoder shrinks to the largest rendition, as sharp's does. Smaller renditions are made from the",
-    "next larger one, sharp's from the largest.",
+    "photos; the WebP decoder shrinks to the largest rendition, as sharp's does. A smaller rendition is made from the",
+    "smallest one that is at least four times as large, or from the largest; sharp's are all made from the largest.",
     "",
     "What brought nothing, or was left out: libvips passes only halves, quarters and eighths to libjpeg-turbo, none of",
     "its other scales. The placeholder is hashed while the encoders run, and takes no thread of its own. jpegli exists",

@@ -23,6 +23,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from functions.process_image import processing
 from functions.process_image.photo import Limits, Photo, Rendered, Rendition
 from functions.process_image.processing import estimate_memory, identify, render
+from functions.process_image.processing.canvas import Canvas
 from functions.process_image.processing.layout import Layout, lay_out
 from functions.process_image.processing.load import jpeg_shrink, load, webp_scale
 from functions.process_image.processing.placeholder import dominant_colour, thumb_hash
@@ -197,6 +198,22 @@ class TestSizes:
 
         assert (one.name, two.name) == ("one", "two")
         assert one.body is two.body
+
+    def test_a_rendition_is_made_from_the_smallest_size_that_is_four_times_as_large(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps = []
+
+        def noted(canvas: Canvas, layout: Layout) -> Canvas:
+            steps.append((canvas.frames[0].width, layout.width))
+            return canvas
+
+        monkeypatch.setattr(processing, "SHRINK", (noted, *processing.SHRINK))
+
+        rendered(encoded(quadrants(800, 600), "PNG"), *(spec(str(side), side) for side in (300, 150, 200, 40)))
+
+        # from the largest, if none is that large; the last is the placeholder's
+        assert steps == [(800, 300), (300, 200), (300, 150), (200, 40), (150, 32)]
 
     def test_several_formats_are_made_from_one_decode(self, monkeypatch: pytest.MonkeyPatch) -> None:
         loads = []

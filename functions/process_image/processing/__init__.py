@@ -1,8 +1,9 @@
 """The pipeline, from an upload's bytes to its renditions. The tuples below are its specification.
 
-The file is decoded once, to its largest rendition, and each smaller one is made from the next larger. Equal
-renditions, as of a photo smaller than several boxes, are encoded once. The renditions of a still are encoded in
-parallel, those of an animation one after the other, because each holds all its frames.
+The file is decoded once, to its largest rendition, and each smaller one is made from the smallest that is at least
+four times as large, or from the largest. Equal renditions, as of a photo smaller than several boxes, are encoded once.
+The renditions of a still are encoded in parallel, those of an animation one after the other, because each holds all its
+frames.
 """
 
 from __future__ import annotations
@@ -33,12 +34,17 @@ from functions.process_image.rendition_set import RenditionSet
 
 __all__ = ["estimate_memory", "estimate_seconds", "identify", "render"]
 
-#: From a file just opened, or from the next larger size, to the whole photo at a rendition's size. Each step does
-#: nothing where there is nothing to do.
+#: From a file just opened, or from a larger size, to the whole photo at a rendition's size. Each step does nothing
+#: where there is nothing to do.
 SHRINK: tuple[Callable[[Canvas, Layout], Canvas], ...] = (resize, to_srgb, materialize, turn_upright, materialize)
 
 #: From that photo to what the encoder writes.
 FINISH: tuple[Callable[[Canvas, Target], Canvas], ...] = (crop, flatten)
+
+#: How much wider and higher a size must be to make another one from it, except the largest. Measured with photos that
+#: have detail in every pixel: 640 pixels made from 1280 lose up to .6 of SSIMULACRA2 against 640 made from 1920. From
+#: four times on, libvips averages squares of pixels first, from the largest as well.
+_LARGER = 4
 
 # One thread per image: renditions of a photo and messages of a batch already run in parallel. No cache of operations,
 # because no two photos share one.
@@ -121,18 +127,26 @@ def _layouts(targets: dict[_Essence, Target]) -> set[Layout]:
 def _cascade(
     data: bytes, photo: Photo, layouts: set[Layout], *, animated: bool = False
 ) -> Iterator[tuple[Layout, Canvas]]:
-    """Make the whole photo at every size, largest first, each from the one before."""
-    descending = sorted(layouts, key=lambda layout: (layout.width * layout.height, layout.width), reverse=True)
+    """Make the whole photo at every size, largest first. Sizes that no other is made from are not kept."""
+    descending = sorted(layouts, key=lambda layout: (_area(layout), layout.width), reverse=True)
     if not descending:
         return
     canvas = load(data, photo, descending[0], animated=animated)
     with translate_decoder_errors(photo, pyvips.Error):
         canvas = _through(SHRINK, canvas, descending[0])
     yield descending[0], canvas
+    sources = [(descending[0], canvas)]
     for layout in descending[1:]:  # all pixels are decoded: an error from here on is not caused by the file
+        while len(sources) > 1 and _area(sources[1][0]) >= _LARGER**2 * _area(layout):
+            del sources[0]
         with translate_encoder_errors():
-            canvas = _through(SHRINK, canvas, layout)
+            canvas = _through(SHRINK, sources[0][1], layout)
+        sources.append((layout, canvas))
         yield layout, canvas
+
+
+def _area(layout: Layout) -> int:
+    return layout.width * layout.height
 
 
 def _finish(canvas: Canvas, target: Target) -> Rendition:

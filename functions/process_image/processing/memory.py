@@ -33,8 +33,8 @@ _WEBP_ANIMATED = 10
 _WEBP_FRAME = 4
 #: Bytes per pixel of a GIF's frame; and, if the file is rewritten for its transparency, of each of its frames in it.
 _GIF_FRAME, _GIF_REWRITTEN = 20, 1.2
-#: Bytes per pixel of an animation's encoded frames, which are all in memory before they are written.
-_ENCODED = 1.3
+#: Bytes per pixel of an animation's encoded frames: all are in memory before they are written, then in the rendition.
+_ENCODED = 0.65
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,10 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
         reverse=True,
     )
     band_bytes = 4 if photo.has_alpha else 3
-    if photo.frames > 1:  # all frames of one size and of the next are in memory; one encoder runs
+    if photo.frames > 1:  # one encoder runs; what it frees is used again for the next size
         canvas = areas[0] * band_bytes * photo.frames
-        finishing = sum(areas[:2]) * band_bytes * photo.frames + encoders[0] + areas[0] * photo.frames * _ENCODED
+        encoded = (areas[0] + sum(areas)) * _ENCODED
+        finishing = (sum(areas) * band_bytes + encoded) * photo.frames + encoders[0]
     else:  # all sizes are in memory while two encoders run
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
