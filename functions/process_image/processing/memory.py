@@ -33,6 +33,8 @@ _WEBP_ANIMATED = 10
 _WEBP_FRAME = 4
 #: Bytes per pixel of a GIF's frame; and, if the file is rewritten for its transparency, of each of its frames in it.
 _GIF_FRAME, _GIF_REWRITTEN = 20, 1.2
+#: Bytes of each frame of an animation, however small.
+_FRAME = 80_000
 #: Bytes per pixel of an animation's encoded frames: all are in memory before they are written, then in the rendition.
 _ENCODED = 0.65
 
@@ -139,7 +141,7 @@ def estimate_memory(photo: Photo, rendition_set: RenditionSet) -> int:
     if photo.frames > 1:  # one encoder runs; what it frees is used again for the next size
         canvas = areas[0] * band_bytes * photo.frames
         encoded = (areas[0] + sum(areas)) * _ENCODED
-        finishing = (sum(areas) * band_bytes + encoded) * photo.frames + encoders[0]
+        finishing = (sum(areas) * band_bytes + encoded + _FRAME) * photo.frames + encoders[0]
     else:  # all sizes are in memory while two encoders run
         canvas = areas[0] * band_bytes * (2 if photo.orientation >= 2 else 1)
         finishing = sum(areas) * band_bytes + sum(encoders[:2])
