@@ -27,9 +27,10 @@ def functions_and_layers_are_built_by_bundle_for_the_runtime_parameters(template
     for name in (*functions, *layers):
         if made_for[name] != ([runtime], [architecture]):
             yield f"{name} has a runtime or an architecture of its own"
-        metadata = template["Resources"][name].get("Metadata", {})
-        built_by = ("makefile", {"Fn::Sub": "bundle/${PythonRuntime}/${Architecture}"})
-        if (metadata.get("BuildMethod"), metadata.get("ContextPath")) != built_by:
+        built_by = {"BuildMethod": "makefile", "ContextPath": {"Fn::Sub": "bundle/${PythonRuntime}/${Architecture}"}}
+        if name in layers:
+            built_by["BuildArchitecture"] = architecture
+        if not built_by.items() <= template["Resources"][name].get("Metadata", {}).items():
             yield f"{name} is not built by bundle/ for its runtime and architecture"
     for name, values in functions.items():
         folder, handler = values["CodeUri"], values["Handler"]
