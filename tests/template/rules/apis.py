@@ -20,9 +20,12 @@ def methods_know_who_calls_and_on_whose_quota(template: Template) -> Findings:
         # In one requirement: those of a list are alternatives.
         if operation.get("security") != [{name: [] for name in (*signed, *metered)}] or not (signed and metered):
             yield f"{method} may be called unsigned or unmetered"
-    plans = template.usage_plans.values()
-    for api in template.apis.keys() - {target(s["ApiId"]) for plan in plans for s in plan["ApiStages"]}:
-        yield f"{api} has no usage plan"
+    planned = {target(stage["ApiId"]) for plan in template.usage_plans.values() for stage in plan["ApiStages"]}
+    for api, values in template.apis.items():
+        if api not in planned:
+            yield f"{api} has no usage plan"
+        if not values.get("MethodSettings"):  # what each one limits: cfn_lint_rules.txt
+            yield f"{api} takes any number of requests"
 
 
 def methods_check_requests_first(template: Template) -> Findings:
