@@ -67,6 +67,13 @@ def test_the_attempts_before_a_dead_letter(page: str, sentence: str) -> None:
 _QUEUES = {"orders": "OrderQueue", "results": "ResultsQueue"}
 
 
+def test_the_runbook_says_when_a_message_becomes_a_dead_letter() -> None:
+    image_function = TEMPLATE["Resources"]["ProcessImageFunction"]["Properties"]["Environment"]["Variables"]
+    images = f"Images: {image_function['MAX_ATTEMPTS']} failed attempts or {image_function['MAX_RECEIVES']} receives."
+    orders = f"Orders: {QUEUES['OrderQueue']['RedrivePolicy']['maxReceiveCount']} receives."
+    assert f"{images} {orders}" in text_of("docs/runbook.md")
+
+
 def test_messages_are_kept_for_as_long_as_the_runbook_says() -> None:
     assert "stays in a queue or a dead-letter queue for 14 days" in text_of("docs/runbook.md")
     assert {queue["MessageRetentionPeriod"] for queue in QUEUES.values()} == {14 * 86_400}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from darkroom.errors import DarkroomError, PermanentFault, TransientFault
@@ -18,6 +19,7 @@ ERROR_CODES = (ROOT / "docs" / "error-codes.md").read_text()
 PARTS = ("Impact.** ", "Look.** ", "Fix.** ", "Redrive.** ", "Can wait if** ")
 _COMPOSITE, _QUERY = "AWS::CloudWatch::CompositeAlarm", "AWS::Logs::QueryDefinition"
 _OTHER_SECTIONS = {"First", "The alarms"}
+_IN_SECONDS = {"ApproximateAgeOfOldestMessage", "NotificationLatency"}
 
 
 def error_codes() -> set[str]:
@@ -42,6 +44,14 @@ def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]
         faults += [f"{name} does not say: {part}" for part in PARTS if f"- **{part}" not in sections[name]]
         if f"| [{name}](#{name.lower()}) |" not in sections["The alarms"]:
             faults.append(f"{name} is not in the table")
+    limits = dict(re.findall(r"^\| \[(\w+)\].* \| (.*) \| (?:yes )?\|$", sections["The alarms"], re.MULTILINE))
+    faults += [
+        f"the column More than is wrong for {name}: it is {limit}"
+        for name, limit in {
+            name.removesuffix("Alarm"): _limit(alarm) for name, alarm in template.alarms.items()
+        }.items()
+        if limits.get(name) != limit
+    ]
     (together,) = template.composite_alarms.values()
     noticed = set(re.findall(r"\$\{(\w+)Alarm\}", str(together["AlarmRule"])))
     waking = set(re.findall(r"^\| \[(\w+)\].* \| yes \|$", sections["The alarms"], re.MULTILINE)) - {"CustomersNotice"}
@@ -49,9 +59,24 @@ def runbook_faults(runbook: str, template: Template, makefile: str) -> list[str]
     return faults + _unknown_names(runbook, template, makefile)
 
 
+def _limit(alarm: Mapping[str, Any]) -> str:
+    """What an alarm's metric must exceed, and for how long, in the words of the runbook."""
+    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
+    unit = " s" if alarm["MetricName"] in _IN_SECONDS else ""
+    above, times = f"{alarm['Threshold']:,}{unit}", int(alarm["EvaluationPeriods"])
+    if alarm["Statistic"] == "Sum":
+        return f"{above} in {_time(alarm['Period'])}" + (f", {times} times running" if times > 1 else "")
+    mean = " on average" if alarm["Statistic"] == "Average" else ""
+    return f"{above}{mean} for {_time(alarm['Period'] * times)}"
+
+
+def _time(seconds: int) -> str:
+    return "1 day" if seconds == 86_400 else f"{seconds // 60} min"
+
+
 def error_code_faults(page: str) -> list[str]:
     """What the page of error codes lacks, and what it explains that does not exist."""
-    explained = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
+    explained = re.findall(r"^\| `(\w+)` \| .+ \| (?:yes|after a fix|never|-) \| .+ \|$", page, re.MULTILINE)
     faults = [f"{code} is not explained" for code in error_codes() - set(explained)]
     return faults + [f"there is no error code {code}" for code in set(explained) - error_codes()]
 
@@ -111,8 +136,12 @@ def test_the_runbook_names_each_saved_query(query: str) -> None:
         (lambda text: text.replace("**Redrive.**", "**Again.**"), "OrderDeadLetters does not say: Redrive.** "),
         (lambda text: text.replace("| [PaymentFailures]", "| [Latency]"), "PaymentFailures is not in the table"),
         (
-            lambda text: text.replace("wait long between upload and start | yes |", "wait long | |"),
+            lambda text: text.replace("30 s on average for 10 min | yes |", "30 s on average for 10 min | |"),
             "the column Wakes is wrong for HighNotificationLatency",
+        ),
+        (
+            lambda text: text.replace("| 3 in 5 min |", "| 5 in 5 min |"),
+            "the column More than is wrong for PaymentFailures: it is 3 in 5 min",
         ),
         (lambda text: text.replace("CODE=OutOfTime", "CODE=Late"), "there is no error code Late"),
         (lambda text: text.replace("make status", "make state"), "there is no make target state"),
