@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 # Linux gives such a process only what no other one wants, and wakes others as if its processor were idle.
-_ASIDE = "chrt --idle 0" if which("chrt") else "nice -n 19"
+_ASIDE = "chrt --idle 0 nice -n 19" if which("chrt") else "nice -n 19"
 
 
 def install() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -124,6 +126,9 @@ def test_lost_renditions_are_planned_and_made_again(stack: Stack, config: LocalC
     priorities = [(function.nice(), server.nice()) for function in functions for server in function.children()]
     assert max(priorities)[0] >= min(priorities)[0] + 10
     assert all(function == server for function, server in priorities), "the images are rendered there"
+    if sys.platform == "linux":
+        policies = {os.sched_getscheduler(function.pid) for function in functions}
+        assert policies == {os.SCHED_OTHER, os.SCHED_IDLE}
 
 
 def test_erasing_leaves_nothing_that_a_search_finds(stack: Stack, tmp_path: Path) -> None:
