@@ -93,9 +93,11 @@ def versions_roll_out_gradually_behind_alarms(template: Template) -> Findings:
 def rollouts_have_a_role_that_moves_their_alias_alone(template: Template) -> Findings:
     """https://docs.aws.amazon.com/aws-managed-policy/latest/reference/AWSCodeDeployRoleForLambdaLimited.html"""
     for name, values in _published(template).items():
-        condition, named, _ = values.get("DeploymentPreference", {}).get("Role", {}).get("Fn::If", ["", None, None])
+        condition, named, otherwise = (
+            values.get("DeploymentPreference", {}).get("Role", {}).get("Fn::If", ["", None, None])
+        )
         role = target(named) or ""
-        if template["Resources"].get(role, {}).get("Condition") != condition:
+        if (template["Resources"].get(role, {}).get("Condition"), otherwise) != (condition, {"Ref": "AWS::NoValue"}):
             yield f"{name} rolls out by no role of the template"
             continue
         alias = [{"Fn::GetAtt": [name, "Arn"]}, {"Fn::Sub": f"${{{name}.Arn}}:{values['AutoPublishAlias']}"}]
