@@ -123,7 +123,7 @@ test-integration: setup ## the deployed stack, on an emulator of its own
 	@.venv/bin/pytest -q -n $(STACKS) tests/integration
 
 test-decoder: setup ## the process that decodes: its limits, its sandbox, damaged files; without network
-	@.venv/bin/pytest -q tests/decoder
+	@.venv/bin/pytest -q -n auto tests/decoder
 
 test-laptop: setup ## the laptop stack itself (demo, broker, second stack, SAM, killed emulator), attacks on it, least privilege
 	@.venv/bin/pytest -q tests/laptop tests/security
