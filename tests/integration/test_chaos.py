@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from uuid import uuid4
 
@@ -15,17 +14,13 @@ from local.chaos import command as chaos
 from local.config import LocalConfig
 from local.outcomes import read_dead_letters
 from local.stack import Stack
+from tests.console import recording, said
 from tests.integration.uploading import SAMPLES, wait_for
 
 
 @pytest.fixture
 def console() -> Console:
-    return Console(file=io.StringIO(), width=132, highlight=False)
-
-
-def _said(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return recording(132)
 
 
 @pytest.mark.usefixtures("broker")
@@ -33,7 +28,7 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     stack: Stack, config: LocalConfig, console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # when all flows run at once while everything is disturbed
-    assert chaos.run(config, console, "all", 70, with_mistakes=False) == 0, _said(console)
+    assert chaos.run(config, console, "all", 70, with_mistakes=False) == 0, said(console)
     # then the faulty ones are among the dead letters, and all others are done
     assert capsys.readouterr().out.splitlines()[-1] == "accepted 70, done 67, dead-lettered 3, lost 0, twice 0"
     told = json.loads((config.folder / "chaos.json").read_text())

@@ -13,6 +13,7 @@ from rich.console import Console
 from local.outcomes import poll
 from local.stack import Stack
 from operations import url
+from tests.console import said
 from tests.integration.browsing import Download
 from tests.integration.uploading import SAMPLES, SECONDS, image, new_key, upload, wait_for
 
@@ -67,7 +68,7 @@ def test_make_url_prints_addresses_that_work(stack: Stack) -> None:
     rendition = published(stack, key)["small"]
     console = Console(file=io.StringIO(), highlight=False)
     assert url.run(stack, key, "small", console) == 0
-    addresses = [line.split()[2] for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    addresses = [line.split()[2] for line in said(console).splitlines()]
     assert addresses == [immutable(stack, rendition), stable(stack, key, "small")]
     assert Download(stack, addresses[0]).status == 200
 

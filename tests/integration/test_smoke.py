@@ -16,6 +16,7 @@ from local.inventory import read_stock
 from local.outcomes import take_results
 from local.stack import Stack
 from operations import preflight, smoke
+from tests.console import said
 from tests.integration.cloudwatch import CloudWatch
 from tests.integration.test_orders import new_product
 
@@ -23,7 +24,7 @@ from tests.integration.test_orders import new_product
 def test_preflight_finds_the_laptop_stack_ready(stack: Stack, config: LocalConfig) -> None:
     console = Console(file=io.StringIO(), width=120)
     plan = preflight.plan_of("local", template_parameters(config))
-    assert preflight.run(stack, plan, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
+    assert preflight.run(stack, plan, console) == 0, said(console)
 
 
 def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
@@ -33,8 +34,8 @@ def test_a_stack_that_works_is_proven_and_left_as_it_was(stack: Stack) -> None:
     CloudWatch(stack).calm()
     # then
     console = Console(file=io.StringIO(), width=120)
-    assert smoke.run(stack, console, product) == 0, console.file.getvalue()  # type: ignore[attr-defined]
-    assert "rejected, OutOfStock" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert smoke.run(stack, console, product) == 0, said(console)
+    assert "rejected, OutOfStock" in said(console)
     orders = stack.dynamodb.scan(TableName=stack.outputs["OrdersTableName"])["Items"]
     assert [one for one in orders if one["order_id"]["S"].startswith("darkroom-smoke-")] == []
     assert read_stock(stack, [product])[product]["available"] == 5
@@ -91,5 +92,5 @@ def test_a_job_that_deploys_may_look_at_the_account_and_prove_the_stack(
     console = Console(file=io.StringIO(), width=120)
     assert preflight.run(as_deployer, preflight.plan_of("local", template_parameters(config)), console) == 0
     CloudWatch(stack).calm()
-    assert smoke.run(as_deployer, console) == 0, console.file.getvalue()  # type: ignore[attr-defined]
-    assert "not checked" not in console.file.getvalue()  # type: ignore[attr-defined]
+    assert smoke.run(as_deployer, console) == 0, said(console)
+    assert "not checked" not in said(console)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -14,22 +13,18 @@ from rich.console import Console
 from local.config import LaptopError, LocalConfig
 from local.demo import command as demo
 from local.stack import Stack
+from tests.console import recording, said
 from tests.integration.uploading import SAMPLES
 
 
 @pytest.fixture
 def console() -> Console:
-    return Console(file=io.StringIO(), width=132, highlight=False)
-
-
-def _said(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return recording(132)
 
 
 @pytest.mark.usefixtures("broker")
 def test_the_demo_ends_as_expected(stack: Stack, config: LocalConfig, console: Console) -> None:
-    assert demo.run(config, console, None) == 0, _said(console)
+    assert demo.run(config, console, None) == 0, said(console)
     told = json.loads((config.folder / "demo.json").read_text())
     assert told["as_expected"]
     assert {image["outcome"] for image in told["images"]} == {"Processed", "DeadLettered"}
@@ -64,14 +59,14 @@ def test_the_demo_runs_again_and_takes_a_folder_of_photos(
     # given names that are awkward in a terminal, and two photos whose names differ only in their ending
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
         shutil.copy(SAMPLES / ("raccoon.jpg" if name.endswith("jpg") else "hopper.heic"), tmp_path / name)
-    assert demo.run(config, console, tmp_path) == 0, _said(console)
+    assert demo.run(config, console, tmp_path) == 0, said(console)
     assert json.loads((config.folder / "demo.json").read_text())["as_expected"]
     for name in ("mine [copy].jpg", "odd [red].heic", "mine [copy].heic"):
-        assert name in _said(console)
+        assert name in said(console)
     pictures = {path.name for path in (config.folder / "report" / "pictures").iterdir()}
     assert {"mine [copy].jpg-thumb.webp", "mine [copy].heic-thumb.webp"} <= pictures
     # and the page for uploads is served
-    assert config.web_url in _said(console)
+    assert config.web_url in said(console)
     assert "Photos to upload" in requests.get(config.web_url, timeout=60).text
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from local.chaos.fault_injection import held_back_messages, short_visibility
 from local.config import PROJECT, LaptopError, LocalConfig
 from local.emulators import aws_emulator, payments
 from local.stack import TIMEOUT_TAG, Stack, load, up
+from tests.console import recording
 
 
 def test_repairs_the_stack_after_killed_runs(stack: Stack, config: LocalConfig) -> None:
@@ -30,7 +29,7 @@ def test_repairs_the_stack_after_killed_runs(stack: Stack, config: LocalConfig) 
     provider.kill()
     provider.wait(60)
     # when
-    up(config, Console(file=io.StringIO()), broker=False)
+    up(config, recording(132), broker=False)
     # then
     (mapping,) = lambda_.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
     assert mapping["State"] in ("Enabled", "Enabling")

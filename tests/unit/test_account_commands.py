@@ -18,6 +18,7 @@ from rich.console import Console
 from operations import parameters, preflight
 from operations.errors import OperationsError
 from operations.preflight import Plan, Verdict
+from tests.console import said
 from tests.unit.test_operations import FakeStack
 
 PARAMETERS = {
@@ -128,7 +129,7 @@ class TestPreflight:
 
     def test_finds_an_account_ready(self, console: Console) -> None:
         assert preflight.run(stack_in(FakeAccount()), Plan(PARAMETERS, 4.02), console) == 0
-        assert "Ready to deploy." in console.file.getvalue()  # type: ignore[attr-defined]
+        assert "Ready to deploy." in said(console)
 
     @pytest.mark.parametrize(
         ("account", "changed", "check", "verdict"),
@@ -194,7 +195,7 @@ class TestPreflight:
         account.client("sts").meta.events.register("before-send", answer)
         # then
         assert preflight.run(account, Plan(PARAMETERS, 4.02), console) == 1
-        text = console.file.getvalue()  # type: ignore[attr-defined]
+        text = said(console)
         assert "the answer cannot be read" in text
         assert "doctype" not in text
 
@@ -231,7 +232,7 @@ class TestSet:
             "darkroom",
         )
         parameters.run(stack_in(self.ACCOUNT()), ["LogRetentionDays=30"], console, lambda _: True, configured)
-        assert "the next sam" in console.file.getvalue()  # type: ignore[attr-defined]
+        assert "the next sam" in said(console)
 
     def test_changes_nothing_that_is_refused_or_the_same(self, console: Console) -> None:
         account = self.ACCOUNT()

@@ -19,6 +19,7 @@ from operations.deployed import DeployedStack, in_aws, stack_name_for
 from operations.errors import OperationsError
 from operations.flows import FLOWS
 from operations.redrive_command import RedriveOptions
+from tests.console import recording, said
 from tests.unit.operations_fakes import FakeQueues
 
 NAMES = {output: output.removesuffix("Url") for flow in FLOWS.values() for output in (flow.waiting, flow.dead_letters)}
@@ -97,12 +98,7 @@ def stack_of(queues: FakeQueues, cloudwatch: FakeCloudWatch | None = None, *reso
 
 @pytest.fixture
 def console() -> Console:
-    return Console(file=io.StringIO(), width=80, highlight=False)
-
-
-def said(console: Console) -> str:
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return recording(80)
 
 
 class TestTheStatus:

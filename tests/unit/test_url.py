@@ -13,6 +13,7 @@ from rich.console import Console
 
 from operations import url
 from operations.errors import OperationsError
+from tests.console import said
 from tests.unit.test_operations import FakeStack
 
 KEY = "trip/[red] Käthe 1.jpg"
@@ -63,7 +64,7 @@ def told(key: str = KEY, rendition: str = "", images_url: str = "") -> list[list
     s3 = boto3.client("s3", region_name="eu-central-1")
     stack = FakeStack("darkroom", "eu-central-1", OUTPUTS, {"dynamodb": aws, "lambda": aws, "s3": s3})
     assert url.run(stack, key, rendition, console) == 0
-    return [line.split() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    return [line.split() for line in said(console).splitlines()]
 
 
 def test_delivered_addresses_and_the_stable_one_of_each_rendition() -> None:
