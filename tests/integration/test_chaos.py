@@ -49,6 +49,7 @@ def test_chaos_loses_nothing_and_does_nothing_twice(
     assert "| all | 70 | 67 | 3 | 0 | 0 |" in (config.folder / "chaos.md").read_text()
 
 
+@pytest.mark.usefixtures("broker")
 def test_chaos_redrives_only_what_met_transient_faults(stack: Stack, config: LocalConfig, console: Console) -> None:
     # given two dead letters: one of a photo that can be rendered, one of a photo that is gone
     key, bucket = f"{uuid4()}/photo", stack.outputs["UploadsBucketName"]  # S3 sends no event for such a name
